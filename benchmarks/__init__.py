@@ -1,0 +1,1 @@
+"""Taurine and its peers, measured side by side on one server: `python -m benchmarks`."""

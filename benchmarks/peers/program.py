@@ -1,0 +1,212 @@
+"""The program that each Python peer runs as: one action per process, JSON lines on stdout.
+
+A process connects, prints `ready`, waits for a line on stdin, does its action, prints `done` with what it measured, and
+ends (a worker ends when stdin is closed). `node/bullmq.mjs` follows the same rules, so that a figure treats all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+QUEUE = "bench"
+JOB = "noop"
+ATTEMPTS = 3
+KEEP_COMPLETED = 1000
+IDLE_SETTLE_SECONDS = 2.0
+
+Payload = dict[str, Any]
+PAYLOAD: Payload = {"i": 1, "user": "u1"}
+
+OnStart = Callable[[Payload], None]
+OnDone = Callable[[], None]
+
+
+class Program(ABC):
+    """One library, told to add jobs or to work on them. A method it has no call for raises NotImplementedError."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @abstractmethod
+    def producing(self) -> AbstractAsyncContextManager[None]:
+        """Connected for `add` and `add_many` inside the block."""
+
+    @abstractmethod
+    async def add(self, payload: Payload) -> None:
+        """Add one job; return when the server has it."""
+
+    async def add_many(self, payloads: Sequence[Payload]) -> None:
+        """Add jobs by the library's own bulk call; return when the server has them all."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def working(
+        self, queue: str, concurrency: int, on_start: OnStart, on_done: OnDone
+    ) -> AbstractAsyncContextManager[None]:
+        """A no-op worker runs in the background inside the block.
+
+        on_start is called with the payload when a handler starts; on_done when the job is settled, or when its handler
+        returns where the library does not tell.
+        """
+
+
+async def add_in_chunks(program: Program, jobs: int, chunk: int) -> None:
+    for size in _sizes(jobs, chunk):
+        await program.add_many([PAYLOAD] * size)
+
+
+async def add_in_waves(program: Program, jobs: int, width: int) -> None:
+    for size in _sizes(jobs, width):
+        await asyncio.gather(*(program.add(PAYLOAD) for _ in range(size)))
+
+
+async def add_one_by_one(program: Program, jobs: int) -> None:
+    for _ in range(jobs):
+        await program.add(PAYLOAD)
+
+
+async def fill(program: Program, args: argparse.Namespace) -> None:
+    has_bulk_call = type(program).add_many is not Program.add_many
+    add = add_in_chunks if has_bulk_call else add_in_waves
+    async with program.producing():
+        await _measured(lambda: add(program, args.jobs, args.chunk))
+
+
+async def add_many(program: Program, args: argparse.Namespace) -> None:
+    async with program.producing():
+        await _measured(lambda: add_in_chunks(program, args.jobs, args.chunk))
+
+
+async def add_concurrent(program: Program, args: argparse.Namespace) -> None:
+    async with program.producing():
+        await _measured(lambda: add_in_waves(program, args.jobs, args.chunk))
+
+
+async def add_one(program: Program, args: argparse.Namespace) -> None:
+    async with program.producing():
+        await _measured(lambda: add_one_by_one(program, args.jobs))
+
+
+async def pace(program: Program, args: argparse.Namespace) -> None:
+    async def with_gaps() -> None:
+        for _ in range(args.jobs):
+            # Jitter, so that the producer does not fall into step with a peer that polls.
+            await asyncio.sleep(args.gap / 1000 * random.uniform(0.75, 1.25))
+            await program.add({**PAYLOAD, "at": time.time()})
+
+    async with program.producing():
+        await _measured(with_gaps)
+
+
+async def drain(program: Program, args: argparse.Namespace) -> None:
+    finished = asyncio.Event()
+    left = args.jobs
+
+    def on_done() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            finished.set()
+
+    async with AsyncExitStack() as stack:
+
+        async def until_drained() -> None:
+            await stack.enter_async_context(program.working(QUEUE, args.concurrency, lambda payload: None, on_done))
+            await finished.wait()
+
+        await _measured(until_drained)
+        await _stdin_closed()
+
+
+async def listen(program: Program, args: argparse.Namespace) -> None:
+    delays: list[float] = []
+    heard = asyncio.Event()
+
+    def on_start(payload: Payload) -> None:
+        delays.append(time.time() - payload["at"])
+        if len(delays) == args.jobs:
+            heard.set()
+
+    async def until_heard() -> dict[str, Any]:
+        await heard.wait()
+        return {"delays": delays}
+
+    async with program.working(QUEUE, args.concurrency, on_start, lambda: None):
+        await _measured(until_heard)
+        await _stdin_closed()
+
+
+async def idle(program: Program, args: argparse.Namespace) -> None:
+    async with AsyncExitStack() as stack:
+        for number in range(args.queues):
+            working = program.working(f"{QUEUE}-{number}", args.concurrency, lambda payload: None, lambda: None)
+            await stack.enter_async_context(working)
+        await asyncio.sleep(IDLE_SETTLE_SECONDS)
+        await _measured(lambda: asyncio.sleep(args.seconds))
+        await _stdin_closed()
+
+
+ACTIONS = {action.__name__: action for action in (fill, add_many, add_concurrent, add_one, pace, drain, listen, idle)}
+
+
+def run(program: type[Program]) -> None:
+    """Do the action named on the command line with this peer, and end the process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("action", choices=ACTIONS)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--chunk", type=int, default=1000)
+    parser.add_argument("--gap", type=float, default=20.0, help="milliseconds between two paced jobs")
+    parser.add_argument("--queues", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the idle window")
+    parser.add_argument("--uvloop", action="store_true")
+    args = parser.parse_args()
+    with asyncio.Runner(loop_factory=_loop_factory(args.uvloop)) as runner:
+        runner.run(_act(program(args.url), args))
+
+
+async def _act(program: Program, args: argparse.Namespace) -> None:
+    await ACTIONS[args.action](program, args)
+    # Several libraries complain or wait when their loop ends, and nothing that is measured depends on it.
+    os._exit(0)
+
+
+def _loop_factory(uvloop_wanted: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not uvloop_wanted:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _measured(work: Callable[[], Awaitable[dict[str, Any] | None]]) -> None:
+    _report("ready")
+    await asyncio.to_thread(sys.stdin.readline)
+    cpu, start = time.process_time(), time.perf_counter()
+    fields = await work()
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    _report("done", seconds=seconds, cpu_seconds=cpu_seconds, **(fields or {}))
+
+
+async def _stdin_closed() -> None:
+    await asyncio.to_thread(sys.stdin.read)
+
+
+def _report(event: str, **fields: Any) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def _sizes(jobs: int, chunk: int) -> list[int]:
+    whole, rest = divmod(jobs, chunk)
+    return [chunk] * whole + [rest] * (rest > 0)

@@ -1,0 +1,221 @@
+"""Adding jobs: many callers, few script calls.
+
+Concurrent `add` calls of one process join by themselves: the first starts a flush at the next turn of the event loop, and whatever came
+meanwhile goes with it. While one batch is at the server the next is already being sent, so neither side waits for the other. Order is
+kept, and each caller gets the outcome of its own job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from taurine.errors import InvalidName, PayloadTooLarge, StoreError
+from taurine.ids import wire_id
+from taurine.queue.connection import Link
+from taurine.queue.scripts import Argument, load
+from taurine.queue.store import QueueStore
+from taurine.queue.stored_options import plan, timestamp_ms
+from taurine.queue.wire import encode_json
+
+__all__ = ["Added", "Adder", "NewJob", "new_job"]
+
+ATOMIC_BATCH = 1000
+"""Jobs that one script call adds at most; a list up to this long is added whole or not at all."""
+
+_JOINED_BATCH = 250
+"""Concurrent adds per script call: large enough to share its cost, small enough that sending one overlaps with running another."""
+
+_IN_FLIGHT = 2
+
+
+@dataclass(slots=True)
+class NewJob:
+    """A job that is ready to be sent: checked, encoded, and not yet stored."""
+
+    stored_id: str
+    name: str
+    data: Any
+    data_text: str
+    opts_text: str
+    timestamp: int
+    delay_ms: int
+    priority: int
+    extras: str
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return (
+            self.stored_id,
+            self.name,
+            self.data_text,
+            self.opts_text,
+            self.timestamp,
+            self.delay_ms,
+            self.priority,
+            self.extras,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What the server made of a NewJob."""
+
+    stored_id: str
+    duplicate: bool
+    """True when another job stood in its way, by id or by deduplication; `stored_id` is that job's."""
+
+
+def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any]) -> NewJob:
+    """Check and encode one job. Raises InvalidOption, InvalidName or PayloadError; nothing is stored."""
+    if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        raise InvalidName(f"expected a job name, got {name!r:.80}")
+    job_id: str | None = None
+    created: float | datetime | None = None
+    if "job_id" in options or "timestamp" in options:
+        options = dict(options)
+        job_id, created = options.pop("job_id", None), options.pop("timestamp", None)
+    meaning = plan(options, prefix=store.keys.prefix)
+    data_text = encode_json({} if data is None else data)
+    if meaning.size_limit is not None and (size := len(data_text.encode())) > meaning.size_limit:
+        raise PayloadTooLarge(f"job data is {size} bytes of JSON, above the size_limit of {meaning.size_limit}")
+
+    stored_id = "" if job_id is None else wire_id(job_id)
+    members = meaning.members
+    if job_id is not None:
+        members = _with_member(members, f'"jobId":{encode_json(stored_id)}')
+    timestamp = store.now_ms()
+    if created is not None:
+        timestamp = timestamp_ms(created)
+        members = _with_member(members, f'"timestamp":{timestamp}')
+    return NewJob(
+        stored_id, name, data, data_text, f"{{{members}}}", timestamp, meaning.delay_ms, meaning.priority, meaning.extras
+    )
+
+
+def _with_member(members: str, member: str) -> str:
+    return f"{members},{member}" if members else member
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What one script call adds. `callers` is empty for a list that one caller gave."""
+
+    jobs: Sequence[NewJob]
+    callers: Sequence[asyncio.Future[Added]] = ()
+    outcomes: Sequence[Added | Exception] = ()
+
+
+class Adder:
+    """Sends the new jobs of one queue."""
+
+    def __init__(self, store: QueueStore) -> None:
+        self._store = store
+        self._waiting: deque[tuple[NewJob, asyncio.Future[Added]]] = deque()
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def add(self, job: NewJob) -> Added:
+        """Add one job, together with those that other callers add at the same time.
+
+        Raises StoreUnavailable, StoreRefused, ParentNotFound or ParentNotReplaceable. A caller that is cancelled may have added its job.
+        """
+        added: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, added))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name="taurine add")
+        return await added
+
+    async def add_many(self, jobs: Sequence[NewJob]) -> list[Added]:
+        """Add a list in slices of `ATOMIC_BATCH`, each whole or not at all; the first error of a job is raised after all were sent."""
+        batches = [_Batch(jobs[first : first + ATOMIC_BATCH]) for first in range(0, len(jobs), ATOMIC_BATCH)]
+        async with self._store.connection.borrow() as link:
+            await self._exchange(link, iter(batches), deque())
+        added: list[Added] = []
+        for outcome in (outcome for batch in batches for outcome in batch.outcomes):
+            if isinstance(outcome, Exception):
+                raise outcome
+            added.append(outcome)
+        return added
+
+    async def _flush(self) -> None:
+        sent: deque[_Batch] = deque()
+        try:
+            async with self._store.connection.borrow() as link:
+                while self._waiting:
+                    await self._exchange(link, self._joined_batches(), sent)
+        except StoreError as error:
+            # Whatever was on its way or in line fails now: waiting for the server is the caller's choice, not ours.
+            for caller in (*(caller for batch in sent for caller in batch.callers), *(caller for _, caller in self._waiting)):
+                _settle(caller, error)
+            self._waiting.clear()
+        finally:
+            self._flushing = None
+
+    def _joined_batches(self) -> Iterator[_Batch]:
+        while self._waiting:
+            entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _JOINED_BATCH))]
+            yield _Batch([job for job, _ in entries], [caller for _, caller in entries])
+
+    async def _exchange(self, link: Link, batches: Iterator[_Batch], sent: deque[_Batch]) -> None:
+        """Send batches and hand out their outcomes; `sent` holds those that are unanswered, also when this raises."""
+        script = load("add")
+        more = True
+        while more or sent:
+            while more and len(sent) < _IN_FLIGHT:
+                batch = next(batches, None)
+                if batch is None:
+                    more = False
+                    break
+                sent.append(batch)
+                await link.send(("EVALSHA", script.digest, 1, self._store.keys.meta, *self._arguments(batch)))
+            if not sent:
+                return
+            try:
+                reply = await link.receive()
+            except NoScriptError:
+                # Nothing of the batch ran. It goes again behind what is on its way, which meets the same answer.
+                sent.append(sent.popleft())
+                await link.send(("EVAL", script.text, 1, self._store.keys.meta, *self._arguments(sent[-1])))
+                continue
+            except StoreError as error:
+                if not link.connected:
+                    raise
+                batch = sent.popleft()
+                batch.outcomes = [error] * len(batch.jobs)
+            else:
+                batch = sent.popleft()
+                batch.outcomes = self._outcomes(batch.jobs, reply)
+            for caller, outcome in zip(batch.callers, batch.outcomes, strict=False):
+                _settle(caller, outcome)
+
+    def _arguments(self, batch: _Batch) -> list[Argument]:
+        arguments: list[Argument] = [self._store.now_ms()]
+        for job in batch.jobs:
+            arguments += job.arguments()
+        return arguments
+
+    def _outcomes(self, jobs: Sequence[NewJob], reply: Any) -> Sequence[Added | Exception]:
+        ids, refused = reply
+        if not refused:
+            return [Added(stored.decode(), False) for stored in ids]
+        in_the_way = set(refused)
+        return [
+            Added(stored.decode(), position in in_the_way)
+            if isinstance(stored, bytes)
+            else self._store.error(stored, jobs[position - 1].stored_id)
+            for position, stored in enumerate(ids, 1)
+        ]
+
+
+def _settle(added: asyncio.Future[Added], outcome: Added | Exception) -> None:
+    if added.done():  # its caller was cancelled
+        return
+    if isinstance(outcome, Exception):
+        added.set_exception(outcome)
+    else:
+        added.set_result(outcome)

@@ -1,0 +1,145 @@
+"""What becomes of an attempt: from a handler's result or error to the outcome that the turn script settles."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import Any, TypeAlias
+
+from taurine.errors import (
+    Cancel,
+    CorruptJob,
+    FailedChildren,
+    PayloadError,
+    Permanent,
+    RateLimited,
+    RetryAfter,
+    Snooze,
+    WaitForChildren,
+)
+from taurine.options import Keep
+from taurine.queue.job import Job
+from taurine.queue.stored_options import JobOptions, keep_text
+from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
+from taurine.queue.wire import encode_json, encode_text
+from taurine.retry import Backoff, Custom
+
+__all__ = ["AttemptPolicy", "BackoffStrategies", "BackoffStrategy"]
+
+BackoffStrategy: TypeAlias = Callable[[int, str, BaseException, Job], float]
+"""Called with the attempts made, the back-off's type, the error and the job; returns seconds, 0 for at once, negative to fail for good."""
+
+BackoffStrategies: TypeAlias = BackoffStrategy | Mapping[str, BackoffStrategy]
+
+_PERMANENT = (Permanent, Cancel, CorruptJob, FailedChildren)
+_TRACE_LIMIT = 16 * 1024
+
+_policy_text = lru_cache(maxsize=256)(keep_text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptPolicy:
+    """A worker's rules for attempts whose job does not say otherwise."""
+
+    remove_on_complete: bool | int | Keep | None
+    remove_on_fail: bool | int | Keep | None
+    max_started_attempts: int | None
+    backoff_strategy: BackoffStrategies | None
+    random: Random
+
+    def completed(self, job: Job, result: Any) -> Outcome:
+        """The outcome of a handler that returned `result`; a result that JSON cannot hold fails the attempt."""
+        try:
+            text = encode_json(result, "the result")
+        except PayloadError as error:
+            return self.failed(job, error)
+        keep = job.options.remove_on_complete
+        return Completed(text, _policy_text(self.remove_on_complete if keep is None else keep))
+
+    def failed(self, job: Job, error: BaseException) -> Outcome:
+        """The outcome of a handler that raised `error`."""
+        if isinstance(error, Snooze):
+            return Snoozed(_milliseconds(error.delay))
+        if isinstance(error, RateLimited):
+            return Released()
+        if isinstance(error, WaitForChildren):
+            return WaitingForChildren()
+        reason, stacktrace = describe(error), _stacktrace(job, error)
+        pause = None if self._is_final(job, error) else self._pause(job, error)
+        if pause is None or pause < 0:
+            return self.failed_for_good(job, reason, stacktrace)
+        if pause == 0:
+            return RetryNow(reason, stacktrace, job.options.lifo)
+        return RetryLater(reason, stacktrace, _milliseconds(pause))
+
+    def failed_for_good(self, job: Job, reason: str, stacktrace: str) -> Failed:
+        keep = job.options.remove_on_fail
+        policy = _policy_text(self.remove_on_fail if keep is None else keep)
+        return Failed(reason, stacktrace, policy, job.options.attempts)
+
+    def refusal(self, job: Job) -> BaseException | None:
+        """Why a claimed job must be failed without running it, if it must."""
+        if job.deferred_failure is not None:
+            return Permanent(job.deferred_failure)
+        if self.max_started_attempts is not None and job.attempts_started > self.max_started_attempts:
+            return Permanent(f"job started more than {self.max_started_attempts} times")
+        return None
+
+    def _is_final(self, job: Job, error: BaseException) -> bool:
+        if isinstance(error, _PERMANENT) or job.attempts_made + 1 >= job.options.attempts:
+            return True
+        return self.max_started_attempts is not None and job.attempts_started >= self.max_started_attempts
+
+    def _pause(self, job: Job, error: BaseException) -> float:
+        if isinstance(error, RetryAfter):
+            return error.delay
+        backoff, attempts_made = job.options.backoff, job.attempts_made + 1
+        if backoff is None:
+            return 0.0
+        return self._pause_of(backoff, attempts_made, job, error)
+
+    def _pause_of(self, backoff: Backoff, attempts_made: int, job: Job, error: BaseException) -> float:
+        if not isinstance(backoff, Custom):
+            return backoff.pause(attempts_made, self.random)
+        strategy = self.backoff_strategy
+        if isinstance(strategy, Mapping):
+            strategy = strategy.get(backoff.type)
+        if strategy is None:
+            # A pause that nobody can compute: trying again at once would hammer whatever failed.
+            return 1.0
+        return strategy(attempts_made, backoff.type, error, job)
+
+
+def unreadable(error: CorruptJob) -> Failed:
+    """The outcome of a claimed job that cannot be decoded: it is kept as failed, to be looked at."""
+    return Failed(describe(error), encode_json([str(error)]), keep_text(None), 1)
+
+
+def describe(error: BaseException) -> str:
+    """One line on what happened: the error's text, or its type where it has none. Never raises."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be had: __str__ raised)"
+    return encode_text(text or type(error).__name__)
+
+
+def _stacktrace(job: Job, error: BaseException) -> str:
+    """The job's stored traces with this one appended, as JSON, within its limit."""
+    options: JobOptions = job.options
+    limit = options.stacktrace_limit
+    if limit == 0:
+        return "[]"
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception:
+        trace = f"{type(error).__name__}: {describe(error)}"
+    traces = [*job.stacktrace, encode_text(trace, limit=_TRACE_LIMIT)]
+    return encode_json(traces[-limit:] if limit else traces, "the stack trace")
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,284 @@
+"""Reaching the server: links, the small pool of them, and what a failure is called.
+
+A `Link` is one socket with one owner at a time: commands go out in order and replies come back in order. If anything goes wrong between
+the two (an error, a time-out, a cancellation), the link is cut, since a late reply would otherwise reach the next caller.
+redis-py makes the socket: TLS, unix sockets, credentials and URL forms are its own. Its client and pool are not used,
+because a turn of the worker is one command, and their cost would be a good part of it.
+
+Nothing connects before the first command. A failure is StoreUnavailable (no answer in bounded time; the write may or may not have
+happened) or StoreRefused (the server said no).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from taurine.errors import InvalidOption, StoreError, StoreRefused, StoreUnavailable
+from taurine.queue.scripts import Argument, Script
+
+__all__ = ["Connection", "Link", "Target"]
+
+log = logging.getLogger("taurine.queue")
+
+Target: TypeAlias = "str | Redis | Connection"
+"""A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or a Connection."""
+
+# Answers of a server that is there but cannot serve now; the same command works later.
+_PASSING = re.compile(r"^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b")
+_CREDENTIALS = re.compile(r"//[^@/]*@")
+
+
+def _translate(error: BaseException, where: str) -> StoreError:
+    if isinstance(error, AuthenticationError):
+        return StoreRefused(f"the server at {where} refused the credentials: {error}; check user and password")
+    if isinstance(error, BusyLoadingError | ReadOnlyError | ConnectionError | TimeoutError | OSError):
+        return StoreUnavailable(f"no answer from the server at {where}: {error or type(error).__name__}; it may be repeated")
+    if _PASSING.match(str(error)):
+        return StoreUnavailable(f"the server at {where} cannot serve now: {error}; it may be repeated")
+    return StoreRefused(f"the server at {where} refused: {error}")
+
+
+class Link:
+    """One socket to the server, opened by its first command."""
+
+    def __init__(self, make: Callable[[], AbstractConnection], *, where: str, connect_timeout: float, timeout: float) -> None:
+        self._make = make
+        self._where = where
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._socket: AbstractConnection | None = None
+        self._unanswered = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None and self._socket.is_connected
+
+    @property
+    def idle(self) -> bool:
+        """True when the link is open and no reply is due on it."""
+        return self.connected and self._unanswered == 0
+
+    async def connect(self) -> None:
+        """Open the socket if it is not open. Raises StoreUnavailable or StoreRefused."""
+        if self._socket is not None:
+            return
+        socket = self._make()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await socket.connect()
+        except (RedisError, OSError) as error:
+            await self._cut(socket)
+            raise _translate(error, self._where) from None
+        except BaseException:
+            await self._cut(socket)
+            raise
+        self._socket = socket
+
+    async def is_stale(self) -> bool:
+        """True when the server has closed the idle link, or left something unread on it."""
+        try:
+            return self._socket is not None and await self._socket.can_read()
+        except (RedisError, OSError):
+            return True
+
+    async def send(self, command: Sequence[Argument]) -> None:
+        """Write one command; its reply is due from `receive`, in order."""
+        await self.connect()
+        assert self._socket is not None
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._socket.send_packed_command(self._socket.pack_command(*command), check_health=False)
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise _translate(error, self._where) from None
+        except BaseException:
+            await self.close()
+            raise
+        self._unanswered += 1
+
+    async def receive(self, timeout: float | None = None) -> Any:
+        """The reply to the oldest unanswered command; `timeout` in seconds, default the link's own."""
+        if self._socket is None:
+            raise StoreUnavailable(f"the link to {self._where} was cut before the reply came; it may be repeated")
+        self._unanswered -= 1
+        try:
+            async with asyncio.timeout(self._timeout if timeout is None else timeout):
+                return await self._socket.read_response(timeout=math.inf)
+        except NoScriptError:
+            raise
+        except ResponseError as error:
+            # A complete reply that says no leaves the link in step; anything else does not.
+            raise _translate(error, self._where) from None
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise _translate(error, self._where) from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def call(self, *command: Argument, timeout: float | None = None) -> Any:
+        """Send one command and return its reply."""
+        await self.send(command)
+        return await self.receive(timeout)
+
+    async def run(self, script: Script, key: str, *arguments: Argument) -> Any:
+        """Run a script, sending its text if the server does not know it."""
+        try:
+            return await self.call("EVALSHA", script.digest, 1, key, *arguments)
+        except NoScriptError:
+            return await self.call("EVAL", script.text, 1, key, *arguments)
+
+    async def close(self) -> None:
+        """Cut the link; the next command opens a new one."""
+        socket, self._socket, self._unanswered = self._socket, None, 0
+        if socket is not None:
+            await self._cut(socket)
+
+    @staticmethod
+    async def _cut(socket: AbstractConnection) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await socket.disconnect(nowait=True)
+
+
+class Connection:
+    """Access to one server, for any number of queues and workers of one event loop.
+
+    target: a URL, or a ready `redis.asyncio.Redis`, whose address, credentials and TLS settings are used on sockets of our own.
+    connect_timeout: seconds to open a socket. Default: 1.
+    timeout: seconds for a command's answer. Default: 5.
+    """
+
+    def __init__(self, target: str | Redis, *, connect_timeout: float = 1.0, timeout: float = 5.0) -> None:
+        pool = _pool_of(target)
+        self._make_connection = pool.connection_class
+        self._settings: dict[str, Any] = {
+            **pool.connection_kwargs,
+            "decode_responses": False,
+            "protocol": 2,
+            "socket_timeout": None,
+            "socket_connect_timeout": connect_timeout,
+            "retry": None,
+            "retry_on_error": [],
+            "health_check_interval": 0,
+        }
+        self.where = _where(target)
+        self.identity = target if isinstance(target, str) else id(target.connection_pool)
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._idle: list[Link] = []
+        self._closed = False
+
+    @classmethod
+    def to(cls, target: Target) -> Connection:
+        """`target` itself if it is a Connection, else a new one to it."""
+        return target if isinstance(target, Connection) else cls(target)
+
+    def link(self, *, client_name: str | None = None) -> Link:
+        """A new link of the caller's own; `client_name` is what CLIENT LIST shows of it."""
+        settings = self._settings if client_name is None else {**self._settings, "client_name": client_name}
+        return Link(
+            lambda: self._make_connection(**settings),
+            where=self.where,
+            connect_timeout=self._connect_timeout,
+            timeout=self._timeout,
+        )
+
+    async def call(self, *command: Argument) -> Any:
+        """Send one command over an idle link and return its reply."""
+        async with self.borrow() as link:
+            return await link.call(*command)
+
+    async def run(self, script: Script, key: str, *arguments: Argument) -> Any:
+        """Run a script over an idle link and return its reply."""
+        async with self.borrow() as link:
+            return await link.run(script, key, *arguments)
+
+    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send several commands in one go and return their replies in order; the first refusal is raised, after all were read."""
+        async with self.borrow() as link:
+            for command in commands:
+                await link.send(command)
+            replies: list[Any] = []
+            refusal: StoreError | None = None
+            for _ in commands:
+                try:
+                    replies.append(await link.receive())
+                except StoreError as error:
+                    if not link.connected:
+                        raise
+                    refusal = refusal or error
+            if refusal is not None:
+                raise refusal
+            return replies
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Link]:
+        """An idle link for the length of a `with` block, or a new one; the caller leaves no reply unread on it."""
+        link = await self._take_idle()
+        try:
+            yield link
+        finally:
+            if link.idle and not self._closed:
+                self._idle.append(link)
+            else:
+                await link.close()
+
+    async def _take_idle(self) -> Link:
+        while self._idle:
+            link = self._idle.pop()
+            if not await link.is_stale():
+                return link
+            await link.close()
+        return self.link()
+
+    async def close(self) -> None:
+        """Close the idle links. Safe to call twice; a later command opens a link of its own and closes it."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for link in idle:
+            await link.close()
+
+
+def _pool_of(target: object) -> ConnectionPool:
+    if isinstance(target, str):
+        try:
+            return ConnectionPool.from_url(target)
+        except ValueError as error:
+            raise InvalidOption(f"expected a URL such as redis://localhost:6379, got {_mask(target)!r}: {error}") from None
+    pool: object = getattr(target, "connection_pool", None)
+    if isinstance(pool, ConnectionPool):
+        return pool
+    raise InvalidOption(f"expected a URL or a redis.asyncio.Redis client, got {type(target).__name__}")
+
+
+def _mask(url: str) -> str:
+    return _CREDENTIALS.sub("//***@", url)
+
+
+def _where(target: str | Redis) -> str:
+    """The server's address for messages, without credentials."""
+    if isinstance(target, str):
+        parts = urlsplit(target)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    settings = target.connection_pool.connection_kwargs
+    return str(settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}")

@@ -1,0 +1,172 @@
+"""How idle workers hear of new work: one blocking read for all queues of a process.
+
+A queue's marker is a sorted set. Whoever makes work puts a member into it, and an idle worker pops it: score 0 means "claim now", a
+time in the future means "a job is due then". Here one link blocks on the markers of all queues whose workers are idle.
+
+- A worker that becomes idle while the read is under way is not in it. A key of our own is in every read, and a member put there
+  ends the read, so that the next one has the newcomer too.
+- A marker popped for a worker that has no use for it any more is put back, or another process would sleep on.
+- Markers can be lost: a client may pop one and die. After each read that times out, one EXISTS over all idle queues finds work
+  without a marker; only then is a worker woken. Idle queues therefore cost one command each `block` seconds, however many there are.
+- A read that never returns (a half-open connection) is cut by a time-out of our own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from taurine.errors import StoreError
+from taurine.ids import unique_id
+from taurine.queue.connection import Connection
+from taurine.queue.keys import QueueKeys
+
+__all__ = ["Doorbell", "shared_doorbell"]
+
+log = logging.getLogger("taurine.queue")
+
+Ring = Callable[[float], None]
+"""Called with 0 for "claim now", or with the wall time in ms at which a job is due."""
+
+_READ_MARGIN = 2.0
+"""Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
+
+_LONGEST_PAUSE = 2.0
+
+
+class Doorbell:
+    """The blocking read of one process on one server.
+
+    block: seconds that a read waits on the server, and with it how long work without a marker may stay unseen. Default: 5.
+    """
+
+    def __init__(self, connection: Connection, *, prefix: str, block: float = 5.0) -> None:
+        self._connection = connection
+        self._block = block
+        self._link = connection.link()
+        # Outside every queue's own keys, with the prefix so that one access rule covers both.
+        self._nudge_key = f"{prefix}::taurine:nudge:{unique_id()}"
+        self._idle: dict[str, tuple[QueueKeys, Ring]] = {}
+        self._reading: frozenset[str] | None = None
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._nudges: set[asyncio.Task[Any]] = set()
+        self._users = 0
+
+    def arm(self, keys: QueueKeys, ring: Ring) -> None:
+        """Call `ring` once, when there may be work on this queue."""
+        self._idle[keys.marker] = (keys, ring)
+        if self._reading is None:
+            self._changed.set()
+        elif keys.marker not in self._reading:
+            self._nudge()
+
+    def disarm(self, keys: QueueKeys) -> None:
+        """Do not call for this queue any more."""
+        self._idle.pop(keys.marker, None)
+
+    @property
+    def in_use(self) -> bool:
+        return self._users > 0
+
+    def acquire(self) -> None:
+        """Count one more user; the first starts the read."""
+        self._users += 1
+        if self._task is None:
+            self._task = asyncio.create_task(self._loop(), name="taurine doorbell")
+
+    async def release(self) -> None:
+        """Count one user less; the last ends the read."""
+        self._users -= 1
+        if self._users > 0 or self._task is None:
+            return
+        task, self._task = self._task, None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await asyncio.gather(*self._nudges, return_exceptions=True)
+        await self._link.close()
+
+    def _nudge(self) -> None:
+        task = asyncio.create_task(self._send_nudge(), name="taurine nudge")
+        self._nudges.add(task)
+        task.add_done_callback(self._nudges.discard)
+
+    async def _send_nudge(self) -> None:
+        # An outage ends the read by itself; and a nudge that nobody takes must not stay for ever.
+        with contextlib.suppress(StoreError):
+            await self._connection.pipeline(
+                [("ZADD", self._nudge_key, 0, "0"), ("PEXPIRE", self._nudge_key, int(self._block * 4000))]
+            )
+
+    async def _loop(self) -> None:
+        pause = 0.05
+        while True:
+            if not self._idle:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            try:
+                await self._read()
+                pause = 0.05
+            except StoreError as error:
+                log.debug("waiting for work: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _read(self) -> None:
+        markers = list(self._idle)
+        self._reading = frozenset(markers)
+        try:
+            popped = await self._link.call(
+                "BZPOPMIN", self._nudge_key, *markers, self._block, timeout=self._block + _READ_MARGIN
+            )
+        finally:
+            self._reading = None
+        if popped is None:
+            await self._look_for_unmarked()
+            return
+        marker, member, score = popped[0].decode(), popped[1], float(popped[2])
+        if marker == self._nudge_key:
+            return
+        entry = self._idle.pop(marker, None)
+        if entry is None:
+            await self._connection.call("ZADD", marker, score, member)
+        else:
+            entry[1](math.floor(score))
+
+    async def _look_for_unmarked(self) -> None:
+        entries = list(self._idle.values())
+        lines = [(keys.wait, keys.prioritized, keys.delayed) for keys, _ in entries]
+        if not await self._link.call("EXISTS", *(key for line in lines for key in line)):
+            return
+        for (keys, ring), line in zip(entries, lines, strict=True):
+            if await self._link.call("EXISTS", *line) and self._idle.pop(keys.marker, None):
+                ring(0)
+
+
+# Workers that were given the same URL share one doorbell, though nothing else connects them. The table holds only doorbells in use,
+# and goes with its event loop.
+_doorbells: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, str, float], Doorbell]] = WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def shared_doorbell(connection: Connection, *, prefix: str, block: float) -> AsyncIterator[Doorbell]:
+    """The doorbell of this event loop for a server, started for its first user and stopped after its last."""
+    doorbells = _doorbells.setdefault(asyncio.get_running_loop(), {})
+    key = (connection.identity, prefix, block)
+    doorbell = doorbells.get(key)
+    if doorbell is None:
+        doorbell = doorbells[key] = Doorbell(connection, prefix=prefix, block=block)
+    doorbell.acquire()
+    try:
+        yield doorbell
+    finally:
+        await doorbell.release()
+        if not doorbell.in_use:
+            doorbells.pop(key, None)

@@ -1,0 +1,107 @@
+--[[ add: store a batch of jobs and put each where it is to wait.
+
+  KEYS    1 the queue's meta key
+  ARGV    1 now, ms
+          then eight for each job: id ('' for the next number) · name · data, JSON · opts, JSON · timestamp, ms · delay, ms ·
+          priority, 0 for none · extras, JSON or '': lifo, parentKey, parent (JSON text),
+          dedup {id, ttl ms, extend, replace, reschedule, keepLast}
+  Returns { ids, refused }: for each job its id, the id of the job that stood in its way, or -5 (the parent is not stored) or
+          -7 (the job exists under another parent that is still stored); and the positions, from 1, of those that were not added.
+  Events  added, waiting, delayed; duplicated; deduplicated, removed.
+  Cost    O(jobs); O(log n) more for a delayed or prioritized one; O(active) for a follower of an active job.
+  Atomic: a job exists and is in line, or neither; deduplication sees the jobs of its own batch in order. ]]
+--@include queue events marker placing storing parents deduplication
+
+local queue = openQueueOf(KEYS[1])
+local now = tonumber(ARGV[1])
+local FIELDS = 8
+local jobCount = (#ARGV - 1) / FIELDS
+
+trimEvents(queue)
+local lastNumber = redis.call('INCRBY', queue.id, jobCount)
+local ids, refused = {}, {}
+local ready, anyReady, anyDelayed = {}, false, false
+
+local function flushReady()
+  callInChunks('LPUSH', queue.wait, ready)
+  ready = {}
+end
+
+-- The job exists. A parent that asks for it gets it, unless another parent that still stands has it.
+local function attachExisting(job, key)
+  local fields = redis.call('HMGET', key, 'parentKey', 'returnvalue')
+  local current = fields[1]
+  if current and current ~= job.parentKey and redis.call('EXISTS', current) == 1 then
+    if job.parentKey then return -7 end
+  elseif job.parentKey then
+    local parent = openParent(job.parentKey, job.parent)
+    if redis.call('ZSCORE', queue.completed, job.id) then
+      redis.call('HSET', parent.key .. ':processed', key, fields[2] or 'null')
+      releaseIfNothingPending(parent, now)
+    else
+      redis.call('SADD', parent.key .. ':dependencies', key)
+    end
+    redis.call('HSET', key, 'parentKey', job.parentKey, 'parent', job.parent)
+  end
+  emit(queue, 'duplicated', 'jobId', job.id)
+  return job.id
+end
+
+-- The code or id that keeps the job out, or nil.
+local function refuse(job, extras, custom)
+  if job.parentKey and redis.call('EXISTS', job.parentKey) == 0 then return -5 end
+  local key = queue.base .. job.id
+  if custom and redis.call('EXISTS', key) == 1 then return attachExisting(job, key) end
+  if extras and extras.dedup then return deduplicate(queue, extras.dedup, job) end
+end
+
+for i = 1, jobCount do
+  local at = 1 + (i - 1) * FIELDS
+  local id, name, data, opts = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local timestamp, delay, priority = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+  local extras = ARGV[at + 8] ~= '' and cjson.decode(ARGV[at + 8]) or nil
+  local custom = id ~= ''
+  if not custom then id = string.format('%.0f', lastNumber - jobCount + i) end
+
+  local outcome
+  if custom or extras then
+    outcome = refuse({ id = id, name = name, data = data, opts = opts, timestamp = tonumber(timestamp),
+                       delay = tonumber(delay), parentKey = extras and extras.parentKey,
+                       parent = extras and extras.parent }, extras, custom)
+  end
+  if outcome then
+    ids[i] = outcome
+    refused[#refused + 1] = i
+  else
+    local more = {}
+    if extras and extras.parentKey then
+      more = { 'parentKey', extras.parentKey, 'parent', extras.parent }
+      redis.call('SADD', extras.parentKey .. ':dependencies', queue.base .. id)
+    end
+    if extras and extras.dedup then
+      more[#more + 1], more[#more + 2] = 'deid', extras.dedup.id
+    end
+    storeJob(queue, id, name, data, opts, timestamp, delay, priority, more)
+    if delay ~= '0' then
+      placeDelayed(queue, id, tonumber(timestamp) + tonumber(delay))
+      anyDelayed = true
+    else
+      if priority ~= '0' then
+        placeReady(queue, id, tonumber(priority), false)
+      elseif extras and extras.lifo then
+        flushReady()
+        placeReady(queue, id, 0, true)
+      else
+        ready[#ready + 1] = id
+      end
+      emit(queue, 'waiting', 'jobId', id)
+      anyReady = true
+    end
+    ids[i] = id
+  end
+end
+
+flushReady()
+if anyReady then arm(queue) end
+if anyDelayed then armDelay(queue) end
+return { ids, refused }

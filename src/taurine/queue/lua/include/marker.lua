@@ -1,0 +1,23 @@
+-- The marker is the wake-up channel of idle workers: member 0 says "claim now", member 1 "a job is due at my score".
+
+local function armNow(queue)
+  redis.call('ZADD', queue.marker, 0, '0')
+end
+
+local function arm(queue)
+  if not isBlocked(queue) then armNow(queue) end
+end
+
+local function armDelay(queue)
+  local first = redis.call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
+  if first[2] then redis.call('ZADD', queue.marker, tonumber(first[2]) / 4096, '1') end
+end
+
+-- For changes that may free a slot or lift a limit: wakes a worker if anything can be claimed now.
+local function armIfClaimable(queue)
+  if redis.call('EXISTS', queue.wait, queue.prioritized) > 0 then
+    arm(queue)
+  else
+    armDelay(queue)
+  end
+end

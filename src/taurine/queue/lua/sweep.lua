@@ -1,0 +1,47 @@
+--[[ sweep: put jobs back whose worker is gone.
+
+  KEYS    1 the queue's meta key
+  ARGV    1 now, ms · 2 interval, ms · 3 how often a job may be put back before it is marked to fail
+  Returns the ids that were put back; false when another worker swept within the interval
+  Events  waiting, stalled.  Cost O(active).
+  Atomic: a job is suspected in one sweep and put back in a later one only if no lease was taken on it between.
+  A job put back too often is marked (`defa`): whoever claims it next fails it without running it. Jobs of a scheduler that
+  still stands are never marked, or one crash too many would end the schedule. ]]
+--@include queue events marker
+
+local queue = openQueueOf(KEYS[1])
+local now, intervalMs, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+if not redis.call('SET', queue.stalledCheck, now, 'PX', intervalMs, 'NX') then return false end
+trimEvents(queue)
+
+local function belongsToScheduler(key)
+  local scheduler = redis.call('HGET', key, 'rjk')
+  if not scheduler then return false end
+  return redis.call('EXISTS', queue.schedulers .. ':' .. scheduler) == 1
+    or redis.call('ZSCORE', queue.schedulers, scheduler) ~= false
+end
+
+local function putBack(id)
+  local key = queue.base .. id
+  if redis.call('EXISTS', key) == 0 then return false end  -- no job behind the id: it only leaves active
+  local stalls = redis.call('HINCRBY', key, 'stc', 1)
+  if stalls > limit and not belongsToScheduler(key) then
+    redis.call('HSET', key, 'defa', 'job stalled more than allowable limit')
+  end
+  redis.call('RPUSH', queue.wait, id)
+  emit(queue, 'waiting', 'jobId', id, 'prev', 'active')
+  emit(queue, 'stalled', 'jobId', id)
+  return true
+end
+
+local recovered = {}
+for _, id in ipairs(redis.call('SMEMBERS', queue.stalled)) do
+  if redis.call('EXISTS', queue.base .. id .. ':lock') == 0 and redis.call('LREM', queue.active, 1, id) == 1 then
+    if putBack(id) then recovered[#recovered + 1] = id end
+  end
+end
+redis.call('DEL', queue.stalled)
+callInChunks('SADD', queue.stalled, redis.call('LRANGE', queue.active, 0, -1))
+if #recovered > 0 then arm(queue) end
+return recovered

@@ -1,0 +1,319 @@
+"""A job's options: from what a caller gives to what the job's hash holds, and back.
+
+The stored form is BullMQ's: JSON, milliseconds, its short names. Equal options are worked out once (`plan`), since most jobs of
+a queue share theirs; the same holds for reading (`parse_options`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from taurine.errors import InvalidOption, did_you_mean
+from taurine.ids import check_queue_name, parent_wire_id
+from taurine.options import (
+    MAX_PRIORITY,
+    AddOptions,
+    ChildFailurePolicy,
+    Dedup,
+    Keep,
+    Parent,
+    Telemetry,
+    to_milliseconds,
+)
+from taurine.queue.wire import decode_json, encode_json, keep_policy
+from taurine.retry import Backoff, Custom, Exponential, Fixed
+
+__all__ = ["JobOptions", "Plan", "keep_text", "parse_options", "plan", "timestamp_ms"]
+
+_MAX_ATTEMPTS = 1_000_000
+_POLICY_FLAGS: dict[ChildFailurePolicy, str] = {"fail": "fpof", "continue": "cpof", "ignore": "idof", "remove": "rdof"}
+_KNOWN = tuple(AddOptions.__annotations__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a set of options means for the add script, apart from the job's own id and time."""
+
+    members: str
+    """The members of the stored options, JSON without the braces."""
+    delay_ms: int
+    priority: int
+    extras: str
+    """What the add script needs beyond its fixed fields, JSON; empty for none."""
+    size_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """A job's options as they were stored with it. Durations in seconds; None where the job carries none."""
+
+    attempts: int = 1
+    backoff: Backoff | None = None
+    delay: float = 0.0
+    priority: int = 0
+    lifo: bool = False
+    size_limit: int | None = None
+    keep_logs: int | None = None
+    stacktrace_limit: int | None = None
+    remove_on_complete: bool | Keep | None = None
+    remove_on_fail: bool | Keep | None = None
+    deduplication: Dedup | None = None
+    on_child_failure: ChildFailurePolicy | None = None
+    telemetry: Telemetry | None = None
+    repeat: Mapping[str, Any] | None = None
+    """The schedule that made this job, in its stored form."""
+    raw: Mapping[str, Any] | None = None
+    """The stored options as they are, members unknown to Taurine included."""
+
+
+# From the caller to the wire ------------------------------------------------------------------------------------------------
+
+
+def plan(options: Mapping[str, Any], *, prefix: str) -> Plan:
+    """What `options` mean. `job_id` and `timestamp` must have been taken out. Raises InvalidOption."""
+    try:
+        # The types are part of the key: True and 1 are equal, and mean different things to remove_on_complete.
+        return _plan_cached(tuple(options.items()), tuple(map(type, options.values())), prefix)
+    except TypeError:  # an option that cannot be hashed, from an untyped caller: let the checks name it
+        return _plan(dict(options), prefix)
+
+
+@lru_cache(maxsize=512)
+def _plan_cached(items: tuple[tuple[str, Hashable], ...], types: tuple[type, ...], prefix: str) -> Plan:
+    return _plan(dict(items), prefix)
+
+
+def _plan(options: dict[str, Any], prefix: str) -> Plan:
+    for name in options:
+        if name not in _KNOWN:
+            raise InvalidOption(f"unknown job option {name!r}{did_you_mean(name, _KNOWN)}")
+    stored: dict[str, Any] = {}
+    _store_whole(options, stored, "attempts", "attempts", 1, _MAX_ATTEMPTS)
+    _store_whole(options, stored, "priority", "priority", 0, MAX_PRIORITY)
+    _store_whole(options, stored, "size_limit", "sizeLimit", 1, 2**53)
+    _store_whole(options, stored, "keep_logs", "kl", 0, 2**31)
+    _store_whole(options, stored, "stacktrace_limit", "stackTraceLimit", 0, 2**31)
+    if options.get("lifo"):
+        stored["lifo"] = True
+    if (delay := options.get("delay")) is not None and (delay_ms := to_milliseconds(delay, "delay")):
+        stored["delay"] = delay_ms
+    if (backoff := options.get("backoff")) is not None:
+        stored["backoff"] = _backoff_to_wire(backoff)
+    for name, short in (("remove_on_complete", "removeOnComplete"), ("remove_on_fail", "removeOnFail")):
+        if (keep := options.get(name)) is not None:
+            stored[short] = _keep_to_wire(keep, name)
+    dedup = _dedup_to_wire(options.get("deduplication"))
+    if dedup:
+        stored["de"] = dedup
+    parent = _store_parent(options, stored, prefix)
+    if (telemetry := options.get("telemetry")) is not None:
+        _store_telemetry(telemetry, stored)
+    if dedup and parent:
+        raise InvalidOption("a job with a parent cannot be deduplicated; leave out deduplication or parent")
+
+    extras: dict[str, Any] = {}
+    if "lifo" in stored:
+        extras["lifo"] = True
+    if dedup:
+        extras["dedup"] = {**dedup, "keepLast": dedup.get("keepLastIfActive", False)}
+    extras.update(parent)
+    return Plan(
+        members=encode_json(stored)[1:-1],
+        delay_ms=stored.get("delay", 0),
+        priority=stored.get("priority", 0),
+        extras=encode_json(extras) if extras else "",
+        size_limit=stored.get("sizeLimit"),
+    )
+
+
+def _store_whole(options: dict[str, Any], stored: dict[str, Any], name: str, short: str, low: int, high: int) -> None:
+    value = options.get(name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidOption(f"expected {name} to be a whole number from {low} to {high}, got {value!r:.40}")
+    stored[short] = value
+
+
+def _backoff_to_wire(backoff: object) -> dict[str, Any]:
+    if isinstance(backoff, Custom):
+        return {"type": backoff.type}
+    if isinstance(backoff, Exponential):
+        wire: dict[str, Any] = {"type": "exponential", "delay": to_milliseconds(backoff.base, "backoff")}
+        # BullMQ passes over these two; Taurine's workers heed them.
+        if backoff.factor != 2:
+            wire["factor"] = backoff.factor
+        if backoff.cap is not None:
+            wire["cap"] = to_milliseconds(backoff.cap, "backoff")
+    else:
+        fixed = backoff if isinstance(backoff, Fixed) else Fixed(to_milliseconds(backoff, "backoff") / 1000)  # pyright: ignore[reportArgumentType] - checked there
+        wire = {"type": "fixed", "delay": to_milliseconds(fixed.delay, "backoff")}
+        backoff = fixed
+    if backoff.jitter:
+        wire["jitter"] = backoff.jitter
+    return wire
+
+
+def _keep_to_wire(keep: object, name: str) -> bool | int | dict[str, int]:
+    if isinstance(keep, bool):
+        return keep
+    if isinstance(keep, int):
+        return Keep(count=keep).count or 0
+    if not isinstance(keep, Keep):
+        raise InvalidOption(f"expected {name} to be True, False, a count or a Keep, got {type(keep).__name__}")
+    wire: dict[str, int] = {}
+    if keep.count is not None:
+        wire["count"] = keep.count
+    if keep.age is not None:
+        # Whole seconds on the wire: rounded up, so that nothing goes earlier than asked.
+        wire["age"] = -(-to_milliseconds(keep.age, "Keep.age") // 1000)
+    if keep.limit is not None:
+        wire["limit"] = keep.limit
+    return wire or False
+
+
+def _dedup_to_wire(dedup: object) -> dict[str, Any]:
+    if dedup is None:
+        return {}
+    if isinstance(dedup, str):
+        dedup = Dedup(id=dedup)
+    if not isinstance(dedup, Dedup):
+        raise InvalidOption(f"expected deduplication to be a Dedup or an id, got {type(dedup).__name__}")
+    wire: dict[str, Any] = {"id": dedup.id}
+    if dedup.ttl is not None:
+        wire["ttl"] = to_milliseconds(dedup.ttl, "Dedup.ttl")
+    for name, short in (
+        ("extend", "extend"),
+        ("replace", "replace"),
+        ("reschedule", "reschedule"),
+        ("keep_last_if_active", "keepLastIfActive"),
+    ):
+        if getattr(dedup, name):
+            wire[short] = True
+    return wire
+
+
+def _store_parent(options: dict[str, Any], stored: dict[str, Any], prefix: str) -> dict[str, Any]:
+    policy = options.get("on_child_failure")
+    if policy is not None:
+        if policy not in _POLICY_FLAGS:
+            raise InvalidOption(f"expected on_child_failure to be one of {', '.join(_POLICY_FLAGS)}, got {policy!r}")
+        stored[_POLICY_FLAGS[policy]] = True
+    parent = options.get("parent")
+    if parent is None:
+        return {}
+    if not isinstance(parent, Parent):
+        raise InvalidOption(f"expected parent to be a Parent, got {type(parent).__name__}")
+    queue_key = f"{parent.prefix or prefix}:{check_queue_name(parent.queue)}"
+    stored_id = parent_wire_id(parent.id)
+    stored["parent"] = {"id": stored_id, "queue": queue_key}
+    link: dict[str, Any] = {"id": stored_id, "queueKey": queue_key}
+    if policy is not None:
+        link[_POLICY_FLAGS[policy]] = True
+    return {"parentKey": f"{queue_key}:{stored_id}", "parent": encode_json(link)}
+
+
+def _store_telemetry(telemetry: object, stored: dict[str, Any]) -> None:
+    if not isinstance(telemetry, Telemetry):
+        raise InvalidOption(f"expected telemetry to be a Telemetry, got {type(telemetry).__name__}")
+    if telemetry.metadata is not None:
+        stored["tm"] = telemetry.metadata
+    if telemetry.omit_context:
+        stored["omc"] = True
+
+
+def timestamp_ms(value: float | datetime) -> int:
+    """A creation time as milliseconds since the epoch. Raises InvalidOption for a naive datetime or a time out of range."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidOption("expected timestamp to be seconds or an aware datetime, got a naive one; give it a tzinfo")
+        value = value.timestamp()
+    # The score of a delayed job is exact up to 2^53 / 4096 ms.
+    return to_milliseconds(value, "timestamp", maximum=2**41 / 1000)
+
+
+# From the wire ----------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def parse_options(text: bytes | str) -> JobOptions:
+    """The options in a job's hash. Raises ValueError for text that is no JSON object, or a member of a wrong type."""
+    raw: Any = decode_json(text)
+    if not isinstance(raw, dict):
+        raise ValueError("opts is no JSON object")
+    members: dict[str, Any] = raw
+    try:
+        return _read(members)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"opts has a member of a wrong type: {error}") from None
+
+
+def _read(raw: dict[str, Any]) -> JobOptions:
+    policy = next((name for name, flag in _POLICY_FLAGS.items() if raw.get(flag)), None)
+    dedup: dict[str, Any] | None = raw.get("de")
+    tm = raw.get("tm")
+    return JobOptions(
+        attempts=max(1, int(raw.get("attempts") or 1)),
+        backoff=_read_backoff(raw.get("backoff")),
+        delay=float(raw.get("delay") or 0) / 1000,
+        priority=int(raw.get("priority") or 0),
+        lifo=bool(raw.get("lifo")),
+        size_limit=raw.get("sizeLimit"),
+        keep_logs=raw.get("kl"),
+        stacktrace_limit=raw.get("stackTraceLimit"),
+        remove_on_complete=_read_keep(raw.get("removeOnComplete")),
+        remove_on_fail=_read_keep(raw.get("removeOnFail")),
+        deduplication=_read_dedup(dedup) if dedup else None,
+        on_child_failure=policy,
+        telemetry=Telemetry(tm, bool(raw.get("omc"))) if tm is not None or raw.get("omc") else None,
+        repeat=raw.get("repeat"),
+        raw=raw,
+    )
+
+
+def _read_backoff(raw: Any) -> Backoff | None:
+    if not raw:
+        return None
+    if isinstance(raw, int | float):
+        return Fixed(raw / 1000)
+    delay, jitter = float(raw.get("delay") or 0) / 1000, float(raw.get("jitter") or 0)
+    if raw["type"] == "fixed":
+        return Fixed(delay, jitter)
+    if raw["type"] == "exponential":
+        cap = raw.get("cap")
+        return Exponential(delay, float(raw.get("factor") or 2), None if cap is None else cap / 1000, jitter)
+    return Custom(type=str(raw["type"]))
+
+
+def _read_keep(raw: Any) -> bool | Keep | None:
+    if raw is None or isinstance(raw, bool):
+        return raw
+    if isinstance(raw, int):
+        return Keep(count=raw) if raw >= 0 else False
+    return Keep(count=raw.get("count"), age=raw.get("age"), limit=raw.get("limit"))
+
+
+def _read_dedup(raw: dict[str, Any]) -> Dedup:
+    ttl = raw.get("ttl")
+    return Dedup(
+        id=str(raw["id"]),
+        ttl=ttl / 1000 if ttl else None,
+        extend=bool(raw.get("extend")),
+        replace=bool(raw.get("replace")),
+        reschedule=bool(raw.get("reschedule")),
+        keep_last_if_active=bool(raw.get("keepLastIfActive")),
+    )
+
+
+def keep_text(keep: bool | int | Keep | None) -> str:
+    """A retention policy as the turn script reads it."""
+    if isinstance(keep, bool) or keep is None:
+        return keep_policy(0 if keep else None, None, None)
+    if isinstance(keep, int):
+        return keep_policy(keep, None, None)
+    age_ms = None if keep.age is None else to_milliseconds(keep.age, "Keep.age")
+    return keep_policy(keep.count, age_ms, keep.limit)

@@ -1,0 +1,156 @@
+"""The typed call of the turn script: outcomes in, claimed jobs out.
+
+An outcome is a small value: what became of one attempt. It knows the six arguments by which the script settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from taurine.options import RateLimit, to_milliseconds
+from taurine.queue.scripts import Argument
+
+__all__ = [
+    "BLOCKED",
+    "Completed",
+    "Failed",
+    "Outcome",
+    "Released",
+    "RetryLater",
+    "RetryNow",
+    "Snoozed",
+    "Turn",
+    "TurnReply",
+    "WaitingForChildren",
+]
+
+BLOCKED = -1
+"""`TurnReply.wait_ms` of a queue that is paused or at its concurrency limit."""
+
+Arguments: TypeAlias = tuple[str, str, str, str | int, str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The handler returned: `result` is JSON text, `keep` a retention policy."""
+
+    result: str
+    keep: str
+
+    def arguments(self, job_id: str, token: str) -> Arguments:
+        return ("complete", job_id, token, self.result, "", self.keep)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job failed for good; `attempts` is how many it was allowed."""
+
+    reason: str
+    stacktrace: str
+    keep: str
+    attempts: int
+
+    def arguments(self, job_id: str, token: str) -> Arguments:
+        return ("fail", job_id, token, self.reason, self.stacktrace, f"{self.keep}/{self.attempts}")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryNow:
+    """The attempt failed, and the next one is to start as soon as it can."""
+
+    reason: str
+    stacktrace: str
+    lifo: bool
+
+    def arguments(self, job_id: str, token: str) -> Arguments:
+        return ("retry", job_id, token, self.reason, self.stacktrace, "lifo" if self.lifo else "")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """The attempt failed, and the next one is to start after a pause."""
+
+    reason: str
+    stacktrace: str
+    pause_ms: int
+
+    def arguments(self, job_id: str, token: str) -> Arguments:
+        return ("delay", job_id, token, self.reason, self.stacktrace, self.pause_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """The job asked to run again after a pause; no attempt is charged."""
+
+    pause_ms: int
+
+    def arguments(self, job_id: str, token: str) -> Arguments:
+        return ("snooze", job_id, token, self.pause_ms, "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The job goes back to the front of the line; no attempt is charged."""
+
+    def arguments(self, job_id: str, token: str) -> Arguments:
+        return ("release", job_id, token, "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingForChildren:
+    """The job waits until its children have ended; no attempt is charged."""
+
+    def arguments(self, job_id: str, token: str) -> Arguments:
+        return ("children", job_id, token, "", "", "")
+
+
+Outcome: TypeAlias = Completed | Failed | RetryNow | RetryLater | Snoozed | Released | WaitingForChildren
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One call of the script.
+
+    attempts: (stored job id, token, outcome) of each attempt that ended.
+    lost_token: token of an earlier turn whose reply never came; the jobs that it claimed are claimed again.
+    """
+
+    now_ms: int
+    token: str
+    lease_ms: int
+    want: int
+    attempts: Sequence[tuple[str, str, Outcome]] = ()
+    worker_name: str = ""
+    limit: RateLimit | None = None
+    metrics_points: int = 0
+    lost_token: str = ""
+
+    def arguments(self) -> list[Argument]:
+        limit = self.limit
+        arguments: list[Argument] = [
+            self.now_ms,
+            self.token,
+            self.lease_ms,
+            self.want,
+            self.worker_name,
+            "" if limit is None else limit.max,
+            "" if limit is None else to_milliseconds(limit.duration, "RateLimit.duration"),
+            self.metrics_points,
+            self.lost_token,
+        ]
+        for job_id, token, outcome in self.attempts:
+            arguments += outcome.arguments(job_id, token)
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReply:
+    """What the script answered; field by field in its header."""
+
+    codes: list[int]
+    jobs: list[tuple[bytes, list[Any]]]
+    dropped: list[bytes]
+    wait_ms: int
+    due_ms: int

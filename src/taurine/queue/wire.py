@@ -1,0 +1,52 @@
+"""What stands in a job's hash: JSON in, JSON out, and the stored form of options.
+
+One rule for values that JSON cannot hold alike on both sides: NaN, infinities and lone surrogates are refused. Keys that are numbers
+become strings, as JSON has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from taurine.errors import PayloadError
+
+__all__ = ["decode_json", "encode_json", "encode_text", "keep_policy"]
+
+_encoder: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+decode_json: Callable[[str | bytes], Any] = json.loads
+
+_MAX_TEXT = 64 * 1024
+
+
+def encode_json(value: Any, what: str = "job data") -> str:
+    """`value` as JSON text. Raises PayloadError, naming `what`, for a value that JSON cannot hold."""
+    if value is None:
+        return "null"
+    try:
+        text = _encoder(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"{what} cannot be stored as JSON: {error}; pass plain dicts, lists, strings, numbers, booleans and None") from None
+    if not text.isascii():
+        _require_encodable(text, what)
+    return text
+
+
+def _require_encodable(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PayloadError(f"{what} holds half of a surrogate pair, which UTF-8 cannot store") from None
+
+
+def encode_text(text: str, *, limit: int = _MAX_TEXT) -> str:
+    """`text` as it can be stored: unencodable characters replaced, cut with a mark above `limit` characters."""
+    if len(text) > limit:
+        text = f"{text[:limit]}… (cut, {len(text)} characters)"
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def keep_policy(count: int | None, age_ms: int | None, limit: int | None) -> str:
+    """A retention policy as the scripts read it."""
+    return f"{'' if count is None else count}:{'' if age_ms is None else age_ms}:{'' if limit is None else limit}"

@@ -1,0 +1,164 @@
+"""What is left after a SIGKILL of each of the processes: a server for who uses it, no server for nobody, and the data."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import redis
+
+from embedded.processes import StartUser, answers_with, is_alive, processes_on, record_of, servers_on
+from support.eventually import eventually
+from taurine.embedded import EmbeddedServer
+from taurine.errors import EmbeddedServerError
+
+RECOVERY_SECONDS = 20.0
+"""Generous: a busy machine must not fail the test."""
+
+
+async def test_a_killed_user_leaves_the_others_their_server(home: Path, start_user: StartUser) -> None:
+    killed, other = start_user(home), start_user(home)
+
+    killed.kill()
+
+    assert other.client().ping()
+    assert servers_on(home) == [other.server]
+    other.stop()
+    assert servers_on(home) == [], "a killed user is not counted"
+
+
+async def test_when_all_users_are_killed_the_server_ends_and_keeps_the_data(home: Path, start_user: StartUser) -> None:
+    users = [start_user(home) for _ in range(3)]
+    users[0].client().set("key", "value")
+
+    for user in users:
+        user.kill()
+
+    await eventually(lambda: not processes_on(home), RECOVERY_SECONDS, "the server outlives its users")
+    assert answers_with(start_user(home).url, "key") == "value"
+
+
+async def test_who_comes_right_after_a_crash_of_all_users_has_a_server(home: Path, start_user: StartUser) -> None:
+    for count in range(5):
+        user = start_user(home)
+        assert user.client().incr("count") == count + 1
+        user.kill()
+
+
+async def test_a_killed_server_comes_back_with_its_data(home: Path) -> None:
+    async with EmbeddedServer(home) as server:
+        pid, url = server.pid, server.url
+        with redis.Redis.from_url(url) as client:
+            client.set("key", "value")
+        assert pid is not None
+
+        os.kill(pid, signal.SIGKILL)
+
+        await eventually(lambda: answers_with(url, "key") == "value", RECOVERY_SECONDS, "the server did not come back")
+        await eventually(lambda: server.pid not in {None, pid}, RECOVERY_SECONDS, "the new server was not recorded")
+        assert servers_on(home) == [server.pid]
+        assert server.url == url
+
+
+async def test_a_server_that_keeps_ending_is_started_again_each_time(home: Path) -> None:
+    async with EmbeddedServer(home) as server:
+        known: set[int | None] = {None}
+        for _ in range(4):
+            await eventually(lambda: server.pid not in known, RECOVERY_SECONDS, "the server did not come back")
+            pid = server.pid
+            assert pid is not None
+            known.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: server.pid not in known, RECOVERY_SECONDS, "the server did not come back")
+
+    pauses = [line.split(" in ")[-1] for line in (home / "valkey.log").read_text().splitlines() if "keeper" in line]
+    assert pauses == ["0.1 s", "0.2 s", "0.4 s", "0.8 s"]
+
+
+async def test_a_shutdown_by_a_client_is_a_crash_for_the_users(home: Path) -> None:
+    async with EmbeddedServer(home) as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.set("key", "value")
+            client.shutdown()
+
+        await eventually(lambda: answers_with(server.url, "key") == "value", RECOVERY_SECONDS, "it did not come back")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_killed_keeper_is_replaced(home: Path, how: signal.Signals) -> None:
+    async with EmbeddedServer(home) as server:
+        pid, url, keeper = server.pid, server.url, record_of(home).keeper
+        with redis.Redis.from_url(url) as client:
+            client.set("key", "value")
+        assert pid is not None
+        assert keeper is not None
+
+        os.kill(keeper, how)
+
+        await eventually(lambda: record_of(home).keeper not in {None, keeper}, RECOVERY_SECONDS, "no new keeper came")
+        await eventually(lambda: server.pid not in {None, pid}, RECOVERY_SECONDS, "no new server came")
+        assert not is_alive(pid), "two servers on one data set"
+        assert answers_with(url, "key") == "value"
+        assert server.url == url
+
+    assert servers_on(home) == []
+
+
+async def test_keepers_killed_with_all_users_leave_no_server(home: Path, start_user: StartUser) -> None:
+    users = [start_user(home) for _ in range(2)]
+    keeper = record_of(home).keeper
+    assert keeper is not None
+
+    for user in users:
+        user.kill()
+    os.kill(keeper, signal.SIGKILL)
+
+    await eventually(lambda: not processes_on(home), RECOVERY_SECONDS, "the server outlives its users and its keeper")
+
+
+async def test_who_comes_right_after_a_crash_of_everything_has_its_server_and_the_data(
+    home: Path, start_user: StartUser
+) -> None:
+    for count in range(5):
+        user = start_user(home)
+        assert user.client().incr("count") == count + 1
+        record = record_of(home)
+        assert record.keeper is not None
+        assert record.server is not None
+        user.kill()
+        for pid in (record.keeper, record.server):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_file_that_a_crash_cut_off_is_loaded_up_to_the_cut(home: Path) -> None:
+    async with EmbeddedServer(home) as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.set("whole", "value")
+            client.set("cut", "value")
+    (log,) = (home / "valkey" / "appendonlydir").glob("*.incr.aof")
+    os.truncate(log, log.stat().st_size - 3)
+
+    async with EmbeddedServer(home) as server:
+        assert answers_with(server.url, "whole") == "value"
+        assert answers_with(server.url, "cut") is None
+
+
+async def test_data_that_cannot_be_loaded_is_an_error_that_shows_why(home: Path) -> None:
+    async with EmbeddedServer(home):
+        pass
+    (manifest,) = (home / "valkey" / "appendonlydir").glob("*.manifest")
+    manifest.write_text("nonsense\n")
+
+    with pytest.raises(EmbeddedServerError, match=r"(?s)ended before it was ready.*valkey\.log.*manifest"):
+        await EmbeddedServer(home).start()
+    await eventually(lambda: not processes_on(home), RECOVERY_SECONDS, "a failed start leaves processes")
+
+
+def test_a_directory_removed_while_in_use_can_still_be_left(home: Path, start_user: StartUser) -> None:
+    user = start_user(home)
+
+    home.rename(home.with_name("moved"))
+
+    user.stop()

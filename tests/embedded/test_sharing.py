@@ -1,0 +1,210 @@
+"""Who starts the server, who shares it, and who stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio
+
+from embedded.processes import SOURCE, StartUser, answers_with, is_alive, processes_on, record_of, servers_on, spawn
+from support.eventually import eventually
+from taurine.embedded import EmbeddedServer
+from taurine.errors import EmbeddedServerError, InvalidOption
+
+
+async def test_the_first_starts_the_others_share_the_last_stops(home: Path, start_user: StartUser) -> None:
+    first, second, third = start_user(home), start_user(home), start_user(home)
+    assert first.server == second.server == third.server
+    assert first.url == second.url == third.url
+
+    third.client().set("written by", "the third")
+    first.stop()
+    third.stop()
+
+    assert second.client().get("written by") == "the third"
+    assert is_alive(second.server)
+    second.stop()
+    assert servers_on(home) == [], "a stop returns when the server has ended"
+
+
+async def test_data_outlives_the_last_user(home: Path) -> None:
+    async with EmbeddedServer(home) as server, redis.asyncio.from_url(server.url) as client:
+        await client.set("key", "value")
+
+    async with EmbeddedServer(home) as server:
+        assert answers_with(server.url, "key") == "value"
+
+
+async def test_two_objects_of_one_process_are_two_users(home: Path) -> None:
+    one, other = EmbeddedServer(home), EmbeddedServer(home)
+    await one.start()
+    await other.start()
+    assert one.pid == other.pid
+
+    await one.stop()
+
+    answers_with(other.url, "key")
+    await other.stop()
+    assert servers_on(home) == []
+
+
+async def test_start_and_stop_are_safe_to_repeat_and_in_any_order(home: Path) -> None:
+    server = EmbeddedServer(home)
+    await server.stop()
+    await server.start()
+    pid = server.pid
+    await server.start()
+    assert server.pid == pid
+
+    await server.stop()
+    await server.stop()
+    assert servers_on(home) == []
+
+    await server.start()
+    assert server.pid not in {None, pid}
+    await server.stop()
+
+
+def test_without_an_event_loop(home: Path) -> None:
+    with EmbeddedServer(home) as server, redis.Redis.from_url(server.url) as client:
+        assert client.ping()
+        assert "started" in repr(server)
+
+    assert servers_on(home) == []
+
+
+def test_threads_may_share_one_object(home: Path) -> None:
+    server = EmbeddedServer(home)
+    seen: set[int | None] = set()
+
+    def start() -> None:
+        server.start_sync()
+        seen.add(server.pid)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(seen) == 1
+    assert servers_on(home) == [server.pid]
+    server.stop_sync()
+    assert servers_on(home) == []
+
+
+def test_an_object_that_is_not_started_has_no_address(home: Path) -> None:
+    server = EmbeddedServer(home)
+
+    for read in (lambda: server.url, lambda: server.socket, lambda: server.pid):
+        with pytest.raises(EmbeddedServerError, match="call start first"):
+            read()
+
+
+def test_options_out_of_range_are_refused(home: Path) -> None:
+    with pytest.raises(InvalidOption, match="start_timeout"):
+        EmbeddedServer(home, start_timeout=0)
+    with pytest.raises(InvalidOption, match="got 'no'"):
+        EmbeddedServer(home, fsync="no")  # type: ignore[arg-type]
+
+
+async def test_a_cancelled_start_leaves_no_user(home: Path) -> None:
+    server = EmbeddedServer(home)
+    start = asyncio.create_task(server.start())
+    await eventually(lambda: processes_on(home), 10, "no keeper was made")
+
+    start.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    with pytest.raises(EmbeddedServerError):
+        _ = server.url
+    await eventually(lambda: not processes_on(home), 5, "the server outlives a start that was cancelled")
+
+
+async def test_ctrl_c_reaches_users_and_not_the_server(home: Path, start_user: StartUser) -> None:
+    interrupted, other = start_user(home), start_user(home)
+
+    os.killpg(interrupted.process.pid, signal.SIGINT)
+    await eventually(lambda: interrupted.process.poll() is not None, 10, "the user was not interrupted")
+
+    assert other.client().ping()
+    assert servers_on(home) == [other.server]
+
+
+async def test_processes_that_start_at_once_get_one_server(home: Path) -> None:
+    processes = [spawn(str(home)) for _ in range(6)]
+    lines = [process.stdout.readline() for process in processes if process.stdout]
+
+    assert len(set(lines)) == 1
+    assert len(servers_on(home)) == 1
+    for process in processes:
+        process.communicate("\n")
+        assert process.returncode == 0
+    assert servers_on(home) == []
+
+
+def test_a_maker_gets_no_child(home: Path) -> None:
+    with EmbeddedServer(home) as server:
+        keeper = record_of(home).keeper
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        assert not {str(keeper), str(server.pid)} & set(children)
+
+
+FORKS = """
+import os, sys
+from taurine.embedded import EmbeddedServer
+
+server = EmbeddedServer(sys.argv[1])
+server.start_sync()
+pid = server.pid
+hold, go = os.pipe()
+child = os.fork()
+if not child:
+    os.close(go)
+    os.read(hold, 1)        # until the parent has stopped
+    first_use_ended = not os.path.exists(f"/proc/{pid}")
+    server.stop_sync()      # not this process's use: does nothing
+    server.start_sync()
+    own_use_works = server.pid is not None
+    server.stop_sync()
+    os._exit(0 if first_use_ended and own_use_works else 1)
+os.close(hold)
+server.stop_sync()
+os.close(go)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_has_no_part_in_its_parents_use(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(home)], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=False, timeout=60
+    )
+
+    assert done.returncode == 0
+    assert servers_on(home) == []
+
+
+async def test_a_forked_childs_stop_leaves_the_parents_use(home: Path) -> None:
+    code = FORKS.split("hold, go", maxsplit=1)[0] + (
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    server.stop_sync()\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "sys.exit(0 if os.path.exists(f'/proc/{pid}') and server.pid == pid else 1)\n"
+    )
+    done = subprocess.run(  # noqa: ASYNC221 - nothing else runs on this loop
+        [sys.executable, "-c", code, str(home)], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=False, timeout=60
+    )
+
+    assert done.returncode == 0
+    await eventually(lambda: not processes_on(home), 10, "the server outlives users that ended without a stop")
