@@ -30,7 +30,7 @@ _watch_key = pytest.StashKey[ServerWatch]()
 def valkey(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
     """The server that the tests of this process share."""
     # pytest's own temporary folders are too long for the path of a unix socket.
-    directory = Path(tempfile.mkdtemp(prefix="taurine-"))
+    directory = Path(tempfile.mkdtemp(prefix="taurine-test-"))
     server = ValkeyServer(directory)
     server.start()
     watch = pytestconfig.stash[_watch_key] = ServerWatch(server)
@@ -92,7 +92,7 @@ def server_factory() -> Iterator[Callable[..., ValkeyServer]]:
     servers: list[ValkeyServer] = []
 
     def make(*, start: bool = True, **options: str | int) -> ValkeyServer:
-        server = ValkeyServer(Path(tempfile.mkdtemp(prefix="taurine-")), **options)
+        server = ValkeyServer(Path(tempfile.mkdtemp(prefix="taurine-test-")), **options)
         servers.append(server)
         if start:
             server.start()

@@ -59,35 +59,44 @@ async function withWorkers(names, handler, use) {
   await once(orders, "close");
 }
 
+async function addInChunks(queue) {
+  const chunk = Array.from({ length: number("chunk") }, () => ({ name: JOB, data: PAYLOAD }));
+  for (let left = number("jobs"); left > 0; left -= chunk.length) {
+    await queue.addBulk(left < chunk.length ? chunk.slice(0, left) : chunk);
+  }
+}
+
 const actions = {
+  async fill() {
+    await withQueue((queue) => measured(() => addInChunks(queue)));
+  },
+
   async add_many() {
-    const chunk = Array.from({ length: number("chunk") }, () => ({ name: JOB, data: PAYLOAD }));
-    await withQueue((queue) =>
-      measured(async () => {
-        for (let left = number("jobs"); left > 0; left -= chunk.length) {
-          await queue.addBulk(left < chunk.length ? chunk.slice(0, left) : chunk);
-        }
-      }),
-    );
+    await withQueue(async (queue) => {
+      await queue.add(JOB, PAYLOAD);
+      await measured(() => addInChunks(queue));
+    });
   },
 
   async add_concurrent() {
     const width = number("chunk");
-    await withQueue((queue) =>
-      measured(async () => {
+    await withQueue(async (queue) => {
+      await queue.add(JOB, PAYLOAD);
+      await measured(async () => {
         for (let left = number("jobs"); left > 0; left -= width) {
           await Promise.all(Array.from({ length: Math.min(left, width) }, () => queue.add(JOB, PAYLOAD)));
         }
-      }),
-    );
+      });
+    });
   },
 
   async add_one() {
-    await withQueue((queue) =>
-      measured(async () => {
+    await withQueue(async (queue) => {
+      await queue.add(JOB, PAYLOAD);
+      await measured(async () => {
         for (let left = number("jobs"); left > 0; left -= 1) await queue.add(JOB, PAYLOAD);
-      }),
-    );
+      });
+    });
   },
 
   async pace() {
@@ -143,7 +152,6 @@ const actions = {
     });
   },
 };
-actions.fill = actions.add_many;
 
 await actions[positionals[0]]();
 process.exit(0);

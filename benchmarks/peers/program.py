@@ -1,7 +1,8 @@
 """The program that each Python peer runs as: one action per process, JSON lines on stdout.
 
 A process connects, prints `ready`, waits for a line on stdin, does its action, prints `done` with what it measured, and
-ends (a worker ends when stdin is closed). `node/bullmq.mjs` follows the same rules, so that a figure treats all alike.
+ends (a worker ends when stdin is closed). One that measures adding has added a job before it is ready, so that its
+connection and scripts are there. `node/bullmq.mjs` follows the same rules, so that a figure treats all alike.
 """
 
 from __future__ import annotations
@@ -84,16 +85,19 @@ async def fill(program: Program, args: argparse.Namespace) -> None:
 
 async def add_many(program: Program, args: argparse.Namespace) -> None:
     async with program.producing():
+        await program.add(PAYLOAD)
         await _measured(lambda: add_in_chunks(program, args.jobs, args.chunk))
 
 
 async def add_concurrent(program: Program, args: argparse.Namespace) -> None:
     async with program.producing():
+        await program.add(PAYLOAD)
         await _measured(lambda: add_in_waves(program, args.jobs, args.chunk))
 
 
 async def add_one(program: Program, args: argparse.Namespace) -> None:
     async with program.producing():
+        await program.add(PAYLOAD)
         await _measured(lambda: add_one_by_one(program, args.jobs))
 
 

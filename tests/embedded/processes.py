@@ -78,6 +78,14 @@ def servers_on(directory: Path) -> list[int]:
     return [pid for pid, command in processes_on(directory).items() if "unixsocket:" in command]
 
 
+def never_ready(home: Path) -> Path:
+    """A server program, put beside `home`, that runs and answers nobody."""
+    program = home.with_name("never-ready")
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+    return program
+
+
 def is_alive(pid: int) -> bool:
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()

@@ -12,6 +12,8 @@ import redis
 from embedded.processes import StartUser, answers_with, is_alive, processes_on, record_of, servers_on
 from support.eventually import eventually
 from taurine.embedded import EmbeddedServer
+from taurine.embedded import keeper as keeper_module
+from taurine.embedded.locks import FileLock
 from taurine.errors import EmbeddedServerError
 
 RECOVERY_SECONDS = 20.0
@@ -130,6 +132,41 @@ async def test_who_comes_right_after_a_crash_of_everything_has_its_server_and_th
         user.kill()
         for pid in (record.keeper, record.server):
             os.kill(pid, signal.SIGKILL)
+
+
+async def test_there_is_no_second_server_while_one_is_left_behind(home: Path) -> None:
+    async with EmbeddedServer(home):
+        pass
+    with FileLock(home / "server.lock") as left_behind:
+        await eventually(left_behind.try_exclusive, 10, "the keeper did not end")
+        with pytest.raises(EmbeddedServerError, match="not ready after 1 s"):
+            await EmbeddedServer(home, start_timeout=1).start()
+        assert servers_on(home) == []
+
+    async with EmbeddedServer(home) as server:
+        answers_with(server.url, "key")
+
+
+async def test_a_server_left_behind_is_told_to_shut_down(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a system that does not end a child with its parent, a new keeper ends it."""
+    monkeypatch.setattr(keeper_module, "__file__", str(without_parent_death_signal(home)))
+    async with EmbeddedServer(home) as server:
+        pid, keeper = server.pid, record_of(home).keeper
+        assert pid is not None
+        assert keeper is not None
+        os.kill(keeper, signal.SIGKILL)
+
+        await eventually(lambda: server.pid not in {None, pid}, RECOVERY_SECONDS, "no new server came")
+
+        assert not is_alive(pid), "two servers on one data set"
+
+
+def without_parent_death_signal(home: Path) -> Path:
+    """The keeper's program as it is on other systems than Linux."""
+    program = home.with_name("keeper.py")
+    source = Path(keeper_module.__file__).read_text()
+    program.write_text(source.replace('sys.platform != "linux"', "True"))
+    return program
 
 
 async def test_a_file_that_a_crash_cut_off_is_loaded_up_to_the_cut(home: Path) -> None:

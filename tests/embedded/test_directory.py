@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from embedded.processes import answers_with, record_of
+from embedded.processes import answers_with, never_ready, record_of
 from taurine.embedded import EmbeddedServer
 from taurine.embedded import keeper as keeper_module
 from taurine.errors import EmbeddedServerError
@@ -203,13 +203,8 @@ def test_a_program_that_is_no_server_is_an_error_at_once(home: Path) -> None:
 
 
 def test_a_server_that_does_not_get_ready_is_an_error_in_time(home: Path) -> None:
-    home.mkdir(mode=0o700)
-    deaf = home.parent / "deaf"
-    deaf.write_text("#!/bin/sh\nexec sleep 600\n")
-    deaf.chmod(0o700)
-
     with pytest.raises(EmbeddedServerError, match=r"not ready after 0\.5 s \(start_timeout\)"):
-        EmbeddedServer(home, binary=deaf, start_timeout=0.5).start_sync()
+        EmbeddedServer(home, binary=never_ready(home), start_timeout=0.5).start_sync()
 
 
 def test_the_keeper_keeps_nothing_of_its_makers_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

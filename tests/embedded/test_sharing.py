@@ -8,15 +8,27 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import redis
 import redis.asyncio
 
-from embedded.processes import SOURCE, StartUser, answers_with, is_alive, processes_on, record_of, servers_on, spawn
+from embedded.processes import (
+    SOURCE,
+    StartUser,
+    answers_with,
+    is_alive,
+    never_ready,
+    processes_on,
+    record_of,
+    servers_on,
+    spawn,
+)
 from support.eventually import eventually
 from taurine.embedded import EmbeddedServer
+from taurine.embedded.keeper import BELL
 from taurine.errors import EmbeddedServerError, InvalidOption
 
 
@@ -116,18 +128,66 @@ def test_options_out_of_range_are_refused(home: Path) -> None:
         EmbeddedServer(home, fsync="no")  # type: ignore[arg-type]
 
 
-async def test_a_cancelled_start_leaves_no_user(home: Path) -> None:
-    server = EmbeddedServer(home)
+async def test_a_cancelled_start_ends_soon_and_leaves_no_user(home: Path) -> None:
+    server = EmbeddedServer(home, binary=never_ready(home), start_timeout=600)
     start = asyncio.create_task(server.start())
     await eventually(lambda: processes_on(home), 10, "no keeper was made")
 
     start.cancel()
 
-    with pytest.raises(asyncio.CancelledError):
-        await start
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await start
     with pytest.raises(EmbeddedServerError):
         _ = server.url
-    await eventually(lambda: not processes_on(home), 5, "the server outlives a start that was cancelled")
+
+
+async def test_a_start_cancelled_when_it_is_done_leaves_no_user(home: Path) -> None:
+    server = EmbeddedServer(home)
+    start = asyncio.create_task(server.start())
+    await asyncio.sleep(0)
+    while "not started" in repr(server):
+        time.sleep(0.01)  # noqa: ASYNC251 - the loop must not learn that the start is done
+
+    start.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert "not started" in repr(server)
+    assert servers_on(home) == []
+
+
+def test_the_last_user_wakes_the_keeper(home: Path) -> None:
+    server = EmbeddedServer(home, stop_timeout=0)
+    server.start_sync()
+    keeper = record_of(home).keeper
+    assert keeper is not None
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        bell = os.open(home / BELL, os.O_RDONLY | os.O_NONBLOCK)
+        server.stop_sync()
+        assert os.read(bell, 10) == b"!"
+        os.close(bell)
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+
+
+async def test_who_comes_while_the_server_shuts_down_waits_for_that(home: Path) -> None:
+    server = EmbeddedServer(home, stop_timeout=0)
+    await server.start()
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await server.stop()
+    await eventually(lambda: record_of(home).server is None, 10, "the keeper did not begin to stop the server")
+
+    with pytest.raises(EmbeddedServerError, match=r"not ready .* the server is still shutting down"):
+        await EmbeddedServer(home, start_timeout=0.1).start()
+
+    os.kill(pid, signal.SIGCONT)
+    async with EmbeddedServer(home) as newcomer:
+        assert newcomer.pid != pid
+        assert servers_on(home) == [newcomer.pid]
 
 
 async def test_ctrl_c_reaches_users_and_not_the_server(home: Path, start_user: StartUser) -> None:
@@ -162,6 +222,7 @@ def test_a_maker_gets_no_child(home: Path) -> None:
 FORKS = """
 import os, sys
 from taurine.embedded import EmbeddedServer
+from taurine.embedded.keeper import BELL
 
 server = EmbeddedServer(sys.argv[1])
 server.start_sync()
@@ -200,7 +261,8 @@ async def test_a_forked_childs_stop_leaves_the_parents_use(home: Path) -> None:
         "    server.stop_sync()\n"
         "    os._exit(0)\n"
         "os.waitpid(child, 0)\n"
-        "sys.exit(0 if os.path.exists(f'/proc/{pid}') and server.pid == pid else 1)\n"
+        "from taurine.embedded.locks import FileLock\n"
+        "sys.exit(1 if FileLock(server.directory / 'users.lock').try_exclusive() else 0)\n"
     )
     done = subprocess.run(  # noqa: ASYNC221 - nothing else runs on this loop
         [sys.executable, "-c", code, str(home)], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=False, timeout=60

@@ -41,7 +41,10 @@ class ServerWatch:
 
     def after(self, prefix: str) -> list[str]:
         """What the test left outside its prefix, one line each; then empty the server for the next one."""
-        leaks = [f"connection left open: {client}" for client in self._connections_left()]
+        leaks = [
+            f"connection left open: { ({field: client[field] for field in ('name', 'lib-name', 'cmd', 'age', 'addr')}) }"
+            for client in self._connections_left()
+        ]
         leaks += [f"key outside the prefix {prefix!r}: {key!r}" for key in self._keys() if not key.startswith(prefix)]
         self._admin.flushall()
         return leaks

@@ -76,6 +76,39 @@ class TestTimes:
         assert datetime.fromtimestamp(fire, ZoneInfo("UTC")).strftime("%Y-%m-%d %a") == "2120-02-29 Thu"
 
 
+class TestDays:
+    """June 2025 starts on a Sunday."""
+
+    @pytest.mark.parametrize(
+        ("pattern", "days"),
+        [
+            ("0 0 10 * *", [10]),
+            ("0 0 * * 5", [6, 13, 20, 27]),
+            ("0 0 10 * 5", [6, 10, 13, 20, 27]),
+            ("0 0 */1 * 5", list(range(1, 31))),
+            ("0 0 ? * 5", [6, 13, 20, 27]),
+            ("0 0 L * ?", [30]),
+            ("0 0 1,L * *", [1, 30]),
+            ("0 0 * * 5L", [27]),
+            ("0 0 * * 7L", [29]),
+            ("0 0 * * 1L", [30]),
+            ("0 0 * * mon,friL", [2, 9, 16, 23, 27, 30]),
+            ("0 0 * * 1#5", [30]),
+            ("0 0 * * sun#1", [1]),
+            ("0 0 7 * fri#2", [7, 13]),
+        ],
+    )
+    def test_days_of_a_month(self, pattern: str, days: list[int]) -> None:
+        at = datetime.fromisoformat("2025-05-31T23:59:59+00:00").timestamp()
+        end = datetime.fromisoformat("2025-06-30T23:59:59+00:00").timestamp()
+        found: list[int] = []
+        while (fire := next_fire(pattern, after=at, tz="UTC", end=end)) is not None:
+            found.append(datetime.fromtimestamp(fire, ZoneInfo("UTC")).day)
+            at = fire
+
+        assert found == days
+
+
 class TestClockChanges:
     """New York: 02:00 becomes 03:00 on 2025-03-09, and 02:00 becomes 01:00 again on 2025-11-02."""
 
@@ -101,6 +134,12 @@ class TestClockChanges:
             "2025-11-02T01:30-04:00",
             "2025-11-03T01:30-05:00",
         ]
+
+    def test_a_search_from_the_last_second_of_the_first_pass_does_not_see_the_second(self) -> None:
+        last_second = datetime.fromisoformat("2025-11-02T01:59:59-04:00").timestamp()
+        tomorrow = datetime.fromisoformat("2025-11-03T01:30:00-05:00").timestamp()
+
+        assert next_fire("30 1 * * *", after=last_second, tz=self.ZONE) == tomorrow
 
     def test_a_search_from_the_second_pass_sees_it(self) -> None:
         in_second_pass = datetime.fromisoformat("2025-11-02T01:10:00-05:00").timestamp()
@@ -141,6 +180,11 @@ class TestClockChanges:
             "2025-04-06T02:00+10:30",
         ]
         assert fires("15 2 * * *", "2025-10-05T00:00", tz="Australia/Lord_Howe", count=1) == ["2025-10-06T02:15+11:00"]
+
+    def test_nothing_is_made_up_where_the_hour_resumes_past_its_minute(self) -> None:
+        """Casey went from 00:01 to 03:01."""
+        assert fires("0 2 * * *", "2021-10-03T00:00", tz="Antarctica/Casey", count=1) == ["2021-10-04T02:00+11:00"]
+        assert fires("5 2 * * *", "2021-10-03T00:00", tz="Antarctica/Casey", count=1) == ["2021-10-03T03:05+11:00"]
 
 
 class TestRefusals:
@@ -185,6 +229,7 @@ class TestRefusals:
         [
             ",".join(["1"] * 500) + " * * * *",
             "* " * 500,
+            " " * 1020 + "* * * * *",
             "1" * 1_000_000,
             "9" * 1000 + " * * * *",
             "@" + "x" * 100_000,

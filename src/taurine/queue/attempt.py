@@ -13,7 +13,6 @@ from taurine.errors import (
     Cancel,
     CorruptJob,
     FailedChildren,
-    PayloadError,
     Permanent,
     RateLimited,
     RetryAfter,
@@ -51,13 +50,9 @@ class AttemptPolicy:
     random: Random
 
     def completed(self, job: Job, result: Any) -> Outcome:
-        """The outcome of a handler that returned `result`; a result that JSON cannot hold fails the attempt."""
-        try:
-            text = encode_json(result, "the result")
-        except PayloadError as error:
-            return self.failed(job, error)
+        """The outcome of a handler that returned `result`. Raises PayloadError for a result that JSON cannot hold."""
         keep = job.options.remove_on_complete
-        return Completed(text, _policy_text(self.remove_on_complete if keep is None else keep))
+        return Completed(encode_json(result, "the result"), _policy_text(self.remove_on_complete if keep is None else keep))
 
     def failed(self, job: Job, error: BaseException) -> Outcome:
         """The outcome of a handler that raised `error`."""

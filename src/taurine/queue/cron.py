@@ -219,10 +219,8 @@ def _search(pattern: CronPattern, after: int, offset_at: OffsetAt) -> int | None
     while (wall := pattern.next_wall_time(earliest)) is not None:
         near = wall - offset - 2 * DAY
         if near > start + DAY and offset_at(start + DAY) == offset:
-            start, offset = (
-                near,
-                offset_at(near),
-            )  # changes in between touch neither the day left nor the day of the match
+            # Changes in between touch neither the day that is left nor the day of the match.
+            start, offset = near, offset_at(near)
         change = _next_change(offset_at, start, wall - offset)
         if change is None:
             return wall - offset

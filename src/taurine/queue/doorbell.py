@@ -18,7 +18,7 @@ import contextlib
 import logging
 import math
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from taurine.errors import StoreError
@@ -30,8 +30,8 @@ __all__ = ["Doorbell", "shared_doorbell"]
 
 log = logging.getLogger("taurine.queue")
 
-Ring = Callable[[float], None]
-"""Called with 0 for "claim now", or with the wall time in ms at which a job is due."""
+Ring: TypeAlias = Callable[[int], bool]
+"""Called with 0 for "claim now", or with the wall time in ms at which a job is due; False when it has no use for that now."""
 
 _READ_MARGIN = 2.0
 """Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
@@ -57,6 +57,7 @@ class Doorbell:
         self._task: asyncio.Task[None] | None = None
         self._nudges: set[asyncio.Task[Any]] = set()
         self._users = 0
+        self._seen_empty: dict[str, float] = {}
 
     def arm(self, keys: QueueKeys, ring: Ring) -> None:
         """Call `ring` once, when there may be work on this queue."""
@@ -69,6 +70,11 @@ class Doorbell:
     def disarm(self, keys: QueueKeys) -> None:
         """Do not call for this queue any more."""
         self._idle.pop(keys.marker, None)
+
+    def saw_empty(self, keys: QueueKeys, *, within: float) -> bool:
+        """True when the queue held no job that waits, is due or runs at a look in the last `within` seconds."""
+        seen = self._seen_empty.get(keys.marker)
+        return seen is not None and asyncio.get_running_loop().time() - seen <= within
 
     @property
     def in_use(self) -> bool:
@@ -135,17 +141,20 @@ class Doorbell:
         if marker == self._nudge_key:
             return
         entry = self._idle.pop(marker, None)
-        if entry is None:
+        if entry is None or not entry[1](math.floor(score)):
             await self._connection.call("ZADD", marker, score, member)
-        else:
-            entry[1](math.floor(score))
 
     async def _look_for_unmarked(self) -> None:
         entries = list(self._idle.values())
-        lines = [(keys.wait, keys.prioritized, keys.delayed) for keys, _ in entries]
-        if not await self._link.call("EXISTS", *(key for line in lines for key in line)):
+        claimable = [(keys.wait, keys.prioritized, keys.delayed) for keys, _ in entries]
+        every = [key for (keys, _), line in zip(entries, claimable, strict=True) for key in (*line, keys.active)]
+        found = await self._link.call("EXISTS", *every)
+        now = asyncio.get_running_loop().time()
+        if not found:
+            self._seen_empty = {keys.marker: now for keys, _ in entries}
             return
-        for (keys, ring), line in zip(entries, lines, strict=True):
+        for (keys, ring), line in zip(entries, claimable, strict=True):
+            self._seen_empty.pop(keys.marker, None)
             if await self._link.call("EXISTS", *line) and self._idle.pop(keys.marker, None):
                 ring(0)
 

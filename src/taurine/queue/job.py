@@ -55,6 +55,10 @@ class Job:
     parent_key: str | None = None
     token: str | None = None
     """The lease's token, while the job is claimed by this process."""
+    cancel_reason: str | None = None
+    """Why the running handler is to stop, once it is."""
+    lease_given_up: bool = False
+    """True when a method of the running job has settled the attempt itself."""
     _stacktrace_text: bytes | None = None
 
     def __init__(
@@ -153,6 +157,15 @@ class Job:
         self.deduplication_id = _text(dedup_id)
         self.deferred_failure = _text(deferred)
         self.failed_reason = _text(failed_reason)
+
+    @property
+    def cancelled(self) -> bool:
+        """True when the running handler is to stop: it was cancelled, its lease is lost, or the worker stops."""
+        return self.cancel_reason is not None
+
+    def mark_cancelled(self, reason: str) -> None:
+        """Set `cancel_reason`; for the worker that runs the job."""
+        self.cancel_reason = reason
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.name!r} of {self.queue!r}>"

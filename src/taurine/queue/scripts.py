@@ -18,7 +18,7 @@ __all__ = ["Argument", "Runner", "Script", "load"]
 Argument: TypeAlias = str | bytes | int | float
 
 _INCLUDE = re.compile(r"^--@include +(.+)$", re.MULTILINE)
-_HEADER = re.compile(r"^--\[\[.*?\]\]\n", re.DOTALL)
+_HEADER = re.compile(r"^--\[\[.*?\]\]\n", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Runner(Protocol):
 @cache
 def load(name: str) -> Script:
     """The script in `lua/<name>.lua`. Read once a process, at its first use."""
-    folder = files(__package__) / "lua"
+    folder = files("taurine.queue") / "lua"
 
     def fragment(names: re.Match[str]) -> str:
         return "\n".join((folder / "include" / f"{part}.lua").read_text("utf-8") for part in names[1].split())
 
-    text = _INCLUDE.sub(fragment, _HEADER.sub("", (folder / f"{name}.lua").read_text("utf-8")))
+    text = _INCLUDE.sub(fragment, _HEADER.sub("", (folder / f"{name}.lua").read_text("utf-8"), count=1))
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

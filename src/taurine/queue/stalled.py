@@ -16,6 +16,7 @@ class StalledSweep(Service[list[str]]):
     """Looks for active jobs without a lease; the first of all workers to look in an interval does it for all.
 
     interval: seconds. max_stalled: times that a job may be put back before it is failed by its next claim.
+    known_empty: tells that the queue was seen to hold nothing lately, which spares the look.
     """
 
     def __init__(
@@ -25,15 +26,19 @@ class StalledSweep(Service[list[str]]):
         interval: float,
         max_stalled: int,
         on_stalled: Callable[[str], None],
+        known_empty: Callable[[], bool],
         random: Random,
     ) -> None:
         super().__init__(name=f"stalled sweep of {store.keys.name}", interval=interval, clock=store.clock, random=random)
         self._store = store
         self._max_stalled = max_stalled
         self._on_stalled = on_stalled
+        self._known_empty = known_empty
 
     async def run_once(self) -> list[str]:
         """One sweep; returns the ids of the jobs that were put back, none when another worker swept lately."""
+        if self._known_empty():
+            return []
         stored = await self._store.run("sweep", self._store.now_ms(), int(self.interval * 1000), self._max_stalled)
         recovered = [public_id(raw.decode()) for raw in stored or ()]
         for job_id in recovered:

@@ -114,7 +114,7 @@ class Turn:
     """One call of the script.
 
     attempts: (stored job id, token, outcome) of each attempt that ended.
-    lost_token: token of an earlier turn whose reply never came; the jobs that it claimed are claimed again.
+    lost_tokens: tokens of earlier turns whose replies never came; the jobs that they claimed are claimed again.
     """
 
     now_ms: int
@@ -125,7 +125,7 @@ class Turn:
     worker_name: str = ""
     limit: RateLimit | None = None
     metrics_points: int = 0
-    lost_token: str = ""
+    lost_tokens: tuple[str, ...] = ()
 
     def arguments(self) -> list[Argument]:
         limit = self.limit
@@ -138,7 +138,7 @@ class Turn:
             "" if limit is None else limit.max,
             "" if limit is None else to_milliseconds(limit.duration, "RateLimit.duration"),
             self.metrics_points,
-            self.lost_token,
+            ",".join(self.lost_tokens),
         ]
         for job_id, token, outcome in self.attempts:
             arguments += outcome.arguments(job_id, token)

@@ -1,75 +1,127 @@
 """The worker: claims jobs of one queue, runs them, and settles what became of them.
 
-The loop is made of turns (`turn.lua`). A turn settles the attempts that ended and claims jobs for the slots that are free, in one
-script call. The next turn is sent as soon as the reply is in and before its jobs are started, so that the server works while this
-process does. Nothing waits for company: whatever ended while a turn was under way goes with the next.
-
-Outages: a turn whose reply is lost may have happened. Its connection is killed at the server first, so that it cannot happen later; then
-its outcomes are sent again (those already settled are refused by their leases, which is right), and the jobs that it claimed, recognised by its
-token, are claimed again. No job waits for a sweep because of a broken connection.
+The loop is made of turns (`lua/turn.lua`). A turn settles the attempts that ended and claims jobs for the slots that are free, in one script
+call. The next turn is sent as soon as a reply is in and before its jobs are started, so that the server works while this process does. Nothing waits
+for company: whatever ended while a turn was under way goes with the next. A worker never holds more jobs than it has slots.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from random import Random, SystemRandom
 from typing import Any, Self, TypeAlias
 
-from redis.exceptions import NoScriptError
-
 from taurine.clock import Clock, SystemClock
-from taurine.errors import CorruptJob, InvalidOption, PendingChildren, FailedChildren, RateLimited, StoreError, StoreUnavailable
+from taurine.errors import (
+    CorruptJob,
+    FailedChildren,
+    InvalidOption,
+    PendingChildren,
+    RateLimited,
+    StoreError,
+    StoreUnavailable,
+    WaitForChildren,
+)
 from taurine.ids import public_id, unique_id
-from taurine.options import Keep, RateLimit, Seconds, to_seconds
+from taurine.options import Keep, RateLimit, Seconds, to_milliseconds, to_seconds
 from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, unreadable
 from taurine.queue.connection import Connection, Target
 from taurine.queue.doorbell import Doorbell, shared_doorbell
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.leases import Lease, LeaseKeeper, Renewal
-from taurine.queue.scripts import load
+from taurine.queue.server_check import server_warnings
 from taurine.queue.stalled import StalledSweep
 from taurine.queue.store import QueueStore
-from taurine.queue.turn import BLOCKED, Completed, Failed, Outcome, Released, RetryLater, RetryNow, Turn, TurnReply
+from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Turn, TurnReply
+from taurine.queue.turn_link import TurnLink
+from taurine.queue.worker_events import Callback, WorkerEvent, WorkerEvents
 
 __all__ = ["Handler", "Worker"]
 
 log = logging.getLogger("taurine.queue")
 
 Handler: TypeAlias = Callable[[Job], Awaitable[Any]]
-"""An async function of a job; what it returns is the job's result, what it raises fails the attempt."""
+"""An async function of a job. What it returns is the job's result; what it raises fails the attempt."""
 
-_FIRST_RETRY, _LONGEST_RETRY = 0.05, 2.0
-"""Seconds between attempts to reach a server that is down: soon enough to resume at once, seldom enough to cost nothing."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between tries to reach a server that is down: soon enough to resume at once, seldom enough to cost nothing."""
+
+_LONGEST_LIMIT_PAUSE = 30.0
+"""Seconds after which a rate-limited worker looks again, whatever the limit says: it may have been lifted by a plain delete."""
+
+_CANCEL_TIME = 1.0
+"""Seconds that a cancelled handler has to end before its job is handed back without waiting for it."""
+
+_SETTLE_TIME = 5.0
+"""Seconds that a stopping worker gives the server to take its last outcomes."""
+
+_AD_HOC_LIMIT = 2**53 - 1
+"""What the limiter key holds while a queue is limited by hand."""
 
 
-class _Running:
+class _Attempt:
     """One job that runs now."""
 
-    __slots__ = ("cancelled_for", "job", "lease", "task")
+    __slots__ = ("handed_back", "job", "lease", "lost", "task")
 
     def __init__(self, job: Job, lease: Lease) -> None:
         self.job = job
         self.lease = lease
+        self.lost = False
+        self.handed_back = False
         self.task: asyncio.Task[None] | None = None
-        self.cancelled_for: str | None = None
+
+
+class _Ended:
+    """An attempt that ended and is not settled yet."""
+
+    __slots__ = ("job", "lease", "outcome", "value")
+
+    def __init__(self, lease: Lease, outcome: Outcome, job: Job | None = None, value: Any = None) -> None:
+        self.lease = lease
+        self.outcome = outcome
+        self.job = job
+        self.value = value
+        """The handler's result or error, for the worker's own events."""
 
 
 class Worker:
+    """Runs the jobs of one queue.
+
+    queue: the queue's name. handler: an async function of a job. target: a URL, a ready `redis.asyncio.Redis`, or a Connection.
+    prefix: what the queue's keys start with. Default: "bull".
+    concurrency: jobs that run at once; may be changed while it runs. Default: 5.
+    name: shown on jobs that it ran and in lists of workers. Default: none.
+    lease: seconds that a claimed job stays this worker's without renewal. Default: 30.
+    renew_leases: False leaves leases to run out; for tests and very short jobs. Default: True.
+    stalled_interval: seconds between looks for jobs whose worker is gone; 0 never looks. Default: 30.
+    max_stalled: times that a job may be put back before it is failed. Default: 1.
+    max_started_attempts: fail a job that was started more often than this, for whatever reason. Default: no limit.
+    rate_limit: job starts per window over all workers of the queue; a limit set on the queue comes first. Default: none.
+    remove_on_complete, remove_on_fail: for jobs that do not say. True removes at once, False keeps all. Default: keep all.
+    backoff_strategy: pauses of jobs with a custom back-off, one function or one for each type.
+    drain_delay: seconds that an idle worker waits before it looks for jobs that nobody announced. Default: 5.
+    metrics_points: minutes of finished-job counts to keep in the queue. Default: 0, none.
+    clock, random: time and randomness. Default: the machine's.
+
+    Raises InvalidOption or InvalidName. As an async context manager it runs in the background and stops at the end of the block.
+    """
+
     def __init__(
         self,
         queue: str,
-        handler: Handler,
+        handler: Handler | None,
         target: Target,
         *,
         prefix: str = "bull",
         concurrency: int = 5,
         name: str = "",
         lease: Seconds = 30.0,
+        renew_leases: bool = True,
         stalled_interval: Seconds = 30.0,
         max_stalled: int = 1,
         max_started_attempts: int | None = None,
@@ -77,17 +129,26 @@ class Worker:
         remove_on_complete: bool | int | Keep | None = None,
         remove_on_fail: bool | int | Keep | None = None,
         backoff_strategy: BackoffStrategies | None = None,
+        drain_delay: Seconds = 5.0,
         metrics_points: int = 0,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
+        if handler is not None and not callable(handler):
+            raise InvalidOption(f"expected the handler to be an async function of a job, got {handler!r:.80}")
+        if any(character.isspace() or not character.isprintable() for character in name):
+            raise InvalidOption(f"expected the worker's name to be printable and without spaces, got {name!r:.80}")
         random = random or SystemRandom()
         self._handler = handler
         self._store = QueueStore(QueueKeys(queue, prefix), Connection.to(target), clock or SystemClock())
+        self._owns_connection = not isinstance(target, Connection)
         self._clock = self._store.clock
-        self.name = name
-        self._concurrency = concurrency
-        self._lease_ms = round(to_seconds(lease, "lease", minimum=0.1) * 1000)
+        self._name = name
+        self._concurrency = _checked_concurrency(concurrency)
+        lease_seconds = to_seconds(lease, "lease", minimum=0.1)
+        self._lease_ms = round(lease_seconds * 1000)
+        self._stalled_interval = to_seconds(stalled_interval, "stalled_interval")
+        self._drain_delay = to_seconds(drain_delay, "drain_delay", minimum=0.01)
         self._rate_limit = rate_limit
         self._metrics_points = metrics_points
         self._policy = AttemptPolicy(
@@ -97,95 +158,532 @@ class Worker:
             backoff_strategy=backoff_strategy,
             random=random,
         )
+        self._events = WorkerEvents()
+        self._leases = LeaseKeeper(
+            self._store, duration=lease_seconds, held=self._held_leases, on_renewal=self._on_renewal, random=random
+        )
+        self._renew_leases = renew_leases
+        self._sweep = StalledSweep(
+            self._store,
+            interval=self._stalled_interval or 30.0,
+            max_stalled=max_stalled,
+            on_stalled=lambda job_id: self._events.emit("stalled", job_id),
+            known_empty=self._known_empty,
+            random=random,
+        )
         self._id = unique_id()
-        self._turns = 0
-        self._link = self._store.connection.link(client_name=self._store.keys.client_name(name))
-        self._running: dict[str, _Running] = {}
-        self._ended: list[tuple[str, str, Outcome]] = []
+        self._turn_count = 0
+        self._turns = TurnLink(self._store.connection, self._store.keys, name)
+        self._running: dict[str, _Attempt] = {}
+        self._ended: list[_Ended] = []
+        self._unsettled: list[_Ended] = []
         self._wake = asyncio.Event()
         self._claimable = True
+        self._drained = True
         self._due_ms = 0
+        self._limited_until = 0.0
+        self._paused = False
         self._stopping = False
-        self._lost_token = ""
+        self._abandoned = False
+        self._doorbell: Doorbell | None = None
+        self._loop: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[None] | None = None
 
-    # The loop -----------------------------------------------------------------------------------------------------------------
+    # What callers see -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def concurrency(self) -> int:
+        """Jobs that run at once. Setting it takes effect at once; running jobs above a lower value run on."""
+        return self._concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        self._concurrency = _checked_concurrency(value)
+        self._look_again()
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that run in this worker now."""
+        return [attempt.job for attempt in self._running.values()]
+
+    def on(self, event: WorkerEvent, callback: Callback) -> None:
+        """Call `callback` at each `event` of this worker; WorkerEvent lists them with their arguments. Raises InvalidOption for another."""
+        self._events.on(event, callback)
 
     async def run(self) -> None:
-        async with shared_doorbell(self._store.connection, prefix=self._store.keys.prefix, block=5.0) as doorbell:
-            try:
-                while not (self._stopping and not self._running and not self._ended):
+        """Work until `stop` is called. An outage is waited out, however long; cancelling hands the running jobs back.
+
+        Raises InvalidOption when the worker has no handler or runs already, and StoreRefused when the server turns the worker away.
+        """
+        if self._handler is None:
+            raise InvalidOption("this worker has no handler; give it one, or fetch jobs by hand")
+        if self._loop is not None:
+            raise InvalidOption(f"the worker of queue {self._store.keys.name!r} runs already")
+        self._loop = asyncio.current_task()
+        try:
+            async with shared_doorbell(
+                self._store.connection, prefix=self._store.keys.prefix, block=self._drain_delay
+            ) as self._doorbell:
+                await self._work(self._doorbell)
+        finally:
+            self._loop = self._doorbell = None
+
+    async def stop(self, *, grace: Seconds | None = 30.0) -> None:
+        """Claim nothing more, let running jobs end, and return when the worker has ended.
+
+        grace: seconds that running jobs may take; then their handlers are cancelled and the jobs go back to the front of the line at once, no attempt
+        charged. 0: at once. None: as long as they take. Default: 30. Safe to call twice, and before `run`.
+        """
+        if not self._stopping:
+            self._stopping = True
+            self._events.emit("closing")
+        self._look_again()
+        tasks = self._tasks()
+        if asyncio.current_task() in tasks:
+            return  # called by one of its own handlers, which cannot wait for itself
+        if tasks:
+            await asyncio.wait(tasks, timeout=None if grace is None else to_seconds(grace, "grace"))
+            await self._hand_back()
+        if self._loop is not None:
+            await asyncio.wait({self._loop}, timeout=_SETTLE_TIME)
+            self._abandoned = True  # a server that is down would keep it trying
+            self._wake.set()
+        background, self._background = self._background, None
+        if background is not None:
+            await asyncio.wait({background})
+        if self._owns_connection:
+            await self._store.connection.close()
+
+    async def pause(self, *, wait: bool = True) -> None:
+        """Claim nothing more until `resume`; only this worker. wait: return when its running jobs have ended. Default: True."""
+        if not self._paused:
+            self._paused = True
+            self._events.emit("paused")
+        if wait and self._running:
+            await asyncio.wait(self._tasks())
+
+    def resume(self) -> None:
+        """Claim again after `pause`."""
+        if self._paused:
+            self._paused = False
+            self._events.emit("resumed")
+            self._look_again()
+
+    @property
+    def is_paused(self) -> bool:
+        return self._paused
+
+    def cancel(self, job_id: str, reason: str = "cancelled") -> bool:
+        """Cancel a job that runs in this worker; False when it does not.
+
+        The handler gets CancelledError at its next await, and `job.cancel_reason`. Left to itself the attempt fails and is retried as any other; a
+        handler that raises Permanent or Cancel instead ends the job.
+        """
+        for attempt in self._running.values():
+            if attempt.job.id == job_id or attempt.job.stored_id == job_id:
+                self._cancel(attempt, reason)
+                return True
+        return False
+
+    def cancel_all(self, reason: str = "cancelled") -> int:
+        """Cancel every job that runs in this worker; returns how many."""
+        attempts = list(self._running.values())
+        for attempt in attempts:
+            self._cancel(attempt, reason)
+        return len(attempts)
+
+    async def __aenter__(self) -> Self:
+        self._background = asyncio.create_task(self.run(), name=f"taurine worker of {self._store.keys.name}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        background = self._background
+        await self.stop()
+        if background is not None and background.done() and not background.cancelled():
+            background.result()
+
+    # By hand --------------------------------------------------------------------------------------------------------------------
+
+    async def fetch(self, *, timeout: Seconds = 0.0) -> Job | None:
+        """Claim one job without running it; None when there is none within `timeout` seconds. Default: do not wait.
+
+        The caller renews (`renew`) and settles it (`complete`, `fail`). Raises CorruptJob for a job that cannot be decoded; it has been failed then.
+        """
+        until = self._clock.monotonic() + to_seconds(timeout, "timeout")
+        while True:
+            turn = self._turn(1, [])
+            reply = TurnReply(*await self._store.run("turn", *turn.arguments()))
+            if reply.jobs:
+                raw_id, fields = reply.jobs[0]
+                try:
+                    return Job.claimed(self._store, raw_id, fields, turn.token)
+                except CorruptJob as error:
+                    await self._settle_by_hand(_text(raw_id), turn.token, unreadable(error))
+                    raise
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                return None
+            wait = min(left, self._drain_delay)
+            if reply.due_ms:
+                wait = min(wait, max(0.001, reply.due_ms / 1000 - self._clock.now()))
+            async with self._store.connection.borrow() as link:
+                await link.call("BZPOPMIN", self._store.keys.marker, max(wait, 0.001), timeout=wait + 2.0)
+
+    async def complete(self, job: Job, result: Any = None) -> None:
+        """Settle a fetched job as completed. Raises JobNotFound, LeaseMissing, LeaseLost, NotInState, PendingChildren, FailedChildren."""
+        await self._settle_by_hand(job.stored_id, job.token or "", self._policy.completed(job, result))
+
+    async def fail(self, job: Job, error: BaseException) -> None:
+        """Settle a fetched job as a failed attempt: retried or failed for good, by its options. Raises as `complete` does."""
+        await self._settle_by_hand(job.stored_id, job.token or "", self._policy.failed(job, error))
+
+    async def renew(self, job: Job) -> bool:
+        """Prolong a fetched job's lease; False when it is lost."""
+        lease = Lease(job.stored_id, job.token or "", job.attempts_started, self._clock.monotonic())
+        return not (await self._leases.renew([lease])).lost
+
+    async def recover_stalled(self) -> list[str]:
+        """Look once for jobs whose worker is gone, and put them back; returns their ids. At most once per `stalled_interval` over all workers."""
+        return await self._sweep.run_once()
+
+    async def _settle_by_hand(self, stored_id: str, token: str, outcome: Outcome) -> None:
+        turn = self._turn(0, [_Ended(Lease(stored_id, token, 0, 0.0), outcome)])
+        reply = TurnReply(*await self._store.run("turn", *turn.arguments()))
+        if reply.codes[0] < 0:
+            raise self._store.error(reply.codes[0], stored_id)
+
+    # The loop -------------------------------------------------------------------------------------------------------------------
+
+    async def _work(self, doorbell: Doorbell) -> None:
+        pause = _FIRST_PAUSE
+        reachable: bool | None = None
+        if self._renew_leases:
+            self._leases.start()
+        if self._stalled_interval:
+            self._sweep.start()
+        try:
+            while not self._finished():
+                try:
+                    if reachable is False:
+                        # Leases may have run out meanwhile; what nobody took is taken back before it is settled.
+                        await self._leases.renew(self._held_leases())
                     turn = self._next_turn()
-                    if turn is None:
-                        await self._rest(doorbell)
-                    else:
+                    if turn is not None:
                         await self._take_turns(turn)
-            finally:
-                await self._link.close()
+                        if reachable is not True:
+                            await self._greet(after_outage=reachable is False)
+                            reachable, pause = True, _FIRST_PAUSE
+                    else:
+                        await self._rest(doorbell)
+                except StoreUnavailable as error:
+                    self._lose_turn()
+                    if reachable is not False:
+                        log.warning("worker of %s: %s; it goes on trying", self._store.keys.name, error)
+                        self._events.emit("error", error)
+                    reachable = False
+                    await self._clock.sleep(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+        finally:
+            await self._close(doorbell)
 
-    def stop_now(self):
-        self._stopping = True
-        self._wake.set()
+    def _finished(self) -> bool:
+        return self._stopping and not self._running and (self._abandoned or not self._ended)
 
-    async def _take_turns(self, turn: Turn | None) -> None:
-        """Turns without a pause, as long as each leaves something for the next."""
-        assert turn is not None
-        script = load("turn")
-        await self._link.send(("EVALSHA", script.digest, 1, self._store.keys.meta, *turn.arguments()))
-        while turn is not None:
+    async def _take_turns(self, turn: Turn) -> None:
+        """Turns without a pause, as long as each leaves something for the next. This is the hot path."""
+        turn = await self._turns.send(turn)
+        while True:
+            reply = await self._turns.receive()
+            settled, self._unsettled = self._unsettled, []
+            following = self._next_turn(len(reply.jobs), filled=0 < turn.want <= len(reply.jobs))
             try:
-                raw = await self._link.receive()
-            except NoScriptError:
-                raw = await self._link.call("EVAL", script.text, 1, self._store.keys.meta, *turn.arguments())
-            reply = TurnReply(*raw)
-            if reply.jobs or turn.want:
-                self._claimable = len(reply.jobs) == turn.want and turn.want > 0
-            following = self._next_turn(arriving=len(reply.jobs))
-            if following is not None:
-                await self._link.send(("EVALSHA", script.digest, 1, self._store.keys.meta, *following.arguments()))
-            self._due_ms = reply.due_ms
-            self._start(reply, turn.token)
+                if following is not None:
+                    following = await self._turns.send(following)
+            finally:
+                # The reply counts whatever became of the next turn: its jobs are leased to this worker.
+                self._heed(reply, turn)
+                if settled:
+                    self._report(settled, reply.codes, again=bool(turn.lost_tokens))
+                self._start(reply, turn)
+            if following is None:
+                return
             turn = following
 
-    def _next_turn(self, arriving: int = 0) -> Turn | None:
-        free = self._concurrency - len(self._running) - arriving
-        ended = self._ended
-        if not ended and (free <= 0 or not self._claimable):
+    def _next_turn(self, arriving: int = 0, *, filled: bool = False) -> Turn | None:
+        """The turn to take now, or None when there is nothing to settle and nothing to claim.
+
+        arriving: jobs of a reply that are not started yet. filled: that reply held all that was asked for, so there may be more.
+        """
+        want = self._wanted(arriving)
+        if not self._ended and not (want and (filled or self._claimable)):
+            self._claimable = self._claimable or filled
             return None
-        self._ended = []
-        self._turns += 1
-        want = 0 if self._stopping else max(0, min(free, (self._concurrency + 1) // 2))
-        return Turn(self._store.now_ms(), f"{self._id}:{self._turns}", self._lease_ms, want, ended)
+        if want:
+            self._claimable = False  # a ring while the turn is under way sets it again
+        self._unsettled, self._ended = self._ended, []
+        return self._turn(want, self._unsettled)
+
+    def _turn(self, want: int, ended: list[_Ended]) -> Turn:
+        self._turn_count += 1
+        return Turn(
+            now_ms=self._store.now_ms(),
+            token=f"{self._id}:{self._turn_count}",
+            lease_ms=self._lease_ms,
+            want=want,
+            attempts=[(entry.lease.stored_id, entry.lease.token, entry.outcome) for entry in ended],
+            worker_name=self._name,
+            limit=self._rate_limit,
+            metrics_points=self._metrics_points,
+        )
+
+    def _free(self, arriving: int = 0) -> int:
+        if self._stopping or self._paused:
+            return 0
+        return max(0, self._concurrency - len(self._running) - arriving)
+
+    def _wanted(self, arriving: int) -> int:
+        """Jobs to ask for: half of the slots at a time, so that one half runs here while the other is fetched there."""
+        if self._limited_until and self._clock.monotonic() < self._limited_until:
+            return 0
+        return min(self._free(arriving), (self._concurrency + 1) // 2)
+
+    def _heed(self, reply: TurnReply, turn: Turn) -> None:
+        self._due_ms = reply.due_ms
+        self._limited_until = 0.0
+        if reply.wait_ms > 0:
+            self._limited_until = self._clock.monotonic() + min(reply.wait_ms / 1000, _LONGEST_LIMIT_PAUSE)
+        for raw_id in reply.dropped:
+            log.warning("queue %s: dropped the id %r, no job is stored under it", self._store.keys.name, public_id(_text(raw_id)))
+        if reply.jobs:
+            self._drained = False
+        elif turn.want and not self._drained:
+            self._drained = True
+            self._events.emit("drained")
+
+    def _start(self, reply: TurnReply, turn: Turn) -> None:
+        now = self._clock.monotonic()
+        heard = self._events.heard("active")
+        for raw_id, fields in reply.jobs:
+            try:
+                job = Job.claimed(self._store, raw_id, fields, turn.token)
+            except CorruptJob as error:
+                log.error("%s; the job is failed", error)
+                self._ended.append(_Ended(Lease(_text(raw_id), turn.token, 0, now), unreadable(error), None, error))
+                self._wake.set()
+                continue
+            attempt = _Attempt(job, Lease(job.stored_id, turn.token, job.attempts_started, now))
+            if self._stopping:
+                self._ended.append(_Ended(attempt.lease, Released(), job))
+                self._wake.set()
+                continue
+            self._running[job.stored_id] = attempt
+            attempt.task = asyncio.create_task(self._attempt(attempt))
+            if heard:
+                self._events.emit("active", job)
+
+    async def _attempt(self, attempt: _Attempt) -> None:
+        job = attempt.job
+        value: Any = None
+        outcome: Outcome | None
+        try:
+            if job.scheduler_id is not None:
+                await self._advance_schedule(job)
+            refusal = self._policy.refusal(job)
+            if refusal is not None:
+                raise refusal
+            value = await self._handler(job)  # pyright: ignore[reportOptionalCall] - run() has checked it
+            outcome = self._policy.completed(job, value)
+        except asyncio.CancelledError as error:
+            outcome, value = self._after_cancel(attempt, error), error
+        except WaitForChildren if job.lease_given_up else () as error:
+            outcome, value = None, error
+        except Exception as error:
+            if isinstance(error, RateLimited):
+                await self._limit_queue(error.delay)
+            outcome, value = self._policy.failed(job, error), error
+        self._end(attempt, outcome, value)
+
+    def _after_cancel(self, attempt: _Attempt, error: asyncio.CancelledError) -> Outcome:
+        if attempt.job.cancel_reason is not None and not attempt.handed_back:
+            return self._policy.failed(attempt.job, error)
+        task = attempt.task
+        if task is not None and task.cancelling():
+            return Released()  # a shutdown: the job is to run elsewhere, at once
+        return self._policy.failed(attempt.job, error)  # the handler awaited something that was cancelled
+
+    def _end(self, attempt: _Attempt, outcome: Outcome | None, value: Any = None) -> None:
+        stored_id = attempt.lease.stored_id
+        if self._running.get(stored_id) is not attempt:
+            return  # handed back before, while its handler would not end
+        del self._running[stored_id]
+        if outcome is not None and not attempt.lost:
+            self._ended.append(_Ended(attempt.lease, outcome, attempt.job, value))
+        self._wake.set()
+
+    def _report(self, settled: list[_Ended], codes: list[int], *, again: bool) -> None:
+        """Tell what became of settled attempts; those that the script refused for their children are settled anew."""
+        if not any(codes) and not self._events.heard("completed") and not self._events.heard("failed"):
+            return
+        for ended, code in zip(settled, codes, strict=True):
+            job = ended.job
+            if code == 0:
+                self._tell(ended)
+            elif code == 1:
+                # It asked to wait for children, and none is left: it runs again, from its start.
+                self._ended.append(_Ended(ended.lease, Released(), job))
+            elif code in (PendingChildren.code, FailedChildren.code) and job is not None:
+                error = self._store.error(code, job.stored_id)
+                self._ended.append(_Ended(ended.lease, self._policy.failed(job, error), job, error))
+            elif not again:
+                error = self._store.error(code, ended.lease.stored_id)
+                log.warning("%s; its outcome was dropped, the run that holds the job counts", error)
+                if job is not None:
+                    self._events.emit("lease_lost", job)
+
+    def _tell(self, ended: _Ended) -> None:
+        if isinstance(ended.outcome, Completed):
+            if ended.job is not None:
+                ended.job.result = ended.value
+            self._events.emit("completed", ended.job, ended.value)
+        elif isinstance(ended.outcome, Failed | RetryNow | RetryLater):
+            self._events.emit("failed", ended.job, ended.value)
+
+    # Waiting --------------------------------------------------------------------------------------------------------------------
 
     async def _rest(self, doorbell: Doorbell) -> None:
+        """Wait for something to do: an attempt that ends, a ring, the next due job, the end of a limit."""
         self._wake.clear()
-        if len(self._running) < self._concurrency and not self._stopping:
-            doorbell.arm(self._store.keys, self._ring)
-        timeout = None
-        if self._due_ms:
-            timeout = max(0.0, self._due_ms / 1000 - self._clock.now())
-        if not await self._clock.wait(self._wake, timeout):
+        keys, waits = self._store.keys, list[float]()
+        if self._free():
+            doorbell.arm(keys, self._ring)
+            if self._due_ms:
+                waits.append(self._due_ms / 1000 - self._clock.now())
+            if self._limited_until:
+                waits.append(self._limited_until - self._clock.monotonic())
+        else:
+            doorbell.disarm(keys)
+        if not await self._clock.wait(self._wake, max(0.0, min(waits)) if waits else None):
             self._claimable = True
 
-    def _ring(self, due):
+    def _ring(self, due_ms: int) -> bool:
+        if not self._free():
+            return False
+        if due_ms > self._store.now_ms():
+            self._due_ms = min(due_ms, self._due_ms or due_ms)
+        else:
+            self._claimable = True
+            self._limited_until = 0.0
+        self._wake.set()
+        return True
+
+    def _look_again(self) -> None:
         self._claimable = True
         self._wake.set()
 
-    def _start(self, reply, token):
-        now = self._clock.monotonic()
-        create = asyncio.get_running_loop().create_task
-        for raw_id, fields in reply.jobs:
-            job = Job.claimed(self._store, raw_id, fields, token)
-            running = _Running(job, Lease(job.stored_id, token, job.attempts_started, now))
-            self._running[job.stored_id] = running
-            running.task = create(self._attempt(running))
+    def _known_empty(self) -> bool:
+        doorbell = self._doorbell
+        return doorbell is not None and not self._running and doorbell.saw_empty(self._store.keys, within=self._stalled_interval)
 
-    async def _attempt(self, running: _Running) -> None:
-        job = running.job
-        try:
-            result = await self._handler(job)
-            outcome = self._policy.completed(job, result)
-        except Exception as error:
-            outcome = self._policy.failed(job, error)
-        del self._running[job.stored_id]
-        self._ended.append((job.stored_id, running.lease.token, outcome))
-        self._wake.set()
+    # Leases, limits, schedules --------------------------------------------------------------------------------------------------
+
+    def _held_leases(self) -> list[Lease]:
+        return [attempt.lease for attempt in self._running.values()] + [ended.lease for ended in self._ended]
+
+    def _on_renewal(self, renewal: Renewal) -> None:
+        if renewal.renewed:
+            self._events.emit("leases_renewed", [public_id(stored_id) for stored_id in renewal.renewed])
+        for stored_id in renewal.lost:
+            attempt = self._running.get(stored_id)
+            if attempt is None:
+                continue
+            log.warning("queue %s: job %s was taken over, its handler is cancelled", self._store.keys.name, attempt.job.id)
+            attempt.lost = True
+            self._cancel(attempt, "the lease was lost: another worker has the job")
+            self._events.emit("lease_lost", attempt.job)
+
+    def _cancel(self, attempt: _Attempt, reason: str) -> None:
+        attempt.job.mark_cancelled(reason)
+        if attempt.task is not None:
+            attempt.task.cancel(reason)
+
+    async def _limit_queue(self, delay: float) -> None:
+        pause_ms = max(1, round(delay * 1000))
+        with contextlib.suppress(StoreError):
+            await self._store.connection.call("SET", self._store.keys.limiter, _AD_HOC_LIMIT, "PX", pause_ms)
+        self._limited_until = self._clock.monotonic() + delay
+
+    async def _advance_schedule(self, job: Job) -> None:
+        """Arm the scheduler's next run. Waits out an outage: a schedule that is not advanced stops."""
+        from taurine.queue.scheduler import advance
+
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await advance(self._store, job)
+                return
+            except StoreUnavailable as error:
+                log.warning("queue %s: the schedule %s waits for its next run: %s", self._store.keys.name, job.scheduler_id, error)
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    # Outages and the end --------------------------------------------------------------------------------------------------------
+
+    def _lose_turn(self) -> None:
+        """The last turn's reply did not come: what it was to settle is settled again, and what it claimed is asked for."""
+        self._ended = self._unsettled + self._ended
+        self._unsettled = []
+        self._claimable = True
+
+    async def _greet(self, *, after_outage: bool) -> None:
+        name = self._store.keys.name
+        if after_outage:
+            log.warning("worker of %s: the server at %s answers again", name, self._store.connection.where)
+            return
+        self._events.emit("ready")
+        for warning in await server_warnings(self._store.connection):
+            log.warning("worker of %s: %s", name, warning)
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        return {attempt.task for attempt in self._running.values() if attempt.task is not None}
+
+    async def _hand_back(self) -> None:
+        """End the handlers that still run; their jobs go back to the front of the line."""
+        attempts = list(self._running.values())
+        if not attempts:
+            return
+        for attempt in attempts:
+            attempt.handed_back = True
+            self._cancel(attempt, "the worker stops; the job is handed back")
+        await asyncio.wait(self._tasks(), timeout=_CANCEL_TIME)
+        for attempt in attempts:  # those whose handler would not end
+            self._end(attempt, Released())
+
+    async def _close(self, doorbell: Doorbell) -> None:
+        """The last of `run`, also when it was cancelled: nothing is kept that could be handed back."""
+        doorbell.disarm(self._store.keys)
+        self._stopping = True
+        await self._hand_back()
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_SETTLE_TIME):
+                while (turn := self._next_turn()) is not None:
+                    await self._take_turns(turn)
+        if unsent := len(self._ended) + len(self._unsettled):
+            log.warning("worker of %s: %d outcomes could not be delivered; the jobs run again later", self._store.keys.name, unsent)
+        await self._leases.stop()
+        await self._sweep.stop()
+        await self._turns.close()
+        self._events.emit("closed")
+
+
+def _checked_concurrency(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        raise InvalidOption(f"expected concurrency to be a whole number from 1, got {value!r}")
+    return value
+
+
+def _text(raw_id: bytes) -> str:
+    return raw_id.decode("utf-8", "replace")

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ renew: prolong the leases of a batch of running jobs.
 
   KEYS    1 the queue's meta key

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ sweep: put jobs back whose worker is gone.
 
   KEYS    1 the queue's meta key

@@ -1,9 +1,10 @@
+#!lua flags=allow-oom
 --[[ turn: settle a batch of attempts that ended, and claim a batch of jobs to start.
 
   KEYS    1 the queue's meta key
   ARGV    1 now, ms · 2 token of the new leases · 3 lease, ms · 4 most jobs to claim · 5 worker name, '' for none ·
           6 the worker's own limit, jobs a window, '' for none · 7 its window, ms · 8 metrics points to keep, 0 for none ·
-          9 token of a turn whose reply was lost, '' for none
+          9 tokens of turns whose replies were lost, joined by ','
           then six for each attempt: kind · id · token · value · detail · keep
             kind      value               detail                  keep
             complete  result, JSON        ''                      policy "count:age ms:limit"
@@ -28,7 +29,7 @@
 local queue = openQueueOf(KEYS[1])
 local now, token, leaseMs, want = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local workerName, limitMax, limitWindow = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local metricsPoints, lostToken = tonumber(ARGV[8]), ARGV[9]
+local metricsPoints, lostTokens = tonumber(ARGV[8]), ARGV[9]
 local HEADER, FIELDS = 9, 6
 local attemptCount = (#ARGV - HEADER) / FIELDS
 
@@ -206,11 +207,13 @@ end
 local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents')
 local rateMax = tonumber(meta[3]) or limitMax
 local rateWindow = limitWindow or tonumber(meta[4])
+local AD_HOC_LIMIT = 9007199254740991
 
 -- How many starts the limits leave, and what to tell a worker that gets fewer than it wanted.
 local function budget()
-  local started = rateMax and tonumber(redis.call('GET', queue.limiter))
-  if started and started >= rateMax then
+  local started = tonumber(redis.call('GET', queue.limiter))
+  -- A limit set by hand holds on a queue without a limit of its own too.
+  if started and started >= (rateMax or AD_HOC_LIMIT) then
     local ttl = redis.call('PTTL', queue.limiter)
     if ttl > 0 then return 0, ttl end
     if ttl == 0 then redis.call('DEL', queue.limiter) end
@@ -290,9 +293,11 @@ end
 
 -- Jobs that a turn claimed whose reply never came: they are active under its token, and nobody works on them.
 local function reclaimLost(jobs)
+  local lost = {}
+  for lostToken in string.gmatch(lostTokens, '[^,]+') do lost[lostToken] = true end
   for _, id in ipairs(redis.call('LRANGE', queue.active, 0, -1)) do
     local lock = queue.base .. id .. ':lock'
-    if redis.call('GET', lock) == lostToken then
+    if lost[redis.call('GET', lock)] then
       redis.call('SET', lock, token, 'PX', leaseMs)
       jobs[#jobs + 1] = { id, redis.call('HMGET', queue.base .. id, unpack(JOB_FIELDS)) }
     end
@@ -310,7 +315,7 @@ local due = nextDue(queue)
 if due > 0 and due <= now and promoteDue(queue, now) > 0 then due = nextDue(queue) end
 
 local jobs, waitMs = {}, 0
-if lostToken ~= '' then reclaimLost(jobs) end
+if lostTokens ~= '' then reclaimLost(jobs) end
 want = want - #jobs
 if want > 0 then
   local claimed
