@@ -25,6 +25,8 @@ class Requirement:
     own_row: str = ""
 
     def met_by(self, value: float) -> bool:
+        """Whether the value is in bounds, as precisely as the table shows it."""
+        value = round(value, 2)
         return value >= self.limit if self.sense == "≥" else value <= self.limit
 
     def __str__(self) -> str:

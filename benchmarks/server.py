@@ -68,13 +68,15 @@ class Server:
     def commands_counted(self) -> Generator[CommandCount]:
         """Count the commands that clients send inside the block. Commands run by scripts are not counted."""
         count = CommandCount()
-        monitor = Redis(port=self.port).monitor()
-        with monitor:
+        # Without a time limit: an idle server has nothing to tell for many seconds.
+        with Redis(port=self.port, socket_timeout=None).monitor() as monitor:
             listener = Thread(target=count.listen_to, args=(monitor,), daemon=True)
             listener.start()
             yield count
             self.observer.echo(CommandCount.END)
             listener.join()
+        if not count.complete:
+            raise RuntimeError("MONITOR ended before the block did: commands are missing from the count")
 
 
 class CommandCount:
@@ -84,11 +86,13 @@ class CommandCount:
 
     def __init__(self) -> None:
         self.total = 0
+        self.complete = False
 
     def listen_to(self, monitor: Monitor) -> None:
         for entry in monitor.listen():
             seen = cast("dict[str, str]", entry)
             if self.END in seen["command"]:
+                self.complete = True
                 return
             if seen["client_type"] != "lua":
                 self.total += 1

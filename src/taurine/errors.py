@@ -33,6 +33,7 @@
         ├── Permanent                       fail for good, whatever attempts remain
         ├── RetryAfter                      fail this attempt, run again after a delay
         ├── Snooze                          run again after a delay, no attempt charged
+        ├── Release                         run again as soon as possible, no attempt charged
         ├── RateLimited                     run again when the limit allows, no attempt charged
         ├── WaitForChildren                 run again when all children have ended, no attempt charged
         └── Cancel                          stop for good, on purpose
@@ -70,6 +71,7 @@ __all__ = [
     "QueueError",
     "QueueNotPaused",
     "RateLimited",
+    "Release",
     "RetryAfter",
     "SchedulerError",
     "SchedulerIdTaken",
@@ -275,6 +277,10 @@ class RetryAfter(_DelayedSignal):
 
 class Snooze(_DelayedSignal):
     """Run again after `delay` seconds; no attempt is charged."""
+
+
+class Release(HandlerSignal):
+    """Put the job back in front of its queue; whoever is free runs it again. No attempt is charged."""
 
 
 class RateLimited(_DelayedSignal):

@@ -15,6 +15,7 @@ from taurine.errors import (
     FailedChildren,
     Permanent,
     RateLimited,
+    Release,
     RetryAfter,
     Snooze,
     WaitForChildren,
@@ -58,7 +59,7 @@ class AttemptPolicy:
         """The outcome of a handler that raised `error`."""
         if isinstance(error, Snooze):
             return Snoozed(_milliseconds(error.delay))
-        if isinstance(error, RateLimited):
+        if isinstance(error, RateLimited | Release):
             return Released()
         if isinstance(error, WaitForChildren):
             return WaitingForChildren()

@@ -5,24 +5,18 @@ A Job is a snapshot of the job's hash at the time it was read, except for what i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from taurine.errors import CorruptJob
 from taurine.ids import public_id
 from taurine.options import Parent
+from taurine.queue.adding import Added, NewJob
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import JobOptions, parse_options
 from taurine.queue.wire import decode_json
 
-__all__ = ["JOB_FIELDS", "Job"]
-
-JOB_FIELDS = (
-    "name", "data", "opts", "timestamp", "ats", "atm", "stc", "priority", "delay", "progress", "stacktrace",
-    "parentKey", "parent", "rjk", "deid", "defa", "failedReason",
-)  # fmt: skip
-"""The hash fields of a claimed job, in the order of the turn script's JOB_FIELDS."""
-
+__all__ = ["Job"]
 
 class Job:
     """One job of a queue."""
@@ -59,19 +53,21 @@ class Job:
     """Why the running handler is to stop, once it is."""
     lease_given_up: bool = False
     """True when a method of the running job has settled the attempt itself."""
+    corrupt: str | None = None
+    """What cannot be decoded of a stored job, and why; its other attributes hold what can."""
+    name: str = ""
+    data: Any = None
+    priority: int = 0
+    _opts_text: bytes | str = b"{}"
+    _created_ms: float = 0
+    _delay_ms: float = 0
+    _parent_text: bytes | None = None
     _stacktrace_text: bytes | None = None
 
-    def __init__(
-        self, store: QueueStore, stored_id: str, name: str, data: Any, opts_text: bytes | str, created_ms: float, delay_ms: float, priority: int
-    ) -> None:
+    def __init__(self, store: QueueStore, stored_id: str) -> None:
         self._store = store
         self.stored_id = stored_id
-        self.name = name
-        self.data = data
-        self._opts_text = opts_text
-        self._created_ms = created_ms
-        self._delay_ms = delay_ms
-        self.priority = priority
+        """The id as it stands in the store; `id` is what callers gave."""
 
     @property
     def id(self) -> str:
@@ -106,57 +102,53 @@ class Job:
     @property
     def parent(self) -> Parent | None:
         """The job that waits for this one."""
-        if self.parent_key is None:
+        if self._parent_text is None:
             return None
-        # The prefix may hold colons and so may the id of a scheduler's run; the queue name may not.
-        prefix, queue, stored = _split_job_key(self.parent_key)
-        return Parent(public_id(stored), queue, prefix)
+        link = decode_json(self._parent_text)
+        prefix, _, queue = str(link["queueKey"]).rpartition(":")
+        return Parent(public_id(str(link["id"])), queue, prefix)
 
     @classmethod
-    def claimed(cls, store: QueueStore, raw_id: bytes, fields: Sequence[Any], token: str) -> Job:
+    def claimed(cls, store: QueueStore, raw_id: bytes, attempts_started: int, fields: Sequence[bytes], token: str) -> Job:
         """A job from the turn script's reply. Raises CorruptJob, naming the field, for one that cannot be decoded."""
-        name, data, opts, timestamp, started, made, stalled, priority, delay, progress, stacktrace = fields[:11]
-        stored_id = raw_id.decode("utf-8", "replace")
-        field = "name"
-        try:
-            decoded_name = name.decode()
-            field = "data"
-            decoded_data = decode_json(data)
-            field = "opts"
-            parse_options(opts)
-            field = "timestamp"
-            job = cls(store, stored_id, decoded_name, decoded_data, opts, float(timestamp), 0, int(priority or 0))
-            job.token = token
-            job.attempts_started = int(started)
-            job.processed_at = store.clock.now()
-            field = "atm"
-            if made is not None:
-                job.attempts_made = int(made)
-            field = "stc"
-            if stalled is not None:
-                job.stalled_count = int(stalled)
-            field = "progress"
-            if progress is not None:
-                job.progress = decode_json(progress)
-            if stacktrace is not None:
-                job._stacktrace_text = stacktrace
-            if any(fields[11:]):
-                job._take_rest(fields)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise CorruptJob(
-                f"the stored {field} of job {public_id(stored_id)!r} cannot be decoded: {error}",
-                job_id=public_id(stored_id),
-                queue=store.keys.name,
-            ) from None
+        job = cls(store, raw_id.decode("utf-8", "replace"))
+        pairs = iter(fields)
+        job._fill(zip(pairs, pairs, strict=True))
+        if job.corrupt is not None:
+            raise CorruptJob(f"job {job.id!r} of queue {job.queue!r}: {job.corrupt}", job_id=job.id, queue=job.queue)
+        job.attempts_started = attempts_started
+        job.processed_at = store.clock.now()
+        job.token = token
         return job
 
-    def _take_rest(self, fields: Sequence[Any]) -> None:
-        parent_key, _, scheduler_id, dedup_id, deferred, failed_reason = fields[11:17]
-        self.parent_key = _text(parent_key)
-        self.scheduler_id = _text(scheduler_id)
-        self.deduplication_id = _text(dedup_id)
-        self.deferred_failure = _text(deferred)
-        self.failed_reason = _text(failed_reason)
+    @classmethod
+    def added(cls, store: QueueStore, new: NewJob, added: Added) -> Job:
+        """A job as it was just added, or, of a duplicate, as it was to be added."""
+        job = cls(store, added.stored_id)
+        job.name, job.data, job.priority = new.name, new.data, new.priority
+        job._opts_text, job._created_ms, job._delay_ms = new.opts_text, new.timestamp, new.delay_ms
+        job.duplicate = added.duplicate
+        return job
+
+    @classmethod
+    def stored(cls, store: QueueStore, stored_id: str, fields: Mapping[bytes, bytes]) -> Job:
+        """A job as its hash has it. Never raises for what the hash holds: see `corrupt`."""
+        job = cls(store, stored_id)
+        job._fill(fields.items())
+        return job
+
+    def _fill(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        values = self.__dict__
+        for field, raw in fields:
+            reader = _READERS.get(field)
+            if reader is None:
+                continue
+            try:
+                values[reader[0]] = reader[1](raw)
+            except (ValueError, TypeError, RecursionError) as error:
+                self.corrupt = self.corrupt or f"the stored {field.decode()} cannot be decoded: {error}"
+        if not ("name" in values and "data" in values and "_opts_text" in values and "_created_ms" in values):
+            self.corrupt = self.corrupt or "the stored name, data, opts or timestamp is missing"
 
     @property
     def cancelled(self) -> bool:
@@ -171,14 +163,46 @@ class Job:
         return f"<Job {self.id} {self.name!r} of {self.queue!r}>"
 
 
-def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode("utf-8", "replace")
+def _checked_options(raw: bytes) -> bytes:
+    parse_options(raw)
+    return raw
 
 
-def _split_job_key(key: str) -> tuple[str, str, str]:
-    """(prefix, queue, stored id) of a job's key, taking the shortest prefix when colons leave a choice."""
-    parts = key.split(":")
-    if len(parts) >= 4 and "repeat" in parts[2:]:
-        at = parts.index("repeat", 2)
-        return ":".join(parts[: at - 1]), parts[at - 1], ":".join(parts[at:])
-    return ":".join(parts[:-2]), parts[-2], parts[-1]
+def _checked_list(raw: bytes) -> bytes:
+    if not isinstance(decode_json(raw), list):
+        raise ValueError("it is no list")
+    return raw
+
+
+def _seconds(raw: bytes) -> float:
+    return float(raw) / 1000
+
+
+def _whole(raw: bytes) -> int:
+    return int(float(raw))
+
+
+_READERS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
+    b"name": ("name", bytes.decode),
+    b"data": ("data", decode_json),
+    b"opts": ("_opts_text", _checked_options),
+    b"timestamp": ("_created_ms", float),
+    b"delay": ("_delay_ms", float),
+    b"priority": ("priority", _whole),
+    b"ats": ("attempts_started", int),
+    b"atm": ("attempts_made", int),
+    b"stc": ("stalled_count", int),
+    b"progress": ("progress", decode_json),
+    b"returnvalue": ("result", decode_json),
+    b"stacktrace": ("_stacktrace_text", _checked_list),
+    b"failedReason": ("failed_reason", bytes.decode),
+    b"processedOn": ("processed_at", _seconds),
+    b"finishedOn": ("finished_at", _seconds),
+    b"pb": ("processed_by", bytes.decode),
+    b"defa": ("deferred_failure", bytes.decode),
+    b"rjk": ("scheduler_id", bytes.decode),
+    b"deid": ("deduplication_id", bytes.decode),
+    b"parentKey": ("parent_key", bytes.decode),
+    b"parent": ("_parent_text", bytes),
+}
+"""How each field of a job's hash is read: the attribute, and the decoder."""

@@ -6,14 +6,17 @@ A Queue opens nothing until its first call, and never waits for a server that is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Self, Unpack
 
 from taurine.clock import Clock, SystemClock
-from taurine.options import AddOptions
+from taurine.options import AddOptions, Seconds
+from taurine.queue import scheduler
 from taurine.queue.adding import Added, Adder, NewJob, new_job
 from taurine.queue.connection import Connection, Target
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
+from taurine.queue.scheduler import Schedule, Scheduler, ScheduleStrategy, TemplateOptions, template_defaults
 from taurine.queue.store import QueueStore
 
 __all__ = ["Queue"]
@@ -83,9 +86,81 @@ class Queue:
         return new_job(self._store, name, data, merged)
 
     def _stored(self, job: NewJob, added: Added) -> Job:
-        stored = Job(self._store, added.stored_id, job.name, job.data, job.opts_text, job.timestamp, job.delay_ms, job.priority)
-        stored.duplicate = added.duplicate
-        return stored
+        return Job.added(self._store, job, added)
+
+    # Schedulers ---------------------------------------------------------------------------------------------------------------
+
+    async def upsert_scheduler(
+        self,
+        scheduler_id: str,
+        *,
+        every: Seconds | None = None,
+        pattern: str | None = None,
+        tz: str | None = None,
+        start: float | datetime | None = None,
+        end: float | datetime | None = None,
+        limit: int | None = None,
+        offset: Seconds | None = None,
+        immediately: bool = False,
+        name: str | None = None,
+        data: Any = None,
+        schedule_strategy: ScheduleStrategy | None = None,
+        **options: Unpack[TemplateOptions],
+    ) -> Job:
+        """Create a job scheduler, or change the one of this id; atomic. Returns the job that is its next run.
+
+        Either every, seconds from one run to the next, the first at once; or pattern, cron with five fields or six (seconds first).
+        tz: name of the pattern's time zone. Default: the zone of the machine that computes the run, so name one.
+        start, end: wall seconds or aware datetimes between which runs are due. Default: no bounds. A time of a pattern counts only if
+        it is after start, as in BullMQ.
+        limit: runs in all, counted from this call. Default: no limit.
+        offset: runs of `every` are due at its multiples since 1970 plus this, in seconds; 0 for the multiples themselves. Default: from the
+        first run on.
+        immediately: a pattern's first run is due now, too. Default: False.
+        name: the jobs' name. Default: the scheduler's id. data: as in `add`. options: see TemplateOptions; the queue's defaults apply.
+        schedule_strategy: understands patterns that are not cron; workers of the queue need the same. Default: cron.
+
+        There is one next run at a time; it is made when the one before is claimed, so a queue that is behind skips runs and gathers none.
+        Repeating the call with the same schedule makes no run more and loses none. A run that was started goes on.
+
+        Raises InvalidOption (also for a schedule without any run), InvalidName, PayloadError, PayloadTooLarge, SchedulerIdTaken or
+        SchedulerSlotsTaken (finished jobs stand under the ids of very many next runs), StoreUnavailable, StoreRefused.
+        """
+        schedule = Schedule.checked(
+            every=every, pattern=pattern, tz=tz, start=start, end=end, limit=limit, offset=offset
+        )
+        return await scheduler.upsert(
+            self._store,
+            scheduler_id,
+            schedule,
+            immediately=immediately,
+            name=name,
+            data=data,
+            options={**template_defaults(self._defaults), **options},
+            strategy=schedule_strategy,
+        )
+
+    async def schedulers(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> list[Scheduler]:
+        """The schedulers from position `start` to `end`, both included, by their next run; negative positions count from the end.
+
+        ascending: the soonest first (default), or the latest. One whose record cannot be decoded is left out, with a warning in the log.
+        """
+        return await scheduler.read(self._store, start, end, ascending=ascending)
+
+    async def get_scheduler(self, scheduler_id: str) -> Scheduler | None:
+        """One scheduler, or None. Raises SchedulerError if its record cannot be decoded."""
+        return await scheduler.get(self._store, scheduler_id)
+
+    async def count_schedulers(self) -> int:
+        """How many schedulers the queue has, those included whose series has ended."""
+        return await scheduler.count(self._store)
+
+    async def remove_scheduler(self, scheduler_id: str) -> bool:
+        """End a schedule and remove its next run, wherever that waits; atomic. False when there is none of this id.
+
+        A run that was started goes on, its retries included.
+        """
+        return await scheduler.remove(self._store, scheduler_id)
 
     # Life ---------------------------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ def _plan_cached(items: tuple[tuple[str, Hashable], ...], types: tuple[type, ...
 
 
 def _plan(options: dict[str, Any], prefix: str) -> Plan:
+    if "repeat" in options:
+        raise InvalidOption("the repeat option is no longer there; use `queue.upsert_scheduler(id, every=seconds)` or `pattern=…`")
     for name in options:
         if name not in _KNOWN:
             raise InvalidOption(f"unknown job option {name!r}{did_you_mean(name, _KNOWN)}")

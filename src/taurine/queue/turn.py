@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from taurine.options import RateLimit, to_milliseconds
 from taurine.queue.scripts import Argument
@@ -150,7 +150,7 @@ class TurnReply:
     """What the script answered; field by field in its header."""
 
     codes: list[int]
-    jobs: list[tuple[bytes, list[Any]]]
+    jobs: list[tuple[bytes, int, list[bytes]]]
     dropped: list[bytes]
     wait_ms: int
     due_ms: int

@@ -318,9 +318,9 @@ class Worker:
             turn = self._turn(1, [])
             reply = TurnReply(*await self._store.run("turn", *turn.arguments()))
             if reply.jobs:
-                raw_id, fields = reply.jobs[0]
+                raw_id, started, fields = reply.jobs[0]
                 try:
-                    return Job.claimed(self._store, raw_id, fields, turn.token)
+                    return Job.claimed(self._store, raw_id, started, fields, turn.token)
                 except CorruptJob as error:
                     await self._settle_by_hand(_text(raw_id), turn.token, unreadable(error))
                     raise
@@ -467,9 +467,9 @@ class Worker:
     def _start(self, reply: TurnReply, turn: Turn) -> None:
         now = self._clock.monotonic()
         heard = self._events.heard("active")
-        for raw_id, fields in reply.jobs:
+        for raw_id, started, fields in reply.jobs:
             try:
-                job = Job.claimed(self._store, raw_id, fields, turn.token)
+                job = Job.claimed(self._store, raw_id, started, fields, turn.token)
             except CorruptJob as error:
                 log.error("%s; the job is failed", error)
                 self._ended.append(_Ended(Lease(_text(raw_id), turn.token, 0, now), unreadable(error), None, error))

@@ -52,7 +52,7 @@ local function refuse(job, extras, custom)
   if job.parentKey and redis.call('EXISTS', job.parentKey) == 0 then return -5 end
   local key = queue.base .. job.id
   if custom and redis.call('EXISTS', key) == 1 then return attachExisting(job, key) end
-  if extras and extras.dedup then return deduplicate(queue, extras.dedup, job) end
+  if extras and extras.dedup then return deduplicate(queue, extras.dedup, job, now) end
 end
 
 for i = 1, jobCount do

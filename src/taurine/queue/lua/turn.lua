@@ -17,7 +17,7 @@
   Returns { codes, jobs, dropped, wait, due }
           codes     for each attempt: 0 settled · 1 children: none is pending, the job is still active · -1 not stored ·
                     -2 no lease · -3 not active · -4 pending children · -6 another's lease · -9 a child failed
-          jobs      for each claimed job: id, then the values of JOB_FIELDS
+          jobs      for each claimed job: id · attempts started · its hash before the claim, fields and values in turn
           dropped   ids that were in line with no job stored under them
           wait      ms until the rate limit allows more; 0 none; -1 paused, or as many active as the queue allows
           due       when the first delayed job is due, ms; 0 none
@@ -32,9 +32,6 @@ local workerName, limitMax, limitWindow = ARGV[5], tonumber(ARGV[6]), tonumber(A
 local metricsPoints, lostTokens = tonumber(ARGV[8]), ARGV[9]
 local HEADER, FIELDS = 9, 6
 local attemptCount = (#ARGV - HEADER) / FIELDS
-
-local JOB_FIELDS = { 'name', 'data', 'opts', 'timestamp', 'ats', 'atm', 'stc', 'priority', 'delay', 'progress', 'stacktrace',
-                     'parentKey', 'parent', 'rjk', 'deid', 'defa', 'failedReason' }
 
 -- Settling ---------------------------------------------------------------------------------------------------------------
 
@@ -66,19 +63,15 @@ local function pendingChildren()
   return codes
 end
 
-local function removeFromActive(id)
-  return redis.call('LREM', queue.active, -1, id) == 1
-end
-
--- The lease is checked first and given up only by its owner.
-local function giveUpLease(id, owner)
-  local lock = queue.base .. id .. ':lock'
-  local holder = redis.call('GET', lock)
-  if not holder then return -2 end
-  if holder ~= owner then return -6 end
-  redis.call('DEL', lock)
-  released[#released + 1] = id
-  return 0
+local lockKeys = {}
+local function leaseHolders()
+  local holders = {}
+  for i = 1, attemptCount do lockKeys[i] = queue.base .. ARGV[HEADER + (i - 1) * FIELDS + 2] .. ':lock' end
+  for first = 1, attemptCount, CHUNK do
+    local part = redis.call('MGET', unpack(lockKeys, first, math.min(first + CHUNK - 1, attemptCount)))
+    for i, holder in ipairs(part) do holders[first + i - 1] = holder end
+  end
+  return holders
 end
 
 local function finish(kind, id, key, job, value, keep)
@@ -87,10 +80,7 @@ local function finish(kind, id, key, job, value, keep)
   local set = queue[event]
   local attemptsMade = (tonumber(job[2]) or 0) + 1
 
-  if job[5] then
-    releaseDeduplication(queue, id, job[5])
-    addFollower(queue, job[5], now)
-  end
+  if job[5] then endDeduplication(queue, id, job[5], now) end
   local parent = job[3] and openParent(job[3], job[4])
   if parent then
     if kind == 'complete' then
@@ -118,9 +108,13 @@ local function finish(kind, id, key, job, value, keep)
   end
 end
 
+local function priorityOf(key)
+  return tonumber(redis.call('HGET', key, 'priority')) or 0
+end
+
 local function retryNow(id, key, job, side)
   redis.call('HSET', key, 'atm', (tonumber(job[2]) or 0) + 1)
-  placeReady(queue, id, tonumber(job[6]) or 0, side == 'lifo')
+  placeReady(queue, id, priorityOf(key), side == 'lifo')
   emit(queue, 'waiting', 'jobId', id, 'prev', 'active')
 end
 
@@ -131,8 +125,8 @@ local function retryLater(id, key, pause)
 end
 
 -- In front of the line: of `wait`, or of the job's own priority.
-local function release(id, job)
-  local priority = tonumber(job[6]) or 0
+local function release(id, key)
+  local priority = priorityOf(key)
   if priority > 0 then
     redis.call('ZADD', queue.prioritized, priority * PRIORITY_STEP, id)
   else
@@ -146,15 +140,17 @@ local function awaitChildren(id)
   emit(queue, 'waiting-children', 'jobId', id, 'prev', 'active')
 end
 
-local function settle(kind, id, owner, value, detail, keep, childCode)
+-- The lease is checked before anything is written, and given up only by its owner.
+local function settle(kind, id, owner, holder, value, detail, keep, childCode)
   local key = queue.base .. id
-  local job = redis.pcall('HMGET', key, 'timestamp', 'atm', 'parentKey', 'parent', 'deid', 'priority')
+  local job = redis.pcall('HMGET', key, 'timestamp', 'atm', 'parentKey', 'deid')
   if job.err or not job[1] and redis.call('EXISTS', key) == 0 then return -1 end
   if childCode and (kind == 'complete' or (kind == 'children' and childCode == -9)) then return childCode end
   if kind == 'children' and childCode ~= -4 then return 1 end
-  local code = giveUpLease(id, owner)
-  if code ~= 0 then return code end
-  if not removeFromActive(id) then return -3 end
+  if not holder then return -2 end
+  if holder ~= owner then return -6 end
+  released[#released + 1] = id
+  if redis.call('LREM', queue.active, -1, id) == 0 then return -3 end
 
   if kind == 'complete' then
     finish(kind, id, key, job, value, keep)
@@ -173,11 +169,21 @@ local function settle(kind, id, owner, value, detail, keep, childCode)
   elseif kind == 'snooze' then
     retryLater(id, key, tonumber(value))
   elseif kind == 'release' then
-    release(id, job)
+    release(id, key)
   else
     awaitChildren(id)
   end
   return 0
+end
+
+-- One call for all: within the script nobody sees a settled job that is still locked.
+local function giveUpLeases()
+  local keys = {}
+  for i, id in ipairs(released) do keys[i] = queue.base .. id .. ':lock' end
+  for first = 1, #keys, CHUNK do
+    redis.call('DEL', unpack(keys, first, math.min(first + CHUNK - 1, #keys)))
+  end
+  callInChunks('SREM', queue.stalled, released)
 end
 
 local function recordFinished(event)
@@ -190,12 +196,13 @@ end
 
 local function settleAll()
   local codes = {}
-  local childCodes = pendingChildren()
+  local childCodes, holders = pendingChildren(), leaseHolders()
   for i = 1, attemptCount do
     local at = HEADER + (i - 1) * FIELDS
-    codes[i] = settle(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], childCodes[i])
+    local id, token = ARGV[at + 2], ARGV[at + 3]
+    codes[i] = settle(ARGV[at + 1], id, token, holders[i], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], childCodes[i])
   end
-  callInChunks('SREM', queue.stalled, released)
+  giveUpLeases()
   for _, parent in pairs(releasedParents) do releaseIfNothingPending(parent, now) end
   recordFinished('completed')
   recordFinished('failed')
@@ -244,26 +251,36 @@ local dropped = {}
 -- Turns one id active. Nil for an id that no job stands behind: it is dropped, since writing to it would make half a job.
 local function activate(id)
   local key = queue.base .. id
-  local fields = redis.pcall('HMGET', key, unpack(JOB_FIELDS))
-  if fields.err or not (fields[1] or fields[2] or fields[3] or fields[4]) then
+  local fields = redis.pcall('HGETALL', key)
+  local started, named = 0, false
+  for at = 1, #fields, 2 do
+    local field = fields[at]
+    if field == 'ats' then
+      started = tonumber(fields[at + 1]) or 0
+    elseif field == 'name' or field == 'data' then
+      named = true
+    end
+  end
+  if not named then
     dropped[#dropped + 1] = id
     return nil
   end
-  fields[5] = (tonumber(fields[5]) or 0) + 1
+  started = started + 1
   redis.call('SET', key .. ':lock', token, 'PX', leaseMs)
   if workerName == '' then
-    redis.call('HSET', key, 'processedOn', now, 'ats', fields[5])
+    redis.call('HSET', key, 'processedOn', now, 'ats', started)
   else
-    redis.call('HSET', key, 'processedOn', now, 'ats', fields[5], 'pb', workerName)
+    redis.call('HSET', key, 'processedOn', now, 'ats', started, 'pb', workerName)
   end
   emit(queue, 'active', 'jobId', id, 'prev', 'waiting')
-  return { id, fields }
+  return { id, started, fields }
 end
 
+-- A job that is only picked up to be failed costs nobody a start.
 local function countStarts(jobs)
   local starts = 0
   for _, job in ipairs(jobs) do
-    if not job[2][16] then starts = starts + 1 end  -- a job that is only picked up to be failed costs nobody a start
+    if redis.call('HEXISTS', queue.base .. job[1], 'defa') == 0 then starts = starts + 1 end
   end
   if starts == 0 then return end
   if redis.call('INCRBY', queue.limiter, starts) == starts and rateWindow then
@@ -299,7 +316,8 @@ local function reclaimLost(jobs)
     local lock = queue.base .. id .. ':lock'
     if lost[redis.call('GET', lock)] then
       redis.call('SET', lock, token, 'PX', leaseMs)
-      jobs[#jobs + 1] = { id, redis.call('HMGET', queue.base .. id, unpack(JOB_FIELDS)) }
+      local started = tonumber(redis.call('HGET', queue.base .. id, 'ats'))
+      jobs[#jobs + 1] = { id, started, redis.call('HGETALL', queue.base .. id) }
     end
   end
 end

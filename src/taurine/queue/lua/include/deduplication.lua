@@ -13,10 +13,13 @@ local function isStale(queue, key, owner)
   return redis.call('PTTL', key) == -1 and redis.call('EXISTS', queue.base .. owner) == 0
 end
 
--- True when `owner` is active and the newcomer was kept to follow it.
+-- True when `owner` is active, or has a follower from an earlier attempt, and the newcomer was kept to follow it.
 local function keepAsNext(queue, key, dedup, owner, job)
-  if not redis.call('LPOS', queue.active, owner) then return false end
   local follower = nextKey(queue, dedup.id)
+  if not redis.call('LPOS', queue.active, owner) then
+    if redis.call('EXISTS', follower) == 0 then return false end
+    if dedup.replace and redis.call('ZSCORE', queue.delayed, owner) then return false end
+  end
   redis.call('DEL', follower)
   redis.call('HSET', follower, 'name', job.name, 'data', job.data, 'opts', job.opts, 'jid', job.id)
   if job.parentKey then
@@ -34,9 +37,18 @@ local function rescheduleOwner(queue, owner, job)
   armDelay(queue)
 end
 
+-- A job that is replaced goes away unfinished: whoever adopted it no longer waits for it.
+local function discardReplaced(queue, owner, now)
+  local fields = redis.call('HMGET', queue.base .. owner, 'parentKey', 'parent')
+  local parent = fields[1] and openParent(fields[1], fields[2])
+  deleteJobs(queue, { owner })
+  if parent then unlinkFromParent(parent, queue.base .. owner, now) end
+  emit(queue, 'removed', 'jobId', owner, 'prev', 'delayed')
+end
+
 -- Returns the id of the job that stands in the newcomer's way, or nil when the newcomer is to be added.
 -- dedup: {id, ttl ms, extend, replace, reschedule, keepLast}; job: {id, name, data, opts, timestamp, delay, parentKey, parent}.
-local function deduplicate(queue, dedup, job)
+local function deduplicate(queue, dedup, job, now)
   local key = ownerKey(queue, dedup.id)
   local ttl = dedup.keepLast and 0 or math.floor(tonumber(dedup.ttl) or 0)
   local owner = redis.call('GET', key)
@@ -48,8 +60,7 @@ local function deduplicate(queue, dedup, job)
   if dedup.keepLast and keepAsNext(queue, key, dedup, owner, job) then return owner end
   if dedup.replace then
     if redis.call('ZREM', queue.delayed, owner) == 0 then return owner end
-    deleteJobs(queue, {owner})
-    emit(queue, 'removed', 'jobId', owner, 'prev', 'delayed')
+    discardReplaced(queue, owner, now)
     emit(queue, 'deduplicated', 'jobId', job.id, 'deduplicationId', dedup.id, 'deduplicatedJobId', owner)
     redis.call('DEL', nextKey(queue, dedup.id))
     if dedup.extend then
@@ -63,13 +74,6 @@ local function deduplicate(queue, dedup, job)
   emit(queue, 'deduplicated', 'jobId', owner, 'deduplicationId', dedup.id, 'deduplicatedJobId', job.id)
   if dedup.reschedule then rescheduleOwner(queue, owner, job) end
   return owner
-end
-
--- When the owner has ended for good. A key with a running expiry stays: it is a throttle.
-local function releaseDeduplication(queue, id, dedupId)
-  local key = ownerKey(queue, dedupId)
-  local ttl = redis.call('PTTL', key)
-  if ttl == 0 or (ttl == -1 and redis.call('GET', key) == id) then redis.call('DEL', key) end
 end
 
 -- When the owner is removed, whatever its state.
@@ -102,4 +106,15 @@ local function addFollower(queue, dedupId, now)
   storeJob(queue, id, fields[1], fields[2], fields[3], now, delay, priority, extra)
   placeStored(queue, id, now, delay, priority, opts.lifo == true)
   redis.call('DEL', follower)
+end
+
+-- When a job has ended for good: its deduplication id may be taken again, and the job that was kept to follow it is added.
+local function endDeduplication(queue, id, dedupId, now)
+  local key = ownerKey(queue, dedupId)
+  local owner = redis.call('GET', key)
+  -- Another job holds the id, since this one was retried or let go of it: what follows the holder waits for the holder's end.
+  if owner and owner ~= id and redis.call('EXISTS', queue.base .. owner) == 1 then return end
+  -- A key with a running expiry stays: it is a throttle.
+  if owner == id and redis.call('PTTL', key) == -1 then redis.call('DEL', key) end
+  addFollower(queue, dedupId, now)
 end

@@ -1,26 +1,23 @@
 -- The keys of one queue, from its base `<prefix>:<queue>:`; and what its meta hash says.
 
+local SUFFIXES = {
+  wait = 'wait', active = 'active', prioritized = 'prioritized', delayed = 'delayed', waitingChildren = 'waiting-children',
+  completed = 'completed', failed = 'failed', paused = 'paused', stalled = 'stalled', stalledCheck = 'stalled-check',
+  marker = 'marker', limiter = 'limiter', meta = 'meta', id = 'id', priorityCounter = 'pc', events = 'events',
+  schedulers = 'repeat',
+}
+
+-- A name is put together when it is first used: most scripts need few of them.
+local queueNames = {
+  __index = function(queue, name)
+    local key = rawget(queue, 'base') .. SUFFIXES[name]
+    rawset(queue, name, key)
+    return key
+  end,
+}
+
 local function openQueue(base)
-  return {
-    base = base,
-    wait = base .. 'wait',
-    active = base .. 'active',
-    prioritized = base .. 'prioritized',
-    delayed = base .. 'delayed',
-    waitingChildren = base .. 'waiting-children',
-    completed = base .. 'completed',
-    failed = base .. 'failed',
-    paused = base .. 'paused',
-    stalled = base .. 'stalled',
-    stalledCheck = base .. 'stalled-check',
-    marker = base .. 'marker',
-    limiter = base .. 'limiter',
-    meta = base .. 'meta',
-    id = base .. 'id',
-    priorityCounter = base .. 'pc',
-    events = base .. 'events',
-    schedulers = base .. 'repeat',
-  }
+  return setmetatable({ base = base }, queueNames)
 end
 
 -- KEYS[1] is always a queue's meta key: it routes the call to the node that owns all of the queue's keys.

@@ -1,0 +1,63 @@
+--[[ advance_scheduler: arm the run after the one that was claimed.
+
+  KEYS    1 the queue's meta key
+  ARGV    1 now, ms · 2 scheduler id · 3 id of the claimed job · 4 options of the next run, JSON up to the number that ends its job
+          id · 5 priority, 0 for none · 6 lifo, 1 or '' · 7 deduplication id, '' for none · 8 every, ms, '' for a pattern ·
+          9 end, ms, '' for none
+          from 10 on, for a pattern: its next times, ms, ascending
+  Returns the id of the next run; or, with nothing changed:
+          0 the claimed job is not the armed run: it was advanced before, or the scheduler is gone or was changed
+          -10 jobs stand under the ids of all these times: call again with later ones
+          -11 the same for the next 1,000 slots of an interval · -12 the interval has no run left before the end
+  Events  added; waiting or delayed.  Cost O(log n), O(taken slots).
+  Atomic: only the armed run arms the next, so retries, redeliveries and repeated calls change nothing. ]]
+--@include queue events marker placing storing parents deduplication schedule
+
+local queue = openQueueOf(KEYS[1])
+local now, schedulerId, claimedId, optionsHead = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local priority, lifo, dedupId = tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7]
+local every, ending = tonumber(ARGV[8]), tonumber(ARGV[9])
+local FIRST_TIME = 10
+local NOT_ARMED, SLOT_TAKEN, SLOTS_TAKEN, NO_RUN_LEFT = 0, -10, -11, -12
+
+local armed = redis.call('ZSCORE', queue.schedulers, schedulerId)
+if not armed or claimedId ~= 'repeat:' .. schedulerId .. ':' .. armed then return NOT_ARMED end
+
+local recordKey = queue.schedulers .. ':' .. schedulerId
+local record = redis.call('HMGET', recordKey, 'name', 'data', 'offset')
+if not record[1] then  -- the record is lost, and the claimed job is all that is left of it
+  local claimed = redis.call('HMGET', queue.base .. claimedId, 'name', 'data')
+  record[1], record[2] = claimed[1] or schedulerId, claimed[2]
+end
+
+local function isTaken(ms)
+  return redis.call('EXISTS', queue.base .. runId(schedulerId, ms)) == 1
+end
+
+local function nextOfInterval()
+  local ms = followingRun(tonumber(armed), every, tonumber(record[3]) or 0, now)
+  for _ = 1, MOST_SLOTS do
+    if ending and ms > ending then return NO_RUN_LEFT end
+    if not isTaken(ms) then return ms end
+    ms = ms + every
+  end
+  return SLOTS_TAKEN
+end
+
+local function nextOfPattern()
+  for i = FIRST_TIME, #ARGV do
+    local ms = tonumber(ARGV[i])
+    if not isTaken(ms) then return ms end
+  end
+  return SLOT_TAKEN
+end
+
+local nextMs = every and nextOfInterval() or nextOfPattern()
+if nextMs < 0 then return nextMs end
+
+trimEvents(queue)
+redis.call('HINCRBY', recordKey, 'ic', 1)
+return (armRun(queue, schedulerId, nextMs, {
+  name = record[1], data = record[2] or '{}', optionsHead = optionsHead, ofPattern = not every,
+  priority = priority, lifo = lifo, dedupId = dedupId,
+}, now))

@@ -1,0 +1,69 @@
+-- The runs of job schedulers. A scheduler's next run, the armed one, is the job `repeat:<scheduler>:<ms>`, whose ms is the scheduler's
+-- score in `repeat`; its record is the hash `repeat:<scheduler>`.
+
+local MOST_SLOTS = 1000  -- taken slots of an interval that are passed over before a call gives up
+
+local function runId(schedulerId, ms)
+  return 'repeat:' .. schedulerId .. ':' .. string.format('%.0f', ms)
+end
+
+-- True for the next run of a scheduler that stands: such a job goes only with its scheduler, or the schedule would end. The last run
+-- of a series that has ended counts as one until it is finished.
+local function isArmed(queue, id)
+  local schedulerId, ms = string.match(id, '^repeat:(.+):([^:]+)$')
+  if not schedulerId or redis.call('ZSCORE', queue.schedulers, schedulerId) ~= ms then return false end
+  return redis.call('HEXISTS', queue.base .. id, 'finishedOn') == 0
+end
+
+-- The first run of an interval that starts now. Without an offset it is due at once; with one, runs are due at multiples of the
+-- interval since 1970 plus the offset.
+local function firstRun(every, offset, start, now)
+  if start then return math.max(start, now) end
+  if not offset then return now end
+  local slot = math.floor(now / every) * every + offset
+  return slot > now and slot or slot + every
+end
+
+-- The run after the one at `previous`. Slots that have passed are skipped: a queue that is behind gets one run, not all it missed.
+local function followingRun(previous, every, offset, now)
+  if previous + every >= now then return previous + every end
+  local slot = math.floor(now / every) * every + offset
+  return slot > now and slot or slot + every
+end
+
+-- Takes a run that was never started out of line, together with an id in line that has lost its job. Without an event for the latter.
+local function withdrawRun(queue, id)
+  local key = queue.base .. id
+  local prev
+  if redis.call('ZREM', queue.delayed, id) == 1 then
+    prev = 'delayed'
+  elseif redis.call('ZREM', queue.prioritized, id) == 1 then
+    prev = 'prioritized'
+  elseif redis.call('LREM', queue.wait, 1, id) == 1 then  -- also while paused: `paused` is only what BullMQ 5 has left
+    prev = 'wait'
+  elseif redis.call('LREM', queue.paused, 1, id) == 1 then
+    prev = 'paused'
+  end
+  if redis.call('EXISTS', key) == 0 then return end
+  local dedupId = redis.call('HGET', key, 'deid')
+  if dedupId then dropDeduplication(queue, id, dedupId) end
+  deleteJobs(queue, { id })
+  emit(queue, 'removed', 'jobId', id, 'prev', prev or 'unknown')
+end
+
+-- Makes the run at `ms` the scheduler's next one. run: {name, data, optionsHead, ofPattern, priority, lifo, dedupId}; the head is the
+-- options' JSON up to the run's own number. Returns its id, options and delay.
+local function armRun(queue, schedulerId, ms, run, now)
+  local id, delay = runId(schedulerId, ms), math.max(0, ms - now)
+  local options = string.format('%s%.0f","delay":%.0f', run.optionsHead, ms, delay)
+  if run.ofPattern then options = string.format('%s,"prevMillis":%.0f', options, ms) end
+  options = options .. '}'
+
+  redis.call('ZADD', queue.schedulers, string.format('%.0f', ms), schedulerId)
+  redis.call('INCR', queue.id)
+  local extra = { 'rjk', schedulerId }
+  if run.dedupId ~= '' then extra[3], extra[4] = 'deid', run.dedupId end
+  storeJob(queue, id, run.name, run.data, options, now, delay, run.priority, extra)
+  placeStored(queue, id, now, delay, run.priority, run.lifo)
+  return id, options, delay
+end
