@@ -14,7 +14,7 @@ from benchmarks.peers import ROOT
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-DEADLINE_SECONDS = 300.0
+DEADLINE_SECONDS = 120.0
 
 
 class PeerFailed(Exception):

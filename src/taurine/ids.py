@@ -23,8 +23,11 @@ MAX_NAME_BYTES = 512
 _ESCAPE = "t%"
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _RESERVED = frozenset(
-    "wait active prioritized delayed completed failed paused waiting-children marker stalled stalled-check limiter meta id pc "
-    "events repeat metrics priority delay de dn".split()
+    {
+        *("wait", "active", "prioritized", "delayed", "completed", "failed", "paused", "waiting-children"),
+        *("marker", "stalled", "stalled-check", "limiter", "meta", "id", "pc", "events", "repeat", "metrics"),
+        *("priority", "delay", "de", "dn"),
+    }
 )
 _RESERVED_BEGINNINGS = ("repeat:", "de:", "dn:", "metrics:")
 

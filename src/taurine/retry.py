@@ -48,7 +48,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """A pause that grows by `factor` with each attempt: base, base * factor, base * factor², …
+    """A pause that grows by `factor` with each attempt: base, base * factor, base * factor², and so on.
 
     base: seconds before the second attempt. factor: default 2. cap: longest pause in seconds; default: none.
     jitter: 0 to 1, the part of the pause that is random, downwards. Default: 0.
@@ -90,7 +90,9 @@ class Custom:
 
     def __post_init__(self) -> None:
         if self.type in ("", "fixed", "exponential"):
-            raise InvalidOption(f"expected Custom.type to be a name other than 'fixed' and 'exponential', got {self.type!r}")
+            raise InvalidOption(
+                f"expected Custom.type to be a name other than 'fixed' and 'exponential', got {self.type!r}"
+            )
 
 
 Backoff: TypeAlias = Fixed | Exponential | Custom

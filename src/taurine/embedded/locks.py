@@ -37,7 +37,15 @@ class FileLock:
     """One opening of a lock file. It starts unlocked; leaving a `with` block closes it."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self.fd = open_private(path, os.O_RDWR)
+
+    def in_place(self) -> bool:
+        """False when the file is no longer the one at its path: it, or a directory above, was moved or removed."""
+        try:
+            return os.path.samestat(self._path.lstat(), os.fstat(self.fd))
+        except FileNotFoundError:
+            return False
 
     def try_shared(self) -> bool:
         """Hold the lock together with others; False if one holds it exclusively."""

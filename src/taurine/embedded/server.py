@@ -238,6 +238,8 @@ class EmbeddedServer:
         if use.watch is not None:
             use.watch.join()
         try:
+            if not use.share.in_place():
+                return  # its keeper finds out by itself; what is at the path now is not this user's
             with FileLock(use.directory.start_lock) as start, FileLock(use.directory.keeper_lock) as keeper:
                 # No one joins while this is held: a newcomer would keep the keeper from ending, and this waiting.
                 # When neither lock is to be had, the keeper has found out in between that this was the last user.
@@ -248,8 +250,6 @@ class EmbeddedServer:
                 if last:
                     _ring(use.directory.bell)
                     _in_time(keeper.try_exclusive, deadline)
-        except FileNotFoundError:
-            logger.warning("the embedded server's directory %s was removed while in use", use.directory.path)
         finally:
             use.share.close()
 
@@ -257,6 +257,9 @@ class EmbeddedServer:
         """Replace a keeper that was killed, for as long as this user is there."""
         pause = WATCH_SECONDS
         while not use.ended.wait(pause):
+            if not use.share.in_place():
+                logger.warning("%s was moved or removed while its embedded server is in use", use.directory.path)
+                return
             try:
                 made = ensure_keeper(use.directory, binary=use.binary, fsync=self._fsync)
             except (OSError, EmbeddedServerError):

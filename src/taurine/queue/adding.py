@@ -94,7 +94,15 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any])
         timestamp = timestamp_ms(created)
         members = _with_member(members, f'"timestamp":{timestamp}')
     return NewJob(
-        stored_id, name, data, data_text, f"{{{members}}}", timestamp, meaning.delay_ms, meaning.priority, meaning.extras
+        stored_id,
+        name,
+        data,
+        data_text,
+        f"{{{members}}}",
+        timestamp,
+        meaning.delay_ms,
+        meaning.priority,
+        meaning.extras,
     )
 
 
@@ -150,7 +158,10 @@ class Adder:
                     await self._exchange(link, self._joined_batches(), sent)
         except StoreError as error:
             # Whatever was on its way or in line fails now: waiting for the server is the caller's choice, not ours.
-            for caller in (*(caller for batch in sent for caller in batch.callers), *(caller for _, caller in self._waiting)):
+            for caller in (
+                *(caller for batch in sent for caller in batch.callers),
+                *(caller for _, caller in self._waiting),
+            ):
                 _settle(caller, error)
             self._waiting.clear()
         finally:

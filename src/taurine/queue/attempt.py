@@ -53,7 +53,9 @@ class AttemptPolicy:
     def completed(self, job: Job, result: Any) -> Outcome:
         """The outcome of a handler that returned `result`. Raises PayloadError for a result that JSON cannot hold."""
         keep = job.options.remove_on_complete
-        return Completed(encode_json(result, "the result"), _policy_text(self.remove_on_complete if keep is None else keep))
+        return Completed(
+            encode_json(result, "the result"), _policy_text(self.remove_on_complete if keep is None else keep)
+        )
 
     def failed(self, job: Job, error: BaseException) -> Outcome:
         """The outcome of a handler that raised `error`."""
@@ -100,9 +102,8 @@ class AttemptPolicy:
     def _pause_of(self, backoff: Backoff, attempts_made: int, job: Job, error: BaseException) -> float:
         if not isinstance(backoff, Custom):
             return backoff.pause(attempts_made, self.random)
-        strategy = self.backoff_strategy
-        if isinstance(strategy, Mapping):
-            strategy = strategy.get(backoff.type)
+        strategies = self.backoff_strategy
+        strategy = strategies if strategies is None or callable(strategies) else strategies.get(backoff.type)
         if strategy is None:
             # A pause that nobody can compute: trying again at once would hammer whatever failed.
             return 1.0
@@ -118,7 +119,7 @@ def describe(error: BaseException) -> str:
     """One line on what happened: the error's text, or its type where it has none. Never raises."""
     try:
         text = str(error)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a handler's error may do anything
         text = "(its text cannot be had: __str__ raised)"
     return encode_text(text or type(error).__name__)
 
@@ -131,7 +132,7 @@ def _stacktrace(job: Job, error: BaseException) -> str:
         return "[]"
     try:
         trace = "".join(traceback.format_exception(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 - as above
         trace = f"{type(error).__name__}: {describe(error)}"
     traces = [*job.stacktrace, encode_text(trace, limit=_TRACE_LIMIT)]
     return encode_json(traces[-limit:] if limit else traces, "the stack trace")

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -52,7 +52,9 @@ def _translate(error: BaseException, where: str) -> StoreError:
     if isinstance(error, AuthenticationError):
         return StoreRefused(f"the server at {where} refused the credentials: {error}; check user and password")
     if isinstance(error, BusyLoadingError | ReadOnlyError | ConnectionError | TimeoutError | OSError):
-        return StoreUnavailable(f"no answer from the server at {where}: {error or type(error).__name__}; it may be repeated")
+        return StoreUnavailable(
+            f"no answer from the server at {where}: {error or type(error).__name__}; it may be repeated"
+        )
     if _PASSING.match(str(error)):
         return StoreUnavailable(f"the server at {where} cannot serve now: {error}; it may be repeated")
     return StoreRefused(f"the server at {where} refused: {error}")
@@ -61,7 +63,9 @@ def _translate(error: BaseException, where: str) -> StoreError:
 class Link:
     """One socket to the server, opened by its first command."""
 
-    def __init__(self, make: Callable[[], AbstractConnection], *, where: str, connect_timeout: float, timeout: float) -> None:
+    def __init__(
+        self, make: Callable[[], AbstractConnection], *, where: str, connect_timeout: float, timeout: float
+    ) -> None:
         self._make = make
         self._where = where
         self._connect_timeout = connect_timeout
@@ -123,7 +127,8 @@ class Link:
         self._unanswered -= 1
         try:
             async with asyncio.timeout(self._timeout if timeout is None else timeout):
-                return await self._socket.read_response(timeout=math.inf)
+                reply: Any = await self._socket.read_response(timeout=math.inf)
+                return reply
         except NoScriptError:
             raise
         except ResponseError as error:
@@ -195,7 +200,9 @@ class Connection:
 
     def link(self, *, client_name: str | None = None) -> Link:
         """A new link of the caller's own; `client_name` is what CLIENT LIST shows of it."""
-        settings = self._settings if client_name is None else {**self._settings, "client_name": client_name}
+        settings: dict[str, Any] = dict(self._settings)
+        if client_name is not None:
+            settings["client_name"] = client_name
         return Link(
             lambda: self._make_connection(**settings),
             where=self.where,
@@ -232,7 +239,7 @@ class Connection:
             return replies
 
     @contextlib.asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Link]:
+    async def borrow(self) -> AsyncGenerator[Link]:
         """An idle link for the length of a `with` block, or a new one; the caller leaves no reply unread on it."""
         link = await self._take_idle()
         try:
@@ -262,9 +269,11 @@ class Connection:
 def _pool_of(target: object) -> ConnectionPool:
     if isinstance(target, str):
         try:
-            return ConnectionPool.from_url(target)
+            return ConnectionPool.from_url(target)  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
         except ValueError as error:
-            raise InvalidOption(f"expected a URL such as redis://localhost:6379, got {_mask(target)!r}: {error}") from None
+            raise InvalidOption(
+                f"expected a URL such as redis://localhost:6379, got {_mask(target)!r}: {error}"
+            ) from None
     pool: object = getattr(target, "connection_pool", None)
     if isinstance(pool, ConnectionPool):
         return pool

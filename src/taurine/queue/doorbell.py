@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -161,11 +161,13 @@ class Doorbell:
 
 # Workers that were given the same URL share one doorbell, though nothing else connects them. The table holds only doorbells in use,
 # and goes with its event loop.
-_doorbells: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, str, float], Doorbell]] = WeakKeyDictionary()
+_doorbells: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[object, str, float], Doorbell]] = (
+    WeakKeyDictionary()
+)
 
 
 @contextlib.asynccontextmanager
-async def shared_doorbell(connection: Connection, *, prefix: str, block: float) -> AsyncIterator[Doorbell]:
+async def shared_doorbell(connection: Connection, *, prefix: str, block: float) -> AsyncGenerator[Doorbell]:
     """The doorbell of this event loop for a server, started for its first user and stopped after its last."""
     doorbells = _doorbells.setdefault(asyncio.get_running_loop(), {})
     key = (connection.identity, prefix, block)

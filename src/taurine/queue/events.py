@@ -49,8 +49,14 @@ _MOST_FIELDS = 1000
 class Event:
     """Something that happened in a queue."""
 
+    _name: ClassVar[str] = ""
     id: str
     """Its place in the stream; `QueueEvents(last_id=…)` goes on after it."""
+
+    @property
+    def name(self) -> str:
+        """What the event is called on the wire: `completed`, `retries-exhausted`, …"""
+        return self._name
 
     @property
     def at(self) -> float:
@@ -69,7 +75,7 @@ class JobEvent(Event):
 class Added(JobEvent):
     """A job was stored."""
 
-    name: ClassVar[str] = "added"
+    _name: ClassVar[str] = "added"
     job_name: str
 
 
@@ -77,7 +83,7 @@ class Added(JobEvent):
 class Waiting(JobEvent):
     """A job is in line. `previous` is the state it came from; None for a new one."""
 
-    name: ClassVar[str] = "waiting"
+    _name: ClassVar[str] = "waiting"
     previous: str | None
 
 
@@ -85,7 +91,7 @@ class Waiting(JobEvent):
 class Delayed(JobEvent):
     """A job runs at `due_at`, wall seconds, or later."""
 
-    name: ClassVar[str] = "delayed"
+    _name: ClassVar[str] = "delayed"
     due_at: float
 
 
@@ -93,7 +99,7 @@ class Delayed(JobEvent):
 class WaitingChildren(JobEvent):
     """A job waits for its children."""
 
-    name: ClassVar[str] = "waiting-children"
+    _name: ClassVar[str] = "waiting-children"
     previous: str | None
 
 
@@ -101,7 +107,7 @@ class WaitingChildren(JobEvent):
 class Active(JobEvent):
     """A worker started a job."""
 
-    name: ClassVar[str] = "active"
+    _name: ClassVar[str] = "active"
     previous: str | None
 
 
@@ -109,7 +115,7 @@ class Active(JobEvent):
 class Completed(JobEvent):
     """A job ended with `result`."""
 
-    name: ClassVar[str] = "completed"
+    _name: ClassVar[str] = "completed"
     result: Any
     previous: str | None
 
@@ -118,7 +124,7 @@ class Completed(JobEvent):
 class Failed(JobEvent):
     """A job failed for good. An attempt that is to be retried is told as Waiting or Delayed."""
 
-    name: ClassVar[str] = "failed"
+    _name: ClassVar[str] = "failed"
     reason: str
     previous: str | None
 
@@ -127,7 +133,7 @@ class Failed(JobEvent):
 class RetriesExhausted(JobEvent):
     """A job failed for good since no attempt was left; it follows Failed."""
 
-    name: ClassVar[str] = "retries-exhausted"
+    _name: ClassVar[str] = "retries-exhausted"
     attempts_made: int
 
 
@@ -135,7 +141,7 @@ class RetriesExhausted(JobEvent):
 class Progress(JobEvent):
     """A job reported how far it is."""
 
-    name: ClassVar[str] = "progress"
+    _name: ClassVar[str] = "progress"
     value: Any
 
 
@@ -143,21 +149,21 @@ class Progress(JobEvent):
 class Stalled(JobEvent):
     """A job whose worker is gone was put back in line; it follows Waiting."""
 
-    name: ClassVar[str] = "stalled"
+    _name: ClassVar[str] = "stalled"
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicated(JobEvent):
     """A job was not added since one of its id is stored."""
 
-    name: ClassVar[str] = "duplicated"
+    _name: ClassVar[str] = "duplicated"
 
 
 @dataclass(frozen=True, slots=True)
 class Deduplicated(JobEvent):
     """Of two jobs with one deduplication id, `job_id` was kept and `dropped_job_id` was not."""
 
-    name: ClassVar[str] = "deduplicated"
+    _name: ClassVar[str] = "deduplicated"
     deduplication_id: str
     dropped_job_id: str
 
@@ -166,7 +172,7 @@ class Deduplicated(JobEvent):
 class Removed(JobEvent):
     """A job was removed by hand; `previous` is where it was."""
 
-    name: ClassVar[str] = "removed"
+    _name: ClassVar[str] = "removed"
     previous: str | None
 
 
@@ -174,7 +180,7 @@ class Removed(JobEvent):
 class Cleaned(Event):
     """`count` old jobs were removed."""
 
-    name: ClassVar[str] = "cleaned"
+    _name: ClassVar[str] = "cleaned"
     count: int
 
 
@@ -182,29 +188,33 @@ class Cleaned(Event):
 class Drained(Event):
     """The last job ended, and none is in line."""
 
-    name: ClassVar[str] = "drained"
+    _name: ClassVar[str] = "drained"
 
 
 @dataclass(frozen=True, slots=True)
 class Paused(Event):
     """The queue was paused."""
 
-    name: ClassVar[str] = "paused"
+    _name: ClassVar[str] = "paused"
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed(Event):
     """The queue was resumed."""
 
-    name: ClassVar[str] = "resumed"
+    _name: ClassVar[str] = "resumed"
 
 
 @dataclass(frozen=True, slots=True)
 class Custom(Event):
     """An event that somebody published under a name of their own, or a known one whose fields cannot be read."""
 
-    name: str
+    given_name: str
     fields: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.given_name
 
 
 # From the stream ----------------------------------------------------------------------------------------------------------------

@@ -6,15 +6,30 @@ A Job is a snapshot of the job's hash at the time it was read, except for what i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NoReturn
 
-from taurine.errors import CorruptJob
+from taurine.errors import (
+    CorruptJob,
+    InvalidOption,
+    JobFailed,
+    JobNotFound,
+    LeaseLost,
+    LeaseMissing,
+    PayloadTooLarge,
+    Release,
+    Snooze,
+    WaitForChildren,
+    WaitTimeout,
+)
 from taurine.ids import public_id
-from taurine.options import Parent
+from taurine.options import MAX_PRIORITY, Parent, Seconds, to_milliseconds, to_seconds
+from taurine.queue import changes, children, endings
 from taurine.queue.adding import Added, NewJob
+from taurine.queue.children import Dependencies, DependencyCounts
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import JobOptions, parse_options
-from taurine.queue.wire import decode_json
+from taurine.queue.turn import Turn, TurnReply, WaitingForChildren
+from taurine.queue.wire import decode_json, encode_json
 
 __all__ = ["Job"]
 
@@ -150,6 +165,212 @@ class Job:
         if not ("name" in values and "data" in values and "_opts_text" in values and "_created_ms" in values):
             self.corrupt = self.corrupt or "the stored name, data, opts or timestamp is missing"
 
+    # What it says about itself --------------------------------------------------------------------------------------------------
+
+    async def update_progress(self, value: Any) -> None:
+        """Record how far the job is: anything that JSON holds. Everyone who listens to the queue is told.
+
+        While the job runs here, a call after its lease was lost changes nothing and raises.
+        Raises PayloadError, JobNotFound, LeaseMissing, LeaseLost, StoreUnavailable.
+        """
+        await changes.update_progress(self._store, self.stored_id, value, self._fence)
+        self.progress = value
+
+    async def update_data(self, data: Any) -> None:
+        """Replace the job's data, in whatever state it is; a running handler elsewhere keeps what it has.
+
+        Raises PayloadError, PayloadTooLarge (the job's own size_limit), JobNotFound, LeaseMissing, LeaseLost, StoreUnavailable.
+        """
+        text = encode_json({} if data is None else data)
+        limit = self.options.size_limit
+        if limit is not None and (size := len(text.encode())) > limit:
+            raise PayloadTooLarge(f"job data is {size} bytes of JSON, above the size_limit of {limit}")
+        await changes.change(self._store, "update_data", self.stored_id, text, *self._fence.arguments())
+        self.data = {} if data is None else data
+
+    async def log(self, line: str) -> int:
+        """Append a line to the job's log and return how many it has now; `keep_logs` of the job is how many it may have.
+
+        Raises JobNotFound, LeaseMissing, LeaseLost, StoreUnavailable.
+        """
+        return await changes.add_log(self._store, self.stored_id, line, self.options.keep_logs, self._fence)
+
+    async def logs(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> list[str]:
+        """Lines of the job's log from `start` to `end`, both included, counted from 0; -1 is the last.
+
+        ascending: oldest first; False counts and lists from the newest. Default: True. A job without a log has no lines.
+        """
+        key = self._store.keys.logs(self.stored_id)
+        first, last = (start, end) if ascending else (-(end + 1), -(start + 1))
+        lines: list[bytes] = await self._store.connection.call("LRANGE", key, first, last)
+        texts = [line.decode("utf-8", "replace") for line in lines]
+        return texts if ascending else texts[::-1]
+
+    async def clear_logs(self, keep: int = 0) -> None:
+        """Cut the job's log to its newest `keep` lines. Default: 0, none. Raises InvalidOption for a negative number."""
+        if keep < 0:
+            raise InvalidOption(f"expected keep to be a whole number from 0, got {keep!r}")
+        key = self._store.keys.logs(self.stored_id)
+        if keep:
+            await self._store.connection.call("LTRIM", key, -keep, -1)
+        else:
+            await self._store.connection.call("DEL", key)
+
+    # What may be done to it -----------------------------------------------------------------------------------------------------
+
+    async def wait(self, timeout: Seconds | None = None) -> Any:
+        """Wait until the job has ended and return its result, whoever runs it, here or on Node.
+
+        timeout: seconds. Default: no limit. Any number of waits on one queue share one connection. A job that is removed as it ends is
+        waited for too, as long as the event stream still tells of its end.
+        Raises JobFailed with the reason, WaitTimeout, JobNotFound for a job that is not stored and left no trace, or was removed meanwhile,
+        CorruptJob for a result that is no JSON, and StoreUnavailable when the server cannot be asked at first; later outages are waited out.
+        """
+        seconds = None if timeout is None else to_seconds(timeout, "timeout")
+        ending = await endings.ending_of(self._store, self.stored_id, seconds)
+        if ending is None:
+            raise WaitTimeout(
+                f"job {self.id!r} of queue {self.queue!r} did not end within {seconds:g} s; it goes on", job_id=self.id, queue=self.queue
+            )
+        if isinstance(ending, endings.Gone):
+            raise self._store.error(JobNotFound.code, self.stored_id)
+        if isinstance(ending, endings.Failed):
+            self.failed_reason = ending.reason.decode("utf-8", "replace")
+            raise JobFailed(self.failed_reason, job_id=self.id, queue=self.queue)
+        try:
+            self.result = decode_json(ending.result)
+        except (ValueError, RecursionError) as error:
+            raise CorruptJob(
+                f"the result of job {self.id!r} of queue {self.queue!r} cannot be decoded: {error}", job_id=self.id, queue=self.queue
+            ) from None
+        return self.result
+
+    async def retry(
+        self,
+        state: Literal["failed", "completed"] = "failed",
+        *,
+        reset_attempts_made: bool = False,
+        reset_attempts_started: bool = False,
+    ) -> None:
+        """Put a finished job back in line; a parent that still stands waits for it again. Atomic.
+
+        state: the one it must be in. Default: "failed". reset_attempts_made: give it all its attempts again. Default: False, so a job that has
+        used them up fails for good at its next error. reset_attempts_started: the same for `max_started_attempts`. Default: False.
+        Raises JobNotFound, NotInState, InvalidOption, StoreUnavailable.
+        """
+        if state not in ("failed", "completed"):
+            raise InvalidOption(f"expected state to be 'failed' or 'completed', got {state!r}")
+        flags = [_flag(self.options.lifo), _flag(reset_attempts_made), _flag(reset_attempts_started)]
+        await changes.change(self._store, "retry_job", self.stored_id, state, *flags)
+        self.finished_at = self.processed_at = None
+        if state == "failed":
+            self.failed_reason = None
+        else:
+            self.result = None
+        if reset_attempts_made:
+            self.attempts_made = 0
+        if reset_attempts_started:
+            self.attempts_started = 0
+
+    async def promote(self) -> None:
+        """Let a delayed job run now. Raises JobNotFound, NotInState (it is not delayed), StoreUnavailable."""
+        await changes.change(self._store, "promote", self.stored_id)
+        self._delay_ms = 0
+
+    async def change_delay(self, delay: Seconds) -> None:
+        """Let a delayed job run `delay` seconds from now. Raises InvalidOption, JobNotFound, NotInState (it is not delayed), StoreUnavailable."""
+        delay_ms = to_milliseconds(delay, "delay")
+        await changes.change(self._store, "change_delay", self.stored_id, self._store.now_ms(), delay_ms)
+        self._delay_ms = delay_ms
+
+    async def change_priority(self, priority: int, *, lifo: bool = False) -> None:
+        """Give the job another priority, 0 to 2097151, and the place in line that goes with it. Atomic.
+
+        lifo: the first of its priority rather than the last. Default: False. A job that is not in line gets its place when it is.
+        Raises InvalidOption, JobNotFound, StoreUnavailable.
+        """
+        if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= MAX_PRIORITY:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise InvalidOption(f"expected priority to be a whole number from 0 to {MAX_PRIORITY}, got {priority!r:.40}")
+        await changes.change(self._store, "change_priority", self.stored_id, priority, _flag(lifo))
+        self.priority = priority
+
+    async def remove_deduplication_key(self) -> bool:
+        """Let the job's deduplication id be taken again while the job goes on; False when the job does not hold it.
+
+        A job that was kept to follow this one still does.
+        """
+        dedup_id = self.deduplication_id
+        if dedup_id is None:
+            dedup = self.options.deduplication
+            if dedup is None:
+                return False
+            dedup_id = dedup.id
+        return bool(await self._store.run("release_deduplication", dedup_id, self.stored_id))
+
+    # Its children ---------------------------------------------------------------------------------------------------------------
+
+    async def children_values(self) -> dict[str, Any]:
+        """The results of all children that have completed, by child key (`<prefix>:<queue>:<id>`). Raises CorruptJob for one that is no JSON."""
+        return await children.children_values(self._store, self.stored_id)
+
+    async def dependencies(self, *, cursor: str | None = None, limit: int = 1000) -> Dependencies:
+        """One page of the job's children: results, who is awaited, and who failed.
+
+        cursor: the page before this one has it. Default: the first page. limit: about how many of each part to read.
+        Raises InvalidOption for a cursor that no page has given, CorruptJob for a result that is no JSON.
+        """
+        return await children.read_dependencies(self._store, self.stored_id, cursor=cursor, limit=limit)
+
+    async def dependency_counts(self) -> DependencyCounts:
+        """How many children the job has in each part of `dependencies`."""
+        return await children.count_dependencies(self._store, self.stored_id)
+
+    # From inside its handler ----------------------------------------------------------------------------------------------------
+
+    def delay(self, seconds: Seconds) -> NoReturn:
+        """Leave the handler and run again after `seconds`; no attempt is charged. Raises Snooze, which the handler must let pass."""
+        raise Snooze(to_seconds(seconds, "seconds"))
+
+    def release(self) -> NoReturn:
+        """Leave the handler and run again as soon as a worker is free, before other jobs; no attempt is charged.
+
+        Raises Release, which the handler must let pass.
+        """
+        raise Release("the job put itself back in line")
+
+    async def wait_for_children(self) -> None:
+        """Leave the handler and run again when every child has ended; no attempt is charged. Returns when no child is pending.
+
+        Raises WaitForChildren, which the handler must let pass: the job is no longer this worker's then. Raises FailedChildren when a child failed
+        whose policy is to fail its parent, and JobNotFound, LeaseMissing, LeaseLost, NotInState.
+        """
+        if self.token is None:
+            raise self._store.error(LeaseMissing.code, self.stored_id)
+        attempts = [(self.stored_id, self.token, WaitingForChildren())]
+        turn = Turn(self._store.now_ms(), self.token, lease_ms=1, want=0, attempts=attempts)
+        code = TurnReply(*await self._store.run("turn", *turn.arguments())).codes[0]
+        if code < 0:
+            raise self._store.error(code, self.stored_id)
+        if code == 0:
+            self.lease_given_up = True
+            raise WaitForChildren("the job waits for its children")
+
+    async def extend_lease(self, duration: Seconds) -> None:
+        """Make the running job's lease end `duration` seconds from now; its worker goes on renewing it.
+
+        For a handler that is about to block the event loop. Raises LeaseMissing when the job does not run here, LeaseLost when another worker has it.
+        """
+        if self.token is None:
+            raise self._store.error(LeaseMissing.code, self.stored_id)
+        lease_ms = to_milliseconds(duration, "duration", minimum=0.001)
+        kept: list[int] = await self._store.run("renew", lease_ms, self.stored_id, self.token, self.attempts_started)
+        if not kept[0]:
+            raise self._store.error(LeaseLost.code, self.stored_id)
+
+    @property
+    def _fence(self) -> changes.Fence:
+        return changes.NO_FENCE if self.token is None else changes.Fence(self.token, self.attempts_started)
+
     @property
     def cancelled(self) -> bool:
         """True when the running handler is to stop: it was cancelled, its lease is lost, or the worker stops."""
@@ -161,6 +382,10 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.name!r} of {self.queue!r}>"
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else ""
 
 
 def _checked_options(raw: bytes) -> bytes:

@@ -273,7 +273,7 @@ async def upsert(
         *(wire.get(member, "") for member in ("every", "offset", "pattern", "tz", "startDate", "endDate", "limit")),
         "1" if immediately else "",
     ]
-    reply = await _arm(store, scheduler_id, "upsert_scheduler", arguments, schedule, times)
+    reply = await _arm(store, "upsert_scheduler", arguments, scheduler_id=scheduler_id, schedule=schedule, times=times)
     if reply == _NO_RUN_LEFT:
         raise InvalidOption("the schedule has no run: none is due before its end; the scheduler was not changed")
     raw_id, options_text, delay_ms = reply
@@ -331,7 +331,7 @@ async def _advance(
         "" if schedule.every is None else _ms(schedule.every) or 1,
         "" if schedule.end is None else _ms(schedule.end) or 0,
     ]
-    reply = await _arm(store, scheduler_id, "advance_scheduler", arguments, schedule, times)
+    reply = await _arm(store, "advance_scheduler", arguments, scheduler_id=scheduler_id, schedule=schedule, times=times)
     return None if reply in (_NOT_ARMED, _NO_RUN_LEFT) else public_id(reply.decode())
 
 
@@ -341,7 +341,7 @@ async def remove(store: QueueStore, scheduler_id: str) -> bool:
 
 
 async def _arm(
-    store: QueueStore, scheduler_id: str, script: str, arguments: list[Argument], schedule: Schedule, times: Iterator[int]
+    store: QueueStore, script: str, arguments: list[Argument], *, scheduler_id: str, schedule: Schedule, times: Iterator[int]
 ) -> Any:
     """Run a script that arms a run, offering it a pattern's later times as long as jobs stand under the ids of the earlier ones."""
     if schedule.pattern is None:

@@ -55,7 +55,11 @@ def _version(info: dict[str, str]) -> str | None:
         return f"{kind} {text} is older than {_dotted(_OLDEST[kind])}, the oldest that Taurine's scripts are made for"
     line = next((patched for patched in _PATCHED[kind] if patched[:2] == version[:2]), None)
     if line is None:
-        return None if version > _PATCHED[kind][-1] else f"{kind} {text} is of a line that gets no more security fixes; upgrade it"
+        return (
+            None
+            if version > _PATCHED[kind][-1]
+            else f"{kind} {text} is of a line that gets no more security fixes; upgrade it"
+        )
     if version < line:
         return f"{kind} {text} has published security holes in what queues use; upgrade to {_dotted(line)} or later"
     return None

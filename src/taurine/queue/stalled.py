@@ -29,7 +29,9 @@ class StalledSweep(Service[list[str]]):
         known_empty: Callable[[], bool],
         random: Random,
     ) -> None:
-        super().__init__(name=f"stalled sweep of {store.keys.name}", interval=interval, clock=store.clock, random=random)
+        super().__init__(
+            name=f"stalled sweep of {store.keys.name}", interval=interval, clock=store.clock, random=random
+        )
         self._store = store
         self._max_stalled = max_stalled
         self._on_stalled = on_stalled

@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from taurine.clock import Clock
-from taurine.errors import JobError, JobNotFound, LeaseLost, LeaseMissing, NotInState
-from taurine.errors import BelongsToScheduler, FailedChildren, ParentNotFound, ParentNotReplaceable, PendingChildren
+from taurine.errors import (
+    BelongsToScheduler,
+    FailedChildren,
+    JobError,
+    JobNotFound,
+    LeaseLost,
+    LeaseMissing,
+    NotInState,
+    ParentNotFound,
+    ParentNotReplaceable,
+    PendingChildren,
+)
 from taurine.ids import public_id
 from taurine.queue.connection import Connection
 from taurine.queue.keys import QueueKeys

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import check_queue_name, parent_wire_id
@@ -29,7 +29,14 @@ from taurine.retry import Backoff, Custom, Exponential, Fixed
 
 __all__ = ["JobOptions", "Plan", "keep_text", "parse_options", "plan", "timestamp_ms"]
 
-_MAX_ATTEMPTS = 1_000_000
+_WHOLE_NUMBERS = (
+    ("attempts", "attempts", 1, 1_000_000),
+    ("priority", "priority", 0, MAX_PRIORITY),
+    ("size_limit", "sizeLimit", 1, 2**53),
+    ("keep_logs", "kl", 0, 2**31),
+    ("stacktrace_limit", "stackTraceLimit", 0, 2**31),
+)
+"""Option, stored name, lowest and highest value."""
 _POLICY_FLAGS: dict[ChildFailurePolicy, str] = {"fail": "fpof", "continue": "cpof", "ignore": "idof", "remove": "rdof"}
 _KNOWN = tuple(AddOptions.__annotations__)
 
@@ -89,16 +96,16 @@ def _plan_cached(items: tuple[tuple[str, Hashable], ...], types: tuple[type, ...
 
 def _plan(options: dict[str, Any], prefix: str) -> Plan:
     if "repeat" in options:
-        raise InvalidOption("the repeat option is no longer there; use `queue.upsert_scheduler(id, every=seconds)` or `pattern=…`")
+        raise InvalidOption(
+            "the repeat option is no longer there; use `queue.upsert_scheduler(id, every=seconds)` or `pattern=…`"
+        )
     for name in options:
         if name not in _KNOWN:
             raise InvalidOption(f"unknown job option {name!r}{did_you_mean(name, _KNOWN)}")
     stored: dict[str, Any] = {}
-    _store_whole(options, stored, "attempts", "attempts", 1, _MAX_ATTEMPTS)
-    _store_whole(options, stored, "priority", "priority", 0, MAX_PRIORITY)
-    _store_whole(options, stored, "size_limit", "sizeLimit", 1, 2**53)
-    _store_whole(options, stored, "keep_logs", "kl", 0, 2**31)
-    _store_whole(options, stored, "stacktrace_limit", "stackTraceLimit", 0, 2**31)
+    for name, short, low, high in _WHOLE_NUMBERS:
+        if (value := options.get(name)) is not None:
+            stored[short] = _whole(value, name, low, high)
     if options.get("lifo"):
         stored["lifo"] = True
     if (delay := options.get("delay")) is not None and (delay_ms := to_milliseconds(delay, "delay")):
@@ -117,12 +124,11 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     if dedup and parent:
         raise InvalidOption("a job with a parent cannot be deduplicated; leave out deduplication or parent")
 
-    extras: dict[str, Any] = {}
+    extras: dict[str, Any] = dict(parent)
     if "lifo" in stored:
         extras["lifo"] = True
     if dedup:
         extras["dedup"] = {**dedup, "keepLast": dedup.get("keepLastIfActive", False)}
-    extras.update(parent)
     return Plan(
         members=encode_json(stored)[1:-1],
         delay_ms=stored.get("delay", 0),
@@ -132,13 +138,10 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     )
 
 
-def _store_whole(options: dict[str, Any], stored: dict[str, Any], name: str, short: str, low: int, high: int) -> None:
-    value = options.get(name)
-    if value is None:
-        return
+def _whole(value: object, name: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InvalidOption(f"expected {name} to be a whole number from {low} to {high}, got {value!r:.40}")
-    stored[short] = value
+    return value
 
 
 def _backoff_to_wire(backoff: object) -> dict[str, Any]:
@@ -232,7 +235,9 @@ def timestamp_ms(value: float | datetime) -> int:
     """A creation time as milliseconds since the epoch. Raises InvalidOption for a naive datetime or a time out of range."""
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise InvalidOption("expected timestamp to be seconds or an aware datetime, got a naive one; give it a tzinfo")
+            raise InvalidOption(
+                "expected timestamp to be seconds or an aware datetime, got a naive one; give it a tzinfo"
+            )
         value = value.timestamp()
     # The score of a delayed job is exact up to 2^53 / 4096 ms.
     return to_milliseconds(value, "timestamp", maximum=2**41 / 1000)
@@ -244,18 +249,17 @@ def timestamp_ms(value: float | datetime) -> int:
 @lru_cache(maxsize=1024)
 def parse_options(text: bytes | str) -> JobOptions:
     """The options in a job's hash. Raises ValueError for text that is no JSON object, or a member of a wrong type."""
-    raw: Any = decode_json(text)
+    raw = decode_json(text)
     if not isinstance(raw, dict):
         raise ValueError("opts is no JSON object")
-    members: dict[str, Any] = raw
     try:
-        return _read(members)
+        return _read(cast("dict[str, Any]", raw))
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"opts has a member of a wrong type: {error}") from None
 
 
 def _read(raw: dict[str, Any]) -> JobOptions:
-    policy = next((name for name, flag in _POLICY_FLAGS.items() if raw.get(flag)), None)
+    policy: ChildFailurePolicy | None = next((name for name, flag in _POLICY_FLAGS.items() if raw.get(flag)), None)
     dedup: dict[str, Any] | None = raw.get("de")
     tm = raw.get("tm")
     return JobOptions(

@@ -27,7 +27,9 @@ def encode_json(value: Any, what: str = "job data") -> str:
     try:
         text = _encoder(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise PayloadError(f"{what} cannot be stored as JSON: {error}; pass plain dicts, lists, strings, numbers, booleans and None") from None
+        raise PayloadError(
+            f"{what} cannot be stored as JSON: {error}; pass plain dicts, lists, strings, numbers, booleans and None"
+        ) from None
     if not text.isascii():
         _require_encodable(text, what)
     return text

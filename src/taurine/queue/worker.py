@@ -26,7 +26,7 @@ from taurine.errors import (
     WaitForChildren,
 )
 from taurine.ids import public_id, unique_id
-from taurine.options import Keep, RateLimit, Seconds, to_milliseconds, to_seconds
+from taurine.options import Keep, RateLimit, Seconds, to_seconds
 from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, unreadable
 from taurine.queue.connection import Connection, Target
 from taurine.queue.doorbell import Doorbell, shared_doorbell
@@ -284,7 +284,7 @@ class Worker:
         handler that raises Permanent or Cancel instead ends the job.
         """
         for attempt in self._running.values():
-            if attempt.job.id == job_id or attempt.job.stored_id == job_id:
+            if job_id in (attempt.job.id, attempt.job.stored_id):
                 self._cancel(attempt, reason)
                 return True
         return False
@@ -457,7 +457,11 @@ class Worker:
         if reply.wait_ms > 0:
             self._limited_until = self._clock.monotonic() + min(reply.wait_ms / 1000, _LONGEST_LIMIT_PAUSE)
         for raw_id in reply.dropped:
-            log.warning("queue %s: dropped the id %r, no job is stored under it", self._store.keys.name, public_id(_text(raw_id)))
+            log.warning(
+                "queue %s: dropped the id %r, no job is stored under it",
+                self._store.keys.name,
+                public_id(_text(raw_id)),
+            )
         if reply.jobs:
             self._drained = False
         elif turn.want and not self._drained:
@@ -499,12 +503,11 @@ class Worker:
             outcome = self._policy.completed(job, value)
         except asyncio.CancelledError as error:
             outcome, value = self._after_cancel(attempt, error), error
-        except WaitForChildren if job.lease_given_up else () as error:
-            outcome, value = None, error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome of its attempt
             if isinstance(error, RateLimited):
                 await self._limit_queue(error.delay)
-            outcome, value = self._policy.failed(job, error), error
+            settled = job.lease_given_up and isinstance(error, WaitForChildren)
+            outcome, value = None if settled else self._policy.failed(job, error), error
         self._end(attempt, outcome, value)
 
     def _after_cancel(self, attempt: _Attempt, error: asyncio.CancelledError) -> Outcome:
@@ -586,7 +589,11 @@ class Worker:
 
     def _known_empty(self) -> bool:
         doorbell = self._doorbell
-        return doorbell is not None and not self._running and doorbell.saw_empty(self._store.keys, within=self._stalled_interval)
+        return (
+            doorbell is not None
+            and not self._running
+            and doorbell.saw_empty(self._store.keys, within=self._stalled_interval)
+        )
 
     # Leases, limits, schedules --------------------------------------------------------------------------------------------------
 
@@ -600,7 +607,9 @@ class Worker:
             attempt = self._running.get(stored_id)
             if attempt is None:
                 continue
-            log.warning("queue %s: job %s was taken over, its handler is cancelled", self._store.keys.name, attempt.job.id)
+            log.warning(
+                "queue %s: job %s was taken over, its handler is cancelled", self._store.keys.name, attempt.job.id
+            )
             attempt.lost = True
             self._cancel(attempt, "the lease was lost: another worker has the job")
             self._events.emit("lease_lost", attempt.job)
@@ -626,7 +635,12 @@ class Worker:
                 await advance(self._store, job)
                 return
             except StoreUnavailable as error:
-                log.warning("queue %s: the schedule %s waits for its next run: %s", self._store.keys.name, job.scheduler_id, error)
+                log.warning(
+                    "queue %s: the schedule %s waits for its next run: %s",
+                    self._store.keys.name,
+                    job.scheduler_id,
+                    error,
+                )
             await self._clock.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -672,7 +686,11 @@ class Worker:
                 while (turn := self._next_turn()) is not None:
                     await self._take_turns(turn)
         if unsent := len(self._ended) + len(self._unsettled):
-            log.warning("worker of %s: %d outcomes could not be delivered; the jobs run again later", self._store.keys.name, unsent)
+            log.warning(
+                "worker of %s: %d outcomes could not be delivered; the jobs run again later",
+                self._store.keys.name,
+                unsent,
+            )
         await self._leases.stop()
         await self._sweep.stop()
         await self._turns.close()

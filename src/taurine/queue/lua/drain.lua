@@ -4,7 +4,7 @@
   KEYS    1 the queue's meta key
   ARGV    1 now, ms · 2 key suffix of the collection: wait, paused, prioritized or delayed · 3 how many of its oldest entries were kept by earlier
           calls · 4 most entries to look at
-  Returns { removed, kept, length }: of this call; and how many entries the collection had before it
+  Returns { removed, looked at, kept, length }: of this call; and how many entries the collection had before it
   Events  none for the jobs, as with BullMQ: their number may be that of the whole queue; waiting, of parents in other queues.
   Cost    O(entries looked at and kept); in a list, of the stretch in front of the last one removed.
   Atomic: exactly the ids that were read are removed, with their keys.
@@ -33,4 +33,4 @@ while next <= #gone do  -- parents join the list as they lose their last child
   next = next + 1
 end
 deleteJobs(queue, gone)
-return { #gone, #ids - #positions, length }
+return { #gone, #ids, #ids - #positions, length }

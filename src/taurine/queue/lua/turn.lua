@@ -143,7 +143,7 @@ end
 -- The lease is checked before anything is written, and given up only by its owner.
 local function settle(kind, id, owner, holder, value, detail, keep, childCode)
   local key = queue.base .. id
-  local job = redis.pcall('HMGET', key, 'timestamp', 'atm', 'parentKey', 'deid')
+  local job = redis.pcall('HMGET', key, 'timestamp', 'atm', 'parentKey', 'parent', 'deid')
   if job.err or not job[1] and redis.call('EXISTS', key) == 0 then return -1 end
   if childCode and (kind == 'complete' or (kind == 'children' and childCode == -9)) then return childCode end
   if kind == 'children' and childCode ~= -4 then return 1 end

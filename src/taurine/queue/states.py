@@ -1,0 +1,59 @@
+"""The states of a job: each is a collection that holds its id.
+
+    waiting ──────┐                    ┌──► completed
+    prioritized ──┼──► active ─────────┼──► failed
+    delayed ──────┘      ▲             ├──► delayed            run again later
+                         │             ├──► waiting            run again now, or its worker was gone
+                         │             └──► waiting-children ─► waiting
+                         └── a job that was added with children starts in waiting-children
+
+`unknown` is a job that stands in no collection: it is not stored, or its hash is an orphan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias, cast, get_args
+
+from taurine.errors import InvalidOption, did_you_mean
+
+__all__ = ["COLLECTIONS", "LISTS", "STATES", "FinishedState", "JobState", "check_states", "state_of"]
+
+JobState: TypeAlias = Literal["waiting", "prioritized", "delayed", "active", "waiting-children", "completed", "failed"]
+FinishedState: TypeAlias = Literal["completed", "failed"]
+
+STATES: tuple[JobState, ...] = get_args(JobState)
+
+COLLECTIONS: dict[JobState, tuple[str, ...]] = {
+    # BullMQ 5 kept the jobs of a paused queue in a list of their own; here they wait, as in BullMQ 6.
+    "waiting": ("wait", "paused"),
+    "prioritized": ("prioritized",),
+    "delayed": ("delayed",),
+    "active": ("active",),
+    "waiting-children": ("waiting-children",),
+    "completed": ("completed",),
+    "failed": ("failed",),
+}
+"""The key suffixes of each state's collections."""
+
+LISTS = frozenset(("wait", "paused", "active"))
+"""Collections that are lists, newest first; the others are sorted sets."""
+
+_STATE_OF = {collection: state for state, collections in COLLECTIONS.items() for collection in collections}
+
+
+def state_of(collection: bytes | None) -> JobState | Literal["unknown"]:
+    """The state of a job that stands in this collection."""
+    return "unknown" if collection is None else _STATE_OF[collection.decode()]
+
+
+def check_states(states: JobState | Iterable[JobState] | None, allowed: tuple[JobState, ...] = STATES) -> list[JobState]:
+    """`states` as a list without repetitions; all of `allowed` for None. Raises InvalidOption for another word."""
+    if states is None:
+        return list(allowed)
+    words = [states] if isinstance(states, str) else list(states)
+    for word in words:
+        if word not in allowed:
+            near = did_you_mean(word, allowed) if isinstance(word, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise InvalidOption(f"expected a state of {', '.join(allowed)}, got {word!r:.40}{near}")
+    return cast(list[JobState], list(dict.fromkeys(words)))
