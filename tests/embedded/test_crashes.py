@@ -1,4 +1,4 @@
-"""What is left after a SIGKILL of each of the processes: a server for who uses it, no server for nobody, and the data."""
+"""What is left when each of the processes is killed: a server for who uses it, none for nobody, and the data."""
 
 from __future__ import annotations
 
@@ -214,6 +214,19 @@ def test_a_directory_moved_or_removed_while_in_use_gives_way_to_a_new_one(
     assert record_of(home).server == new.server
     new.stop()
     assert servers_on(home) == []
+
+
+async def test_a_removed_directory_can_be_left(home: Path) -> None:
+    server = EmbeddedServer(home)
+    await server.start()
+    pid = server.pid
+    assert pid is not None
+    shutil.rmtree(home)
+
+    await server.stop()
+
+    await eventually(lambda: not is_alive(pid), RECOVERY_SECONDS, "the server outlives its user")
+    assert not home.exists()  # noqa: ASYNC240
 
 
 def wait_until_ended(pid: int) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -92,6 +93,10 @@ class NodeProcess:
         if not line:
             raise AssertionError(f"{self._script} ended, with exit code {await self._running().wait()}")
         return json.loads(line)
+
+    def freeze(self) -> None:
+        """SIGSTOP: it runs no further, and its connections stay open."""
+        self._running().send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """SIGKILL, if it still runs."""

@@ -43,7 +43,9 @@ directories above, and their groups, are trusted.
 A unix socket's path may have about 100 bytes: for a deeper directory the socket lies in a private directory with a
 random name among the temporary files, which `keeper.json` names and the keeper removes.
 
-**Limits.** Unix only. The directory must lie on a local file system. A child made by `os.fork` without an exec keeps
+**Limits.** Unix only. The directory must lie on a local file system. If it is moved away or removed while in use, its
+users keep their server until they leave, without a new keeper if that one is killed, and whoever starts on the old path
+gets a server and data of their own; neither disturbs the other. A child made by `os.fork` without an exec keeps
 its parent's share alive if the parent is killed, until the child ends too; it becomes a user of its own by starting.
 """
 

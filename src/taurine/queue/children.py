@@ -7,7 +7,7 @@ Children are named by their keys, `<prefix>:<queue>:<id>`, since they may belong
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from taurine.errors import CorruptJob, InvalidOption
@@ -28,15 +28,15 @@ _PARTS = (("HSCAN", "processed"), ("SSCAN", "dependencies"), ("HSCAN", "failed")
 class Dependencies:
     """One page of a job's children, by child key."""
 
-    processed: Mapping[str, Any] = field(default_factory=dict)
+    processed: Mapping[str, Any]
     """Results of children that completed."""
-    unprocessed: Sequence[str] = ()
+    unprocessed: Sequence[str]
     """Children that have not ended, or that failed and are still awaited."""
-    ignored: Mapping[str, str] = field(default_factory=dict)
+    ignored: Mapping[str, str]
     """Reasons of children that failed while their policy lets the parent go on."""
-    failed: Sequence[str] = ()
+    failed: Sequence[str]
     """Children whose failure fails the parent."""
-    cursor: str | None = None
+    cursor: str | None
     """Where the next page starts; None after the last."""
 
 
@@ -84,9 +84,15 @@ async def read_dependencies(store: QueueStore, stored_id: str, *, cursor: str | 
 
 
 async def count_dependencies(store: QueueStore, stored_id: str) -> DependencyCounts:
+    """The sizes of the four parts."""
     base = store.keys.job(stored_id)
     lengths: list[int] = await store.connection.pipeline(
-        [("HLEN", f"{base}:processed"), ("SCARD", f"{base}:dependencies"), ("HLEN", f"{base}:failed"), ("ZCARD", f"{base}:unsuccessful")]
+        [
+            ("HLEN", f"{base}:processed"),
+            ("SCARD", f"{base}:dependencies"),
+            ("HLEN", f"{base}:failed"),
+            ("ZCARD", f"{base}:unsuccessful"),
+        ]
     )
     return DependencyCounts(*lengths)
 

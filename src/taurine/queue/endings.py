@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -236,7 +236,7 @@ _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watches] = WeakKeyDictio
 
 
 @contextlib.asynccontextmanager
-async def _shared_watch(store: QueueStore) -> AsyncIterator[_Watch]:
+async def _shared_watch(store: QueueStore) -> AsyncGenerator[_Watch]:
     watches = _watches.setdefault(asyncio.get_running_loop(), {})
     key = (store.connection.identity, store.keys.qualified)
     watch = watches.get(key)

@@ -55,7 +55,7 @@ class Event:
 
     @property
     def name(self) -> str:
-        """What the event is called on the wire: `completed`, `retries-exhausted`, …"""
+        """What the event is called on the wire: `completed`, `retries-exhausted` and so on."""
         return self._name
 
     @property
@@ -263,18 +263,22 @@ def parse_event(entry: Entry) -> Event | None:
         try:
             return read(at, fields)
         except (KeyError, ValueError, RecursionError) as error:
-            log.warning("event %s %r cannot be read (%s: %s); it is passed on as it is", at, name, type(error).__name__, error)
+            log.warning(
+                "event %s %r cannot be read (%s: %s); it is passed on as it is", at, name, type(error).__name__, error
+            )
     return Custom(at, name, fields)
 
 
-async def publish(store: QueueStore, name: str, fields: Mapping[str, str | int | float]) -> str:
+async def publish(store: QueueStore, name: str, fields: Mapping[str, str | float]) -> str:
     """Append an event of one's own to the queue's stream; returns its id.
 
     Listeners get it as Custom, with values as text; Node's listeners by its name. The stream's length limit stays the queue's.
     Raises InvalidOption for a name that the queue itself uses, StoreUnavailable or StoreRefused.
     """
     if not name or not name.isprintable() or name in _RESERVED:
-        raise InvalidOption(f"expected an event name that is printable and not one of the queue's own, got {name!r:.80}")
+        raise InvalidOption(
+            f"expected an event name that is printable and not one of the queue's own, got {name!r:.80}"
+        )
     if "event" in fields or len(fields) > _MOST_FIELDS:
         raise InvalidOption(f"expected at most {_MOST_FIELDS} fields, none of them called 'event'")
     words: list[Argument] = [word for field in fields.items() for word in field]
@@ -354,7 +358,7 @@ class QueueEvents:
             self._waiting.extend(event for event in map(parse_event, entries) if event is not None)
             return
 
-    async def publish(self, name: str, **fields: str | int | float) -> str:
+    async def publish(self, name: str, **fields: str | float) -> str:
         """Append an event of one's own to the queue's stream; returns its id. Everyone who listens gets it as Custom.
 
         Raises InvalidOption for a name that the queue itself uses, StoreUnavailable or StoreRefused.

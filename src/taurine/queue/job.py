@@ -12,9 +12,6 @@ from taurine.errors import (
     CorruptJob,
     InvalidOption,
     JobFailed,
-    JobNotFound,
-    LeaseLost,
-    LeaseMissing,
     PayloadTooLarge,
     Release,
     Snooze,
@@ -23,15 +20,20 @@ from taurine.errors import (
 )
 from taurine.ids import public_id
 from taurine.options import MAX_PRIORITY, Parent, Seconds, to_milliseconds, to_seconds
-from taurine.queue import changes, children, endings
+from taurine.queue import administration, changes, children, endings
 from taurine.queue.adding import Added, NewJob
 from taurine.queue.children import Dependencies, DependencyCounts
+from taurine.queue.states import FinishedState, JobState, find_state
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import JobOptions, parse_options
 from taurine.queue.turn import Turn, TurnReply, WaitingForChildren
 from taurine.queue.wire import decode_json, encode_json
 
 __all__ = ["Job"]
+
+_NOT_STORED, _NO_LEASE, _LEASE_LOST = -1, -2, -6
+"""The scripts' codes, for what is found out without one."""
+
 
 class Job:
     """One job of a queue."""
@@ -124,7 +126,9 @@ class Job:
         return Parent(public_id(str(link["id"])), queue, prefix)
 
     @classmethod
-    def claimed(cls, store: QueueStore, raw_id: bytes, attempts_started: int, fields: Sequence[bytes], token: str) -> Job:
+    def claimed(
+        cls, store: QueueStore, raw_id: bytes, attempts_started: int, fields: Sequence[bytes], token: str
+    ) -> Job:
         """A job from the turn script's reply. Raises CorruptJob, naming the field, for one that cannot be decoded."""
         job = cls(store, raw_id.decode("utf-8", "replace"))
         pairs = iter(fields)
@@ -230,10 +234,12 @@ class Job:
         ending = await endings.ending_of(self._store, self.stored_id, seconds)
         if ending is None:
             raise WaitTimeout(
-                f"job {self.id!r} of queue {self.queue!r} did not end within {seconds:g} s; it goes on", job_id=self.id, queue=self.queue
+                f"job {self.id!r} of queue {self.queue!r} did not end within {seconds:g} s; it goes on",
+                job_id=self.id,
+                queue=self.queue,
             )
         if isinstance(ending, endings.Gone):
-            raise self._store.error(JobNotFound.code, self.stored_id)
+            raise self._store.error(_NOT_STORED, self.stored_id)
         if isinstance(ending, endings.Failed):
             self.failed_reason = ending.reason.decode("utf-8", "replace")
             raise JobFailed(self.failed_reason, job_id=self.id, queue=self.queue)
@@ -241,13 +247,27 @@ class Job:
             self.result = decode_json(ending.result)
         except (ValueError, RecursionError) as error:
             raise CorruptJob(
-                f"the result of job {self.id!r} of queue {self.queue!r} cannot be decoded: {error}", job_id=self.id, queue=self.queue
+                f"the result of job {self.id!r} of queue {self.queue!r} cannot be decoded: {error}",
+                job_id=self.id,
+                queue=self.queue,
             ) from None
         return self.result
 
+    async def state(self) -> JobState | Literal["unknown"]:
+        """Where the job stands now; "unknown" when it is not stored."""
+        return await find_state(self._store, self.stored_id)
+
+    async def remove(self, *, children: bool = True) -> bool:
+        """Remove the job and all that belongs to it; False when it is not stored. Atomic. A parent that waits for it no longer does.
+
+        children: remove its children too, and theirs. Default: True.
+        Raises JobLocked when it or one of them is being worked on, BelongsToScheduler for the next run of a scheduler, StoreUnavailable.
+        """
+        return await administration.remove(self._store, (self.stored_id,), children=children)
+
     async def retry(
         self,
-        state: Literal["failed", "completed"] = "failed",
+        state: FinishedState = "failed",
         *,
         reset_attempts_made: bool = False,
         reset_attempts_started: bool = False,
@@ -290,7 +310,9 @@ class Job:
         Raises InvalidOption, JobNotFound, StoreUnavailable.
         """
         if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= MAX_PRIORITY:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise InvalidOption(f"expected priority to be a whole number from 0 to {MAX_PRIORITY}, got {priority!r:.40}")
+            raise InvalidOption(
+                f"expected priority to be a whole number from 0 to {MAX_PRIORITY}, got {priority!r:.40}"
+            )
         await changes.change(self._store, "change_priority", self.stored_id, priority, _flag(lifo))
         self.priority = priority
 
@@ -345,7 +367,7 @@ class Job:
         whose policy is to fail its parent, and JobNotFound, LeaseMissing, LeaseLost, NotInState.
         """
         if self.token is None:
-            raise self._store.error(LeaseMissing.code, self.stored_id)
+            raise self._store.error(_NO_LEASE, self.stored_id)
         attempts = [(self.stored_id, self.token, WaitingForChildren())]
         turn = Turn(self._store.now_ms(), self.token, lease_ms=1, want=0, attempts=attempts)
         code = TurnReply(*await self._store.run("turn", *turn.arguments())).codes[0]
@@ -361,11 +383,11 @@ class Job:
         For a handler that is about to block the event loop. Raises LeaseMissing when the job does not run here, LeaseLost when another worker has it.
         """
         if self.token is None:
-            raise self._store.error(LeaseMissing.code, self.stored_id)
+            raise self._store.error(_NO_LEASE, self.stored_id)
         lease_ms = to_milliseconds(duration, "duration", minimum=0.001)
         kept: list[int] = await self._store.run("renew", lease_ms, self.stored_id, self.token, self.attempts_started)
         if not kept[0]:
-            raise self._store.error(LeaseLost.code, self.stored_id)
+            raise self._store.error(_LEASE_LOST, self.stored_id)
 
     @property
     def _fence(self) -> changes.Fence:

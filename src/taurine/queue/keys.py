@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from taurine.ids import check_prefix, check_queue_name
 
-__all__ = ["QueueKeys"]
+__all__ = ["AD_HOC_LIMIT", "QueueKeys"]
+
+AD_HOC_LIMIT = 2**53 - 1
+"""What the limiter key counts while a queue is limited by hand: more starts than any limit allows."""
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 from taurine.clock import Clock, SystemClock
-from taurine.options import AddOptions, Seconds
-from taurine.queue import scheduler
+from taurine.ids import lookup_ids
+from taurine.options import AddOptions, RateLimit, Seconds, to_milliseconds
+from taurine.queue import administration, reading, scheduler
 from taurine.queue.adding import Added, Adder, NewJob, new_job
+from taurine.queue.administration import CLEANABLE, OnProgress
 from taurine.queue.connection import Connection, Target
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
+from taurine.queue.reading import JobLogs, Metrics, QueueMeta, WorkerInfo
 from taurine.queue.scheduler import Schedule, Scheduler, ScheduleStrategy, TemplateOptions, template_defaults
+from taurine.queue.states import FINISHED, FinishedState, JobState, check_states, find_state
 from taurine.queue.store import QueueStore
+from taurine.queue.stored_options import timestamp_ms
 
 __all__ = ["Queue"]
 
@@ -161,6 +166,272 @@ class Queue:
         A run that was started goes on, its retries included.
         """
         return await scheduler.remove(self._store, scheduler_id)
+
+    # Reading ------------------------------------------------------------------------------------------------------------------
+
+    async def get_job(self, job_id: str) -> Job | None:
+        """The job of this id as it is stored now, or None.
+
+        A job whose stored fields cannot be decoded is returned all the same, so that it can be looked at and removed: `Job.corrupt` names the
+        field, and what cannot be decoded keeps its default (`data` is None).
+        """
+        return await reading.get_job(self._store, job_id)
+
+    async def get_jobs(
+        self,
+        states: JobState | Iterable[JobState] | None = None,
+        *,
+        start: int = 0,
+        end: int = -1,
+        ascending: bool = False,
+    ) -> list[Job]:
+        """The jobs in these states from position `start` to `end`, both included, counted in each state by itself.
+
+        states: one state or several. Default: all. start, end: from 0; negative positions count from the end. Default: the whole state, which is
+        read in pages of 500 but held in memory.
+        ascending: the oldest first; of prioritized and delayed jobs the next to run, of waiting ones too. Default: False, the newest first.
+
+        A job that moves meanwhile is listed once. Corrupt jobs are listed as `get_job` returns them; ids that no job stands behind are left out.
+        Raises InvalidOption for an unknown state.
+        """
+        return await reading.get_jobs(self._store, check_states(states), start, end, ascending)
+
+    async def state(self, job_id: str) -> JobState | Literal["unknown"]:
+        """Where the job stands now; "unknown" when it stands nowhere. Costs the length of the waiting line for a job in no other place."""
+        return await find_state(self._store, *lookup_ids(job_id))
+
+    async def counts(self, *states: JobState) -> dict[JobState, int]:
+        """How many jobs are in each of these states, all at one moment. Default: every state.
+
+        Jobs of a paused queue count as waiting, and prioritized jobs are not among the waiting. Raises InvalidOption for an unknown state.
+        """
+        return await reading.counts(self._store, check_states(states or None))
+
+    async def count(self, *states: JobState) -> int:
+        """How many jobs are in these states together. Default: all that are still to run: waiting, prioritized, delayed, waiting-children."""
+        wanted = check_states(states or ("waiting", "prioritized", "delayed", "waiting-children"))
+        return sum((await reading.counts(self._store, wanted)).values())
+
+    async def counts_per_priority(self, priorities: Iterable[int]) -> dict[int, int]:
+        """How many jobs wait with each of these priorities; 0 stands for the waiting line of jobs without one.
+
+        A prioritized job that was put back since its worker was gone waits in that line, and is counted there.
+        Raises InvalidOption for a number that is no priority.
+        """
+        return await reading.counts_per_priority(self._store, priorities)
+
+    async def delayed_count(self, before: float | datetime | None = None) -> int:
+        """How many jobs are delayed; with `before`, wall seconds or an aware datetime, those due by then. Raises InvalidOption."""
+        return await reading.delayed_count(self._store, before)
+
+    async def logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> JobLogs:
+        """Lines `start` to `end` of a job's log, both included, and how many there are in all; none for an unknown job.
+
+        Positions count from 0, negative ones from the end. ascending: from the oldest line; False counts and lists from the newest. Default: True.
+        """
+        return await reading.logs(self._store, lookup_ids(job_id), start, end, ascending)
+
+    async def deduplication_owner(self, dedup_id: str) -> str | None:
+        """The id of the job that keeps duplicates of this deduplication id out, or None; with a ttl it may have ended already."""
+        return await reading.deduplication_owner(self._store, dedup_id)
+
+    async def meta(self) -> QueueMeta:
+        """The queue's settings as they are stored, whoever set them."""
+        return await reading.meta(self._store)
+
+    async def is_paused(self) -> bool:
+        """True while no job may start, on any worker."""
+        return await reading.is_paused(self._store)
+
+    async def is_maxed(self) -> bool:
+        """True while as many jobs are active as `set_concurrency` allows; False without such a limit."""
+        return await reading.is_maxed(self._store)
+
+    async def rate_limit_ttl(self, max_jobs: int | None = None) -> float:
+        """Seconds until a rate limit that is reached now lets jobs start again; 0.0 when none is reached.
+
+        max_jobs: starts per window to measure by, for a limit that only workers know. Default: the queue's own limit; when it has none, the rest of
+        the running window, reached or not. A limit set by `limit_for` always counts.
+        """
+        return await reading.rate_limit_ttl(self._store, max_jobs)
+
+    async def workers(self) -> list[WorkerInfo] | None:
+        """The workers of this queue that are connected now, those on Node included; None when the server does not let us list its clients."""
+        return await reading.workers(self._store)
+
+    async def metrics(self, kind: FinishedState, *, start: int = 0, end: int = -1) -> Metrics:
+        """Finished jobs by the minute, from point `start` to `end`, both included; point 0 is the newest.
+
+        kind: "completed" or "failed". Kept only when a worker has `metrics_points`. Raises InvalidOption for another kind.
+        """
+        check_states(kind, FINISHED)
+        return await reading.metrics(self._store, kind, start, end)
+
+    # Administration -----------------------------------------------------------------------------------------------------------
+
+    async def pause(self) -> None:
+        """Let no job start, on any worker; running ones go on, and adding is still possible. Atomic, and safe to repeat."""
+        await administration.pause(self._store)
+
+    async def resume(self) -> None:
+        """Let jobs start again, and wake the workers. Safe to repeat.
+
+        Jobs that BullMQ 5 set aside on a paused queue come back in line first, 1,000 in each script call.
+        """
+        await administration.resume(self._store)
+
+    async def set_concurrency(self, concurrency: int | None) -> None:
+        """Let at most this many jobs be active at once, over all workers; None removes the limit. Atomic.
+
+        Running jobs go on; a worker that was held back and may start a job now is woken. Raises InvalidOption below 1.
+        """
+        await administration.set_concurrency(self._store, concurrency)
+
+    async def set_rate_limit(self, limit: RateLimit | None) -> None:
+        """Let at most `limit.max` jobs start in each window of `limit.duration`, over all workers; None removes the limit. Atomic.
+
+        `max` comes before a worker's own limit; the window of a worker that has one is its own. A worker that may start a job now is woken.
+        """
+        await administration.set_rate_limit(self._store, limit)
+
+    async def limit_for(self, duration: Seconds) -> None:
+        """Let no job start for this long, over all workers, and then go on as before; atomic.
+
+        For a provider that says when to come back. A later call replaces the time. On a queue without a rate limit, BullMQ's own workers do not
+        heed it. Raises InvalidOption below a millisecond.
+        """
+        await administration.limit_for(self._store, to_milliseconds(duration, "duration", minimum=0.001))
+
+    async def lift_limit(self) -> bool:
+        """End what `limit_for` began, or the running window of a rate limit, and wake the workers; False when there was neither. Atomic."""
+        return await administration.lift_limit(self._store)
+
+    async def set_max_events(self, max_length: int) -> None:
+        """Keep about this many entries in the event stream. Default of a queue: 10,000. Raises InvalidOption below 1.
+
+        A BullMQ queue that opens on Node sets its own number again.
+        """
+        await administration.set_max_events(self._store, max_length)
+
+    async def trim_events(self, max_length: int) -> int:
+        """Cut the event stream to its newest `max_length` entries now, and return how many went. Raises InvalidOption below 0.
+
+        A reader that has not come so far misses those that went.
+        """
+        return await administration.trim_events(self._store, max_length)
+
+    async def remove(self, job_id: str, *, children: bool = True) -> bool:
+        """Remove a job in whatever state; False when there is none of this id. Atomic, its children included.
+
+        children: remove its children too, and theirs, in whatever queues. Default: True. A parent that waits for nothing else goes on.
+        Raises JobLocked when the job, or a child that would go with it, is being worked on, and BelongsToScheduler for the next run of a
+        scheduler; nothing is removed then.
+        """
+        return await administration.remove(self._store, lookup_ids(job_id), children=children)
+
+    async def update_progress(self, job_id: str, value: Any) -> None:
+        """Record how far a job is without loading it: anything that JSON holds. Everyone who listens to the queue is told.
+
+        Raises PayloadError, JobNotFound.
+        """
+        await administration.update_progress(self._store, job_id, value)
+
+    async def add_log(self, job_id: str, line: str, *, keep: int | None = None) -> int:
+        """Append a line to a job's log without loading it, and return how many it has now.
+
+        keep: the newest lines to keep. Default: all; the job's own `keep_logs` is not looked at. Raises JobNotFound.
+        """
+        return await administration.add_log(self._store, job_id, line, keep)
+
+    async def remove_deduplication(self, dedup_id: str) -> bool:
+        """Let this deduplication id be taken again, whoever holds it; False when nobody did. The job that held it goes on."""
+        return await administration.remove_deduplication(self._store, dedup_id)
+
+    async def drain(self, *, delayed: bool = False, on_progress: OnProgress | None = None) -> int:
+        """Remove the jobs that wait, and return how many went. Active and finished jobs stay, and so does what is added meanwhile.
+
+        delayed: remove delayed jobs too. Default: False.
+        A parent in this queue that loses its last unfinished child goes with it; one in another queue goes on without it. The next run of a
+        scheduler stays. No event tells of the removed jobs, as with BullMQ.
+
+        Goes in steps of 1,000 jobs, each of them atomic. on_progress: called after each step with the number removed so far.
+        """
+        return await administration.drain(self._store, delayed=delayed, on_progress=on_progress)
+
+    async def clean(
+        self,
+        grace: Seconds,
+        limit: int | None = None,
+        state: JobState = "completed",
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> list[str]:
+        """Remove jobs of one state that are older than `grace`, and return their ids, oldest first.
+
+        grace: seconds since the end of a finished job, the last start of another one, or its creation. limit: most to remove. Default: None, or 0: all.
+        state: completed, failed, waiting, prioritized, delayed or active. Default: "completed". Of active jobs only those without a lease go.
+        A parent that loses its last unfinished child goes on. The next run of a scheduler stays.
+
+        Goes in steps of 1,000 jobs, each of them atomic; waiting jobs that change their place meanwhile may be passed over.
+        on_progress: called after each step with the number removed so far. Raises InvalidOption.
+        """
+        check_states(state, CLEANABLE)
+        most = administration.check_limit(limit)
+        grace_ms = to_milliseconds(grace, "grace")
+        return await administration.clean(self._store, grace_ms, most, state, on_progress=on_progress)
+
+    async def obliterate(self, *, force: bool = False, on_progress: OnProgress | None = None) -> int:
+        """Destroy the queue: all its jobs, schedulers, events and settings. Returns how many jobs went. There is no way back.
+
+        The queue is paused first, in the same call that looks for active jobs. force: take active jobs too; their workers find them gone.
+        Default: False. Children of its jobs in other queues stay; parents there go on. Stop producers first: what they add meanwhile is
+        removed as well, as long as it lasts.
+
+        Goes in steps of 1,000 jobs, each of them atomic, and may be repeated when it was cut short; until then the queue stays paused.
+        on_progress: called after each step with the number removed so far.
+        Raises QueueBusy when jobs are active, with nothing changed, and QueueNotPaused when somebody resumes the queue meanwhile.
+        """
+        return await administration.obliterate(self._store, force=force, on_progress=on_progress)
+
+    async def retry_jobs(
+        self,
+        *,
+        state: FinishedState = "failed",
+        count: int = 1000,
+        before: float | datetime | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Put finished jobs back in line, the oldest first, and return how many.
+
+        state: "failed" or "completed". Default: "failed". before: only jobs that ended by then, wall seconds or an aware datetime. Default: now.
+        Priorities hold, results and reasons are cleared, and parents that still stand wait for the jobs again. Attempts made stay counted.
+
+        Goes in steps of `count` jobs, each of them atomic. Default: 1,000. on_progress: called after each step with the number so far.
+        Raises InvalidOption.
+        """
+        check_states(state, FINISHED)
+        cutoff_ms = self._store.now_ms() if before is None else timestamp_ms(before)
+        step = administration.check_step(count)
+        return await administration.retry_jobs(self._store, state, cutoff_ms, step, on_progress=on_progress)
+
+    async def promote_jobs(self, *, count: int = 1000, on_progress: OnProgress | None = None) -> int:
+        """Let all jobs that are delayed now run at once, in the order in which they are due, and return how many. Priorities hold.
+
+        Goes in steps of `count` jobs, each of them atomic. Default: 1,000. on_progress: called after each step with the number so far.
+        Raises InvalidOption.
+        """
+        step = administration.check_step(count)
+        return await administration.promote_jobs(self._store, step, on_progress=on_progress)
+
+    async def remove_orphaned_jobs(self, *, limit: int | None = None, on_progress: OnProgress | None = None) -> int:
+        """Remove the keys of jobs that stand in no state, which nothing would ever run or show, and return of how many.
+
+        limit: most to remove. Default: None, or 0: all. Such jobs come from bugs and crashes of other clients; on a sound queue this finds none.
+        The server's whole key space is scanned, a step at a time, and the ids of waiting and active jobs are held in memory.
+        on_progress: called after each step with the number removed so far. Raises InvalidOption.
+        """
+        most = administration.check_limit(limit)
+        return await administration.remove_orphaned_jobs(self._store, limit=most, on_progress=on_progress)
 
     # Life ---------------------------------------------------------------------------------------------------------------------
 

@@ -9,21 +9,19 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from taurine.errors import StoreRefused
+from taurine.errors import InvalidOption, StoreRefused
 from taurine.ids import lookup_ids, public_id
-from taurine.options import RateLimit
+from taurine.options import MAX_PRIORITY, RateLimit
 from taurine.queue.job import Job
+from taurine.queue.keys import AD_HOC_LIMIT
 from taurine.queue.scripts import Argument
-from taurine.queue.states import COLLECTIONS, LISTS, FinishedState, JobState, state_of
+from taurine.queue.states import COLLECTIONS, LISTS, FinishedState, JobState
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import timestamp_ms
 
 __all__ = ["JobLogs", "Metrics", "QueueMeta", "WorkerInfo"]
-
-AD_HOC_LIMIT = 2**53 - 1
-"""What the limiter key counts while `limit_for` holds: more than any limit allows."""
 
 _PAGE = 500
 """Hashes that one script call reads at most."""
@@ -109,11 +107,13 @@ async def counts(store: QueueStore, states: Sequence[JobState]) -> dict[JobState
 
 async def counts_per_priority(store: QueueStore, priorities: Iterable[int]) -> dict[int, int]:
     wanted = list(dict.fromkeys(priorities))
-    sizes = await store.connection.pipeline([_count_of_priority(store, priority) for priority in wanted] or [("PING",)])
-    return dict(zip(wanted, sizes, strict=False))
+    sizes = await store.connection.pipeline([_count_of_priority(store, priority) for priority in wanted])
+    return dict(zip(wanted, sizes, strict=True))
 
 
 def _count_of_priority(store: QueueStore, priority: int) -> tuple[Argument, ...]:
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= MAX_PRIORITY:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        raise InvalidOption(f"expected a priority from 0 to {MAX_PRIORITY}, got {priority!r:.40}")
     if priority == 0:
         return ("LLEN", store.keys.wait)
     low = priority * _PRIORITY_STEP
@@ -161,11 +161,6 @@ async def _read(store: QueueStore, stored_ids: Sequence[str]) -> list[Job]:
     return jobs
 
 
-async def state(store: QueueStore, stored_ids: Sequence[str]) -> JobState | Literal["unknown"]:
-    """The state of the first of these stored ids that stands anywhere."""
-    return state_of(await store.run("state", *stored_ids)) if stored_ids else "unknown"
-
-
 async def logs(store: QueueStore, stored_ids: Sequence[str], start: int, end: int, ascending: bool) -> JobLogs:
     """A page of the log of the first of these stored ids that is stored."""
     if not stored_ids:
@@ -186,7 +181,9 @@ async def deduplication_owner(store: QueueStore, dedup_id: str) -> str | None:
 
 async def meta(store: QueueStore) -> QueueMeta:
     fields = ("concurrency", "max", "duration", "opts.maxLenEvents", "paused", "version")
-    concurrency, most, duration, max_events, paused, version = await store.connection.call("HMGET", store.keys.meta, *fields)
+    concurrency, most, duration, max_events, paused, version = await store.connection.call(
+        "HMGET", store.keys.meta, *fields
+    )
     duration_ms = _number(duration)
     return QueueMeta(
         concurrency=_number(concurrency),

@@ -119,7 +119,9 @@ class Schedule:
         """A schedule from what a caller gives. Raises InvalidOption."""
         if (every is None) == (pattern is None):
             given = "neither" if every is None else "both"
-            raise InvalidOption(f"expected either every or pattern, got {given}; every=60.0 is an interval, pattern='0 9 * * *' a cron pattern")
+            raise InvalidOption(
+                f"expected either every or pattern, got {given}; every=60.0 is an interval, pattern='0 9 * * *' a cron pattern"
+            )
         if pattern is not None and (not isinstance(pattern, str) or not pattern.strip()):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             raise InvalidOption(f"expected pattern to be text such as '0 9 * * *', got {pattern!r:.40}")
         if every is not None and tz is not None:
@@ -301,8 +303,12 @@ async def advance(store: QueueStore, job: Job, *, strategy: ScheduleStrategy | N
         return await _advance(store, job, scheduler_id, repeat, strategy)
     except (StoreError, SchedulerError):
         raise
-    except Exception as error:  # the schedule is another program's text and the strategy the caller's code: both may fail in any way
-        raise _error(SchedulerError, store, scheduler_id, f"cannot be advanced: {error}; upsert it to start it again") from error
+    except (
+        Exception
+    ) as error:  # the schedule is another program's text and the strategy the caller's code: both may fail in any way
+        raise _error(
+            SchedulerError, store, scheduler_id, f"cannot be advanced: {error}; upsert it to start it again"
+        ) from error
 
 
 async def _advance(
@@ -311,7 +317,9 @@ async def _advance(
     schedule = Schedule.stored(repeat)
     runs = int(repeat.get("count") or 0) + 1
     now = store.now_ms()
-    if (schedule.limit is not None and runs > schedule.limit) or (schedule.end is not None and now > schedule.end * 1000):
+    if (schedule.limit is not None and runs > schedule.limit) or (
+        schedule.end is not None and now > schedule.end * 1000
+    ):
         return None
     stored = dict(job.options.raw or {})
     previous = stored.get("prevMillis") or 0
@@ -341,13 +349,24 @@ async def remove(store: QueueStore, scheduler_id: str) -> bool:
 
 
 async def _arm(
-    store: QueueStore, script: str, arguments: list[Argument], *, scheduler_id: str, schedule: Schedule, times: Iterator[int]
+    store: QueueStore,
+    script: str,
+    arguments: list[Argument],
+    *,
+    scheduler_id: str,
+    schedule: Schedule,
+    times: Iterator[int],
 ) -> Any:
     """Run a script that arms a run, offering it a pattern's later times as long as jobs stand under the ids of the earlier ones."""
     if schedule.pattern is None:
         reply = await store.run(script, *arguments)
         if reply == _SLOTS_TAKEN:
-            raise _error(SchedulerSlotsTaken, store, scheduler_id, "has jobs under the ids of its next 1,000 runs; clean the finished ones")
+            raise _error(
+                SchedulerSlotsTaken,
+                store,
+                scheduler_id,
+                "has jobs under the ids of its next 1,000 runs; clean the finished ones",
+            )
         return reply
     offered = list(islice(times, 1))
     tried = 0
@@ -357,7 +376,12 @@ async def _arm(
             return reply
         tried += len(offered)
         if tried > _MOST_TIMES:
-            raise _error(SchedulerIdTaken, store, scheduler_id, f"has jobs under the ids of its next {tried} runs; clean the finished ones")
+            raise _error(
+                SchedulerIdTaken,
+                store,
+                scheduler_id,
+                f"has jobs under the ids of its next {tried} runs; clean the finished ones",
+            )
         offered = list(islice(times, 64))
     return _NO_RUN_LEFT
 
@@ -372,7 +396,9 @@ def _times_after(after_ms: int, schedule: Schedule, strategy: ScheduleStrategy |
         # Upwards, so that nothing runs early; rounded first, since 1.1 * 1000 is a little more than 1100.
         found_ms = math.ceil(round(found * 1000, 3))
         if found_ms <= after_ms:
-            raise InvalidOption(f"expected the schedule strategy to return a time after {after_ms / 1000:.3f}, got {found:.3f}")
+            raise InvalidOption(
+                f"expected the schedule strategy to return a time after {after_ms / 1000:.3f}, got {found:.3f}"
+            )
         yield found_ms
         after_ms = found_ms
 
@@ -393,7 +419,9 @@ def _check_id(scheduler_id: object) -> None:
         raise InvalidName(f"expected a scheduler id to be at most {_MAX_ID_BYTES} bytes, got {size}")
     numbers = (part for part in scheduler_id.split(":")[1:] if part.isdecimal())
     if any(int(number) >= _RUN_NUMBER_BEGINS for number in numbers):
-        raise InvalidName(f"the scheduler id {scheduler_id!r} looks like the id of a run; put a letter in front of the number in it")
+        raise InvalidName(
+            f"the scheduler id {scheduler_id!r} looks like the id of a run; put a letter in front of the number in it"
+        )
 
 
 def _check_beginning(schedule: Schedule, immediately: bool) -> None:
@@ -515,7 +543,9 @@ def _instant(value: float | datetime | None, name: str) -> float | None:
         return None
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise InvalidOption(f"expected {name} to be wall seconds or an aware datetime, got a naive one; give it a tzinfo")
+            raise InvalidOption(
+                f"expected {name} to be wall seconds or an aware datetime, got a naive one; give it a tzinfo"
+            )
         value = value.timestamp()
     return to_milliseconds(value, name, maximum=_LATEST) / 1000
 
@@ -537,4 +567,3 @@ def _ms(seconds: float | None) -> int | None:
 def _error(kind: type[SchedulerError], store: QueueStore, scheduler_id: str, what: str) -> Any:
     message = f"scheduler {scheduler_id!r} of queue {store.keys.name!r} {what}"
     return kind(message, scheduler_id=scheduler_id, queue=store.keys.name)
-

@@ -16,13 +16,15 @@ from collections.abc import Iterable
 from typing import Literal, TypeAlias, cast, get_args
 
 from taurine.errors import InvalidOption, did_you_mean
+from taurine.queue.store import QueueStore
 
-__all__ = ["COLLECTIONS", "LISTS", "STATES", "FinishedState", "JobState", "check_states", "state_of"]
+__all__ = ["COLLECTIONS", "FINISHED", "LISTS", "STATES", "FinishedState", "JobState", "check_states", "find_state"]
 
 JobState: TypeAlias = Literal["waiting", "prioritized", "delayed", "active", "waiting-children", "completed", "failed"]
 FinishedState: TypeAlias = Literal["completed", "failed"]
 
 STATES: tuple[JobState, ...] = get_args(JobState)
+FINISHED: tuple[JobState, ...] = ("completed", "failed")
 
 COLLECTIONS: dict[JobState, tuple[str, ...]] = {
     # BullMQ 5 kept the jobs of a paused queue in a list of their own; here they wait, as in BullMQ 6.
@@ -39,15 +41,20 @@ COLLECTIONS: dict[JobState, tuple[str, ...]] = {
 LISTS = frozenset(("wait", "paused", "active"))
 """Collections that are lists, newest first; the others are sorted sets."""
 
-_STATE_OF = {collection: state for state, collections in COLLECTIONS.items() for collection in collections}
+_STATE_OF: dict[str, JobState] = {
+    collection: state for state, collections in COLLECTIONS.items() for collection in collections
+}
 
 
-def state_of(collection: bytes | None) -> JobState | Literal["unknown"]:
-    """The state of a job that stands in this collection."""
+async def find_state(store: QueueStore, *stored_ids: str) -> JobState | Literal["unknown"]:
+    """The state of the first of these stored ids that stands anywhere. Atomic; O(active + waiting) for one that is in no sorted set."""
+    collection: bytes | None = await store.run("state", *stored_ids) if stored_ids else None
     return "unknown" if collection is None else _STATE_OF[collection.decode()]
 
 
-def check_states(states: JobState | Iterable[JobState] | None, allowed: tuple[JobState, ...] = STATES) -> list[JobState]:
+def check_states(
+    states: JobState | Iterable[JobState] | None, allowed: tuple[JobState, ...] = STATES
+) -> list[JobState]:
     """`states` as a list without repetitions; all of `allowed` for None. Raises InvalidOption for another word."""
     if states is None:
         return list(allowed)

@@ -16,6 +16,7 @@ if redis.call('EXISTS', key) == 0 then return -1 end
 if redis.call('ZREM', queue[state], id) == 0 then return -3 end
 trimEvents(queue)
 redis.call('HDEL', key, 'finishedOn', 'processedOn', state == 'failed' and 'failedReason' or 'returnvalue')
+redis.call('HSET', key, 'delay', 0)
 if resetMade then redis.call('HDEL', key, 'atm', 'attemptsMade') end
 if resetStarted then redis.call('HDEL', key, 'ats') end
 

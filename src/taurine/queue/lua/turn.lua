@@ -27,11 +27,24 @@
 --@include queue events marker placing storing parents deduplication eviction metrics
 
 local queue = openQueueOf(KEYS[1])
-local now, token, leaseMs, want = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- Numbers that only pass through stay text: turning a number into text is what Lua does slowest here.
+local nowText, token, leaseMs, want = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local now = tonumber(nowText)
 local workerName, limitMax, limitWindow = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local metricsPoints, lostTokens = tonumber(ARGV[8]), ARGV[9]
 local HEADER, FIELDS = 9, 6
 local attemptCount = (#ARGV - HEADER) / FIELDS
+
+-- Small counts as text, made once each.
+local countTexts = {}
+local function countText(count)
+  local text = countTexts[count]
+  if not text then
+    text = tostring(count)
+    countTexts[count] = text
+  end
+  return text
+end
 
 -- Settling ---------------------------------------------------------------------------------------------------------------
 
@@ -97,8 +110,8 @@ local function finish(kind, id, key, job, value, keep)
     if parent then unlinkFromParent(parent, key, now) end
   else
     local ids = finishedIds[event]
-    ids[#ids + 1], ids[#ids + 2] = now, id
-    redis.call('HSET', key, field, value, 'finishedOn', now, 'atm', attemptsMade)
+    ids[#ids + 1], ids[#ids + 2] = nowText, id
+    redis.call('HSET', key, field, value, 'finishedOn', nowText, 'atm', countText(attemptsMade))
     if kind == 'fail' then redis.call('HDEL', key, 'defa') end
     if policy ~= '::' then policies[event][policy] = true end
   end
@@ -113,7 +126,7 @@ local function priorityOf(key)
 end
 
 local function retryNow(id, key, job, side)
-  redis.call('HSET', key, 'atm', (tonumber(job[2]) or 0) + 1)
+  redis.call('HSET', key, 'atm', countText((tonumber(job[2]) or 0) + 1))
   placeReady(queue, id, priorityOf(key), side == 'lifo')
   emit(queue, 'waiting', 'jobId', id, 'prev', 'active')
 end
@@ -140,6 +153,30 @@ local function awaitChildren(id)
   emit(queue, 'waiting-children', 'jobId', id, 'prev', 'active')
 end
 
+-- Jobs tend to end in the order in which they were claimed. Then the ids at the old end of active are the batch's own, and go in one cut;
+-- any other id is looked for by itself.
+local cut = {}
+local function cutActive(childCodes, holders)
+  local ending = {}
+  for i = 1, attemptCount do
+    local at = HEADER + (i - 1) * FIELDS
+    if holders[i] == ARGV[at + 3] and not childCodes[i] and ARGV[at + 1] ~= 'children' then ending[ARGV[at + 2]] = true end
+  end
+  local oldest = redis.call('LRANGE', queue.active, -attemptCount, -1)
+  local count = 0
+  for i = #oldest, 1, -1 do
+    local id = oldest[i]
+    if not ending[id] or cut[id] then break end
+    cut[id] = true
+    count = count + 1
+  end
+  if count > 0 then redis.call('LTRIM', queue.active, 0, -(count + 1)) end
+end
+
+local function leaveActive(id)
+  return cut[id] or redis.call('LREM', queue.active, -1, id) == 1
+end
+
 -- The lease is checked before anything is written, and given up only by its owner.
 local function settle(kind, id, owner, holder, value, detail, keep, childCode)
   local key = queue.base .. id
@@ -150,7 +187,7 @@ local function settle(kind, id, owner, holder, value, detail, keep, childCode)
   if not holder then return -2 end
   if holder ~= owner then return -6 end
   released[#released + 1] = id
-  if redis.call('LREM', queue.active, -1, id) == 0 then return -3 end
+  if not leaveActive(id) then return -3 end
 
   if kind == 'complete' then
     finish(kind, id, key, job, value, keep)
@@ -197,6 +234,7 @@ end
 local function settleAll()
   local codes = {}
   local childCodes, holders = pendingChildren(), leaseHolders()
+  cutActive(childCodes, holders)
   for i = 1, attemptCount do
     local at = HEADER + (i - 1) * FIELDS
     local id, token = ARGV[at + 2], ARGV[at + 3]
@@ -266,11 +304,11 @@ local function activate(id)
     return nil
   end
   started = started + 1
-  redis.call('SET', key .. ':lock', token, 'PX', leaseMs)
+  redis.call('PSETEX', key .. ':lock', leaseMs, token)
   if workerName == '' then
-    redis.call('HSET', key, 'processedOn', now, 'ats', started)
+    redis.call('HSET', key, 'processedOn', nowText, 'ats', countText(started))
   else
-    redis.call('HSET', key, 'processedOn', now, 'ats', started, 'pb', workerName)
+    redis.call('HSET', key, 'processedOn', nowText, 'ats', countText(started), 'pb', workerName)
   end
   emit(queue, 'active', 'jobId', id, 'prev', 'waiting')
   return { id, started, fields }

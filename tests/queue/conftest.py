@@ -1,0 +1,33 @@
+"""What the tests of the engine share: a queue of the test's own, on a clock that moves by hand or on the machine's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from support.site import Site
+from taurine.clock import ManualClock
+
+
+@pytest.fixture
+async def site(prefix: str, redis_socket_url: str, raw: Redis) -> AsyncIterator[Site]:
+    """A queue on the machine's clock."""
+    site = Site("q", prefix, redis_socket_url, raw)
+    yield site
+    await site.close()
+
+
+@pytest.fixture
+def hand_clock() -> ManualClock:
+    """A clock that stands at 2027-01-15 08:00:00 UTC until it is advanced."""
+    return ManualClock(1_800_000_000.0)
+
+
+@pytest.fixture
+async def timed_site(prefix: str, redis_socket_url: str, raw: Redis, hand_clock: ManualClock) -> AsyncIterator[Site]:
+    """A queue whose time is `hand_clock`."""
+    site = Site("q", prefix, redis_socket_url, raw, clock=hand_clock)
+    yield site
+    await site.close()
