@@ -2,7 +2,7 @@
 
 A `Link` is one socket with one owner at a time: commands go out in order and replies come back in order. If anything goes wrong between
 the two (an error, a time-out, a cancellation), the link is cut, since a late reply would otherwise reach the next caller.
-redis-py makes the socket: TLS, unix sockets, credentials and URL forms are its own. Its client and pool are not used,
+redis-py makes the socket: TLS, unix sockets, credentials and URL forms are its own. Its client, pool and packer are not used,
 because a turn of the worker is one command, and their cost would be a good part of it.
 
 Nothing connects before the first command. A failure is StoreUnavailable (no answer in bounded time; the write may or may not have
@@ -20,6 +20,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from hiredis import pack_command
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
@@ -111,7 +112,7 @@ class Link:
         assert self._socket is not None
         try:
             async with asyncio.timeout(self._timeout):
-                await self._socket.send_packed_command(self._socket.pack_command(*command), check_health=False)
+                await self._socket.send_packed_command(pack_command(tuple(command)), check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
             raise _translate(error, self._where) from None
