@@ -34,7 +34,7 @@ def main() -> None:
         bench = Bench(server, sizes)
         for figure, peer, round_number in _plan(chosen_figures, chosen_peers, rounds):
             _measure(bench, figure, peer, round_number, results)
-        facts = machine.describe(server, chosen_peers)
+        facts = {"Run": _extent(sizes, rounds), **machine.describe(server, chosen_peers)}
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     page = report.page(command, facts, chosen_figures, chosen_peers, results)
     print(page)
@@ -99,6 +99,12 @@ def _measure(bench: Bench, figure: Figure, peer: Peer, round_number: int, result
     results.record(peer.key, values)
     shown = ", ".join(f"{row.show(values[row.key])} {row.unit}" for row in figure.rows)
     _progress(f"{figure.title}, round {round_number}, {peer.title}: {shown}")
+
+
+def _extent(sizes: Sizes, rounds: int) -> str:
+    return (
+        f"{rounds} rounds, {sizes.jobs:,} jobs, backlog {sizes.backlog:,}, {sizes.paced_jobs} single jobs for latency"
+    )
 
 
 def _progress(line: str) -> None:

@@ -25,7 +25,7 @@ kept, or what comes nearest in a library that keeps results by age. Everything e
 - **Adding**: one process; bulk calls of 1,000, then 1,000 awaited together, then one after another.
 - **Enqueue to handler start**: producer and worker in two processes, wall clock before the add and at the start of the
   handler, about 10 ms between two jobs so that the worker is idle.
-- **Backlog**: the same number of jobs drained from a queue that holds no more, and from one of a million.
+- **Backlog**: the same number of jobs drained from a queue that holds no more, and from a long one.
 - **Idle**: commands that clients send, seen by MONITOR; commands run inside scripts are not counted.
 """
 

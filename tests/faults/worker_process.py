@@ -1,87 +1,109 @@
-"""A worker as a process of its own, which the fault tests freeze and kill. Its one argument is a WorkerSettings as JSON.
+"""A worker as a process of its own, which the fault tests freeze and kill. Its one argument is the JSON that WorkerProcess makes.
 
-It writes one line when it is ready, works until its input ends or SIGTERM comes, and records what it does in the history.
+It writes `ready`, works until SIGTERM or the end of its input, and records in the history what it does. `broken` makes it break a
+promise, as a bug would: the checker must find that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import signal
 import sys
 import time
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from support.history import History
 from support.tasks import perform
-from taurine.queue import Job, Worker
-from taurine.queue import scripts
-from taurine.queue import turn_link
+from taurine.queue import Job, Worker, turn_link
+from taurine.queue.scripts import Script, load
+from taurine.queue.worker import Handler
+
+__all__ = ["Broken"]
+
+Broken: TypeAlias = Literal["", "answers before it runs", "heeds no lease", "drops one of 1,000"]
 
 
-async def main(settings: dict[str, Any]) -> None:
-    broken = settings.pop("broken")
-    directory, queue, url = Path(settings.pop("history")), settings.pop("queue"), settings.pop("url")
-    history = History(directory)
-    name = settings["name"]
-    ended_at: dict[str, float] = {}
+class Recorder:
+    """Writes down the starts, effects and ends of one worker."""
 
-    def lease(job: Job) -> str:
-        return f"{job.token}/{job.id}"
+    def __init__(self, history: History, worker: str) -> None:
+        self._history = history
+        self._worker = worker
+        self._ended_at: dict[str, float] = {}
 
-    async def work(job: Job) -> Any:
-        history.start(job.id, token=lease(job), worker=name)
-        history.effect(job.id, token=lease(job), worker=name)
+    async def work(self, job: Job) -> Any:
+        token = _lease(job)
+        self._history.start(job.id, token=token, worker=self._worker)
+        self._history.effect(job.id, token=token, worker=self._worker)
         try:
             return await perform(job)
         finally:
-            ended_at[lease(job)] = time.monotonic()
+            self._ended_at[token] = time.monotonic()
 
-    async def work_after_the_answer(job: Job) -> Any:
-        later.add(asyncio.create_task(work_late(job)))
+    def listen(self, worker: Worker) -> None:
+        worker.on("completed", lambda job, _: self._finish(job, "completed"))
+        worker.on("failed", lambda job, _: self._finish(job, "retried" if self._has_attempts(job) else "failed"))
+        worker.on("lease_lost", lambda job: self._finish(job, "completed", accepted=False))
+        worker.on("error", lambda error: print(error, file=sys.stderr, flush=True))
+        worker.on("ready", lambda: print("ready", flush=True))
 
-    async def work_late(job: Job) -> None:
-        await perform(job)
-        await work(job)
+    @staticmethod
+    def _has_attempts(job: Job) -> bool:
+        return job.attempts_made + 1 < job.options.attempts and job.deferred_failure is None
 
-    later = set[asyncio.Task[None]]()
+    def _finish(self, job: Job, outcome: str, *, accepted: bool = True) -> None:
+        token = _lease(job)
+        called = self._ended_at.pop(token, None)
+        self._history.finish(
+            job.id, token=token, worker=self._worker, outcome=outcome, accepted=accepted, called=called
+        )
 
-    def finish(job: Job, outcome: str, *, accepted: bool = True) -> None:
-        called = ended_at.pop(lease(job), None)
-        history.finish(job.id, token=lease(job), worker=name, outcome=outcome, accepted=accepted, called=called)
 
-    if broken == "heeds no lease":
-        _patch_turn("if not holder then return -2 end", "")
-        _patch_turn("if holder ~= owner then return -6 end", "")
-    elif broken == "drops one":
-        _patch_turn("local job = activate(id)", "local job = id ~= 'j500' and activate(id)")
-    handler = work_after_the_answer if broken == "answers before it runs" else work
+def _lease(job: Job) -> str:
+    # One token serves all jobs of a turn.
+    return f"{job.token}/{job.id}"
 
-    worker = Worker(queue, handler, url, **settings)
-    worker.on("completed", lambda job, _: finish(job, "completed"))
-    worker.on("failed", lambda job, _: job and finish(job, "retried" if job.attempts_made + 1 < job.options.attempts else "failed"))
-    worker.on("lease_lost", lambda job: finish(job, "completed", accepted=False))
-    worker.on("error", lambda error: print(json.dumps({"error": repr(error)}), file=sys.stderr, flush=True))
-    worker.on("ready", lambda: print("ready", flush=True))
-    loop = asyncio.get_running_loop()
+
+def _break(how: Broken, work: Handler) -> Handler:
+    if how == "heeds no lease":
+        _patch_turn({"if not holder then return -2 end": "", "if holder ~= owner then return -6 end": ""})
+    elif how == "drops one of 1,000":
+        _patch_turn({"local job = activate(id)": "local job = not string.find(id, '500$') and activate(id)"})
+    elif how == "answers before it runs":
+        late = set[asyncio.Future[Any]]()
+
+        async def answer(job: Job) -> None:
+            late.add(asyncio.ensure_future(work(job)))
+
+        return answer
+    return work
+
+
+def _patch_turn(changes: dict[str, str]) -> None:
+    text = load("turn").text
+    for old, new in changes.items():
+        assert old in text, f"the turn script has no {old!r} any more"
+        text = text.replace(old, new)
+    broken = Script("turn", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    turn_link.load = lambda name: broken
+
+
+async def main(settings: dict[str, Any]) -> None:
+    queue, url, directory, broken = (settings.pop(name) for name in ("queue", "url", "history", "broken"))
+    recorder = Recorder(History(Path(directory)), settings["name"])
+    worker = Worker(queue, _break(broken, recorder.work), url, **settings)
+    recorder.listen(worker)
+
     stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_reader(sys.stdin, stopping.set)
     async with worker:
         await stopping.wait()
 
 
-def _patch_turn(old: str, new: str) -> None:
-    """Break the turn script of this process, as a bug in it would."""
-    script = scripts.load("turn")
-    assert old in script.text
-    broken = scripts.Script.of(script.text.replace(old, new)) if hasattr(scripts.Script, "of") else None
-    raise NotImplementedError
-
-
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main(json.loads(sys.argv[1])))
+    asyncio.run(main(json.loads(sys.argv[1])))

@@ -240,6 +240,18 @@ async def test_options_survive_being_handed_to_and_fro(shared: Shared) -> None:
     assert (await shared.raw.hget(shared.keys.scheduler("s"), "ic")) == "5"
 
 
+async def test_a_deduplication_id_of_a_template_goes_on(shared: Shared) -> None:
+    """BMQ-124: Node allows one, and writes it into every run."""
+    template = {"opts": {"deduplication": {"id": "d"}}}
+    await shared.node("upsert", "s", repeat={"pattern": "0 9 * * *", "tz": "UTC"}, template=template)
+
+    await shared.run_here()
+
+    armed = await shared.armed()
+    assert await shared.raw.hget(shared.keys.job(armed), "deid") == "d"
+    assert (await shared.options(armed))["de"] == {"id": "d"}
+
+
 @pytest.mark.parametrize("schedule", ["every", "pattern"])
 async def test_a_retried_run_does_not_advance_twice(shared: Shared, schedule: str) -> None:
     """BMQ-126: claimed on one side, retried on the other."""

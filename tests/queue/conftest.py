@@ -9,6 +9,8 @@ from redis.asyncio import Redis
 
 from support.site import Site
 from taurine.clock import ManualClock
+from taurine.queue import Queue, Worker
+from taurine.queue.connection import Connection
 
 
 @pytest.fixture
@@ -31,3 +33,28 @@ async def timed_site(prefix: str, redis_socket_url: str, raw: Redis, hand_clock:
     site = Site("q", prefix, redis_socket_url, raw, clock=hand_clock)
     yield site
     await site.close()
+
+
+@pytest.fixture
+async def connection(redis_socket_url: str) -> AsyncIterator[Connection]:
+    connection = Connection(redis_socket_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still at the machine's time until it is advanced."""
+    return ManualClock()
+
+
+@pytest.fixture
+def queue(connection: Connection, prefix: str, clock: ManualClock) -> Queue:
+    """The queue `q`, on `clock`."""
+    return Queue("q", connection, prefix=prefix, clock=clock)
+
+
+@pytest.fixture
+def hand(connection: Connection, prefix: str, clock: ManualClock) -> Worker:
+    """A worker of `queue` without a handler: the test fetches and settles."""
+    return Worker("q", None, connection, prefix=prefix, clock=clock)

@@ -343,9 +343,9 @@ async def test_a_job_that_lost_its_id_does_not_start_the_holders_follower(queue:
 async def test_the_key_can_be_looked_up_and_dropped(queue: Queue) -> None:
     """BMQ-036."""
     job = await queue.add("n", deduplication="x")
-    assert await queue.deduplication_job_id("x") == job.id
+    assert await queue.deduplication_owner("x") == job.id
     assert await queue.remove_deduplication("x")
-    assert await queue.deduplication_job_id("x") is None
+    assert await queue.deduplication_owner("x") is None
     assert not await queue.remove_deduplication("x")
     assert not (await queue.add("n", deduplication="x")).duplicate
 
@@ -357,7 +357,7 @@ async def test_a_job_lets_go_of_its_own_key_only(queue: Queue) -> None:
     second = await queue.add("n", deduplication="x")
     assert not second.duplicate
     assert not await first.remove_deduplication_key()
-    assert await queue.deduplication_job_id("x") == second.id
+    assert await queue.deduplication_owner("x") == second.id
     assert not await (await queue.add("plain")).remove_deduplication_key()
 
 

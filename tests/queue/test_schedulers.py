@@ -237,6 +237,17 @@ async def test_offset_sets_the_phase(
     assert scheduler.offset == offset
 
 
+async def test_an_upsert_of_an_interval_that_is_behind_keeps_its_phase(
+    queue: Queue, worker: ByHand, clock: ManualClock
+) -> None:
+    """BMQ-120: the run before was started, and its worker has not come to advance it."""
+    await queue.upsert_scheduler("s", every=60.0)
+    await worker.claim()
+    clock.advance(1000)
+
+    assert due(await queue.upsert_scheduler("s", every=60.0)) == MIDNIGHT + 20 + 1020
+
+
 async def test_a_changed_offset_moves_the_next_run(queue: Queue) -> None:
     """BMQ-123."""
     await queue.upsert_scheduler("s", every=60.0, offset=30.0)
@@ -397,6 +408,17 @@ async def test_the_queue_defaults_stand_under_the_template(
     assert (job.options.attempts, job.options.keep_logs, job.options.delay) == (4, 5, 0.0)
 
 
+async def test_a_template_may_run_its_jobs_first(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+    """BMQ-124: lifo, for the first run and for one that is due as soon as it is made."""
+    await queue.add("plain")
+    await queue.upsert_scheduler("s", every=60.0, lifo=True)
+    clock.advance(60)
+
+    names = [job.name for job in (await worker.run(), await worker.run(), await worker.run()) if job is not None]
+
+    assert names == ["s", "s", "plain"]
+
+
 async def test_a_template_keeps_members_that_taurine_does_not_know(
     queue: Queue, worker: ByHand, raw: Redis, keys: QueueKeys
 ) -> None:
@@ -539,6 +561,17 @@ async def test_an_upsert_keeps_a_run_that_is_due(queue: Queue, line: Line, clock
     assert await line.waiting() == [job.id]
 
 
+async def test_a_run_that_is_replaced_gives_up_its_deduplication_id(queue: Queue, raw: Redis, keys: QueueKeys) -> None:
+    """BMQ-119: BullMQ's templates may have one."""
+    job = await queue.upsert_scheduler("s", every=60.0)
+    await raw.hset(keys.job(job.id), "deid", "d")
+    await raw.set(keys.deduplication("d"), job.id)
+
+    await queue.upsert_scheduler("s", every=60.0)
+
+    assert await raw.exists(keys.deduplication("d")) == 0
+
+
 async def test_an_upsert_leaves_a_run_that_was_started(
     queue: Queue, line: Line, worker: ByHand, clock: ManualClock
 ) -> None:
@@ -584,6 +617,7 @@ async def test_an_upsert_makes_a_lost_run_again(
 
     assert job.id == lost
     assert await line.all() == [lost]
+    assert await line.removed() == []
 
 
 async def test_a_lost_record_does_not_stop_the_schedule(

@@ -173,16 +173,45 @@ async def test_a_strategy_for_each_type_bmq_026(timed_site: Site, hand_clock: Ma
     assert await timed_site.due_ms("unknown") - int(hand_clock.now() * 1000) == 1000, "not at once: that would hammer"
 
 
-async def test_a_back_off_strategy_that_raises_does_not_lose_the_job_bmq_026(site: Site) -> None:
-    def broken(*_: Any) -> float:
-        raise ZeroDivisionError("strategy")
+@pytest.mark.parametrize("answer", [ZeroDivisionError("strategy"), None, "soon", float("nan"), float("inf")], ids=repr)
+async def test_a_broken_back_off_strategy_loses_neither_job_nor_slot_bmq_026(timed_site: Site, answer: Any) -> None:
+    def broken(*_: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    await site.queue.add("work", attempts=2, backoff=Custom(type="broken"), job_id="work")
-    await site.queue.add("next", job_id="next")
-    async with site.working(Failing(), backoff_strategy=broken):
-        await site.until(failed=2)
+    await timed_site.queue.add("work", attempts=2, backoff=Custom(type="broken"), job_id="work")
+    async with timed_site.working(Failing(times=1), concurrency=1, backoff_strategy=broken):
 
-    assert "attempt" in (await site.hash("work"))["failedReason"]
+        async def settled() -> bool:
+            return (await timed_site.hash("work")).get("atm", "0") >= "1" and "active" not in await timed_site.counts()
+
+        await eventually(settled)
+        following = await timed_site.queue.add("next")
+        await eventually(lambda: timed_site.raw.zscore(timed_site.keys.completed, following.id))
+
+
+@pytest.mark.parametrize("signal", [RetryAfter, Snooze, RateLimited])
+@pytest.mark.parametrize("delay", [float("nan"), float("inf"), -5.0, 1e30])
+async def test_an_absurd_delay_ends_the_attempt_all_the_same(
+    timed_site: Site, signal: type[RetryAfter], delay: float
+) -> None:
+    runs: list[str] = []
+
+    async def handler(job: Job) -> None:
+        runs.append(job.name)
+        if len(runs) == 1:
+            raise signal(delay)
+
+    await timed_site.queue.add("work", attempts=2)
+    async with timed_site.working(handler):
+
+        async def settled() -> bool:
+            return bool(runs) and "active" not in await timed_site.counts()
+
+        await eventually(settled)
+
+    assert "failed" not in await timed_site.counts()
 
 
 async def test_a_retry_at_once_goes_behind_those_in_line_and_in_front_with_lifo_bmq_026(site: Site) -> None:
@@ -300,6 +329,7 @@ async def test_a_rate_limited_job_pauses_the_queue_without_an_attempt_bmq_075(
     await site.queue.add("first")
     await site.queue.add("second")
     async with site.working(handler, concurrency=1):
+        await eventually(lambda: order)
         await site.until(wait=2)
         assert await site.line() == ["1", "2"], "in front of those that waited behind it"
         assert 0 < await site.raw.pttl(site.keys.limiter) <= 20_000

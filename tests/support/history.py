@@ -162,6 +162,8 @@ class Verdict:
     """Must be empty: changes accepted from a lease that another one had replaced, or after the job had ended."""
     stuck: frozenset[str]
     """Must be empty: still there after the drain, and not ended."""
+    hollow: frozenset[str]
+    """Must be empty: completed, though no handler had its effect."""
 
     violations: tuple[str, ...] = field(init=False)
 
@@ -172,6 +174,7 @@ class Verdict:
             "excess duplicates": sorted(self.excess_duplicates.items()),
             "stale writes": self.stale_writes,
             "stuck": sorted(self.stuck),
+            "hollow": sorted(self.hollow),
         }
         lines = (f"{len(found)} {name}: {_some(found)}" for name, found in broken.items() if found)
         object.__setattr__(self, "violations", tuple(lines))
@@ -190,7 +193,7 @@ class Verdict:
             f"recovered {len(self.recovered)}/{len(self.unknown)} unknown, unexpected {len(self.unexpected)}, "
             f"duplicated {sum(self.duplicated.values())}/{len(self.ran)} run, "
             f"excess_duplicates {sum(self.excess_duplicates.values())}, stale_writes {len(self.stale_writes)}, "
-            f"stuck {len(self.stuck)}, faults {self.faults}{times}"
+            f"stuck {len(self.stuck)}, hollow {len(self.hollow)}, faults {self.faults}{times}"
         )
 
 
@@ -227,6 +230,7 @@ def check(history: History, *, states: Mapping[str, str], faults: Mapping[str, i
         excess_duplicates=excess,
         stale_writes=(*_writes_of_replaced_leases(events), *_second_ends(events)),
         stuck=stuck,
+        hollow=frozenset(job for job, state in states.items() if state == "completed" and not effects[job]),
     )
 
 

@@ -62,7 +62,7 @@ def test_a_good_history_passes_and_its_figures_have_denominators(run: Run) -> No
     assert verdict.violations == ()
     assert verdict.summary() == (
         "lost 0/3 acked of 3 attempted, recovered 0/0 unknown, unexpected 0, duplicated 0/3 run, "
-        "excess_duplicates 0, stale_writes 0, stuck 0, faults 0"
+        "excess_duplicates 0, stale_writes 0, stuck 0, hollow 0, faults 0"
     )
 
 

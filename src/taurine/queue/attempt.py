@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,14 +21,16 @@ from taurine.errors import (
     Snooze,
     WaitForChildren,
 )
-from taurine.options import Keep
+from taurine.options import MAX_DELAY, Keep
 from taurine.queue.job import Job
 from taurine.queue.stored_options import JobOptions, keep_text
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
 from taurine.queue.wire import encode_json, encode_text
 from taurine.retry import Backoff, Custom
 
-__all__ = ["AttemptPolicy", "BackoffStrategies", "BackoffStrategy"]
+__all__ = ["AttemptPolicy", "BackoffStrategies", "BackoffStrategy", "bounded_delay"]
+
+log = logging.getLogger("taurine.queue")
 
 BackoffStrategy: TypeAlias = Callable[[int, str, BaseException, Job], float]
 """Called with the attempts made, the back-off's type, the error and the job; returns seconds, 0 for at once, negative to fail for good."""
@@ -36,6 +39,9 @@ BackoffStrategies: TypeAlias = BackoffStrategy | Mapping[str, BackoffStrategy]
 
 _PERMANENT = (Permanent, Cancel, CorruptJob, FailedChildren)
 _TRACE_LIMIT = 16 * 1024
+
+_PAUSE_UNKNOWN = 1.0
+"""Seconds to pause when nobody can compute it: trying again at once would hammer whatever failed."""
 
 _policy_text = lru_cache(maxsize=256)(keep_text)
 
@@ -93,7 +99,7 @@ class AttemptPolicy:
 
     def _pause(self, job: Job, error: BaseException) -> float:
         if isinstance(error, RetryAfter):
-            return error.delay
+            return bounded_delay(error.delay)
         backoff, attempts_made = job.options.backoff, job.attempts_made + 1
         if backoff is None:
             return 0.0
@@ -105,9 +111,13 @@ class AttemptPolicy:
         strategies = self.backoff_strategy
         strategy = strategies if strategies is None or callable(strategies) else strategies.get(backoff.type)
         if strategy is None:
-            # A pause that nobody can compute: trying again at once would hammer whatever failed.
-            return 1.0
-        return strategy(attempts_made, backoff.type, error, job)
+            return _PAUSE_UNKNOWN
+        try:
+            pause: object = strategy(attempts_made, backoff.type, error, job)
+        except Exception:
+            log.exception("the back-off strategy for %r raised; the job pauses %g s", backoff.type, _PAUSE_UNKNOWN)
+            return _PAUSE_UNKNOWN
+        return pause if isinstance(pause, int | float) else _PAUSE_UNKNOWN
 
 
 def unreadable(error: CorruptJob) -> Failed:
@@ -138,5 +148,10 @@ def _stacktrace(job: Job, error: BaseException) -> str:
     return encode_json(traces[-limit:] if limit else traces, "the stack trace")
 
 
+def bounded_delay(seconds: float) -> float:
+    """A delay that a handler computed, from 0 to MAX_DELAY; NaN is 0. Its attempt must end, whatever it came up with."""
+    return min(max(0.0, seconds), MAX_DELAY)
+
+
 def _milliseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+    return round(bounded_delay(seconds) * 1000)

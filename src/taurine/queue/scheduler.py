@@ -273,7 +273,6 @@ async def upsert(
         priority,
         "1" if options.get("lifo") else "",
         *(wire.get(member, "") for member in ("every", "offset", "pattern", "tz", "startDate", "endDate", "limit")),
-        "1" if immediately else "",
     ]
     reply = await _arm(store, "upsert_scheduler", arguments, scheduler_id=scheduler_id, schedule=schedule, times=times)
     if reply == _NO_RUN_LEFT:
@@ -326,7 +325,7 @@ async def _advance(
     template = _template_of_run(stored)
     times: Iterator[int] = iter(())
     if schedule.every is None:
-        times = _times_after(max(now, int(previous), _ms(schedule.start) or 0), schedule, strategy)
+        times = _times_after(max(now, int(previous)), schedule, strategy)
     dedup = stored.get("de")
     arguments: list[Argument] = [
         now,

@@ -27,7 +27,7 @@ from taurine.errors import (
 )
 from taurine.ids import public_id, unique_id
 from taurine.options import Keep, RateLimit, Seconds, to_seconds
-from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, unreadable
+from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_delay, unreadable
 from taurine.queue.connection import Connection, Target
 from taurine.queue.doorbell import Doorbell, shared_doorbell
 from taurine.queue.job import Job
@@ -620,6 +620,7 @@ class Worker:
             attempt.task.cancel(reason)
 
     async def _limit_queue(self, delay: float) -> None:
+        delay = bounded_delay(delay)
         pause_ms = max(1, round(delay * 1000))
         with contextlib.suppress(StoreError):
             await self._store.connection.call("SET", self._store.keys.limiter, _AD_HOC_LIMIT, "PX", pause_ms)

@@ -4,8 +4,8 @@
   ARGV    1 now, ms · 2 scheduler id · 3 job name · 4 template data, JSON · 5 template options, JSON · 6 options of the run, JSON up
           to the number that ends its job id · 7 priority, 0 for none · 8 lifo, 1 or ''
           then the schedule, '' where nothing is given: 9 every, ms · 10 offset, ms · 11 pattern · 12 time zone · 13 start, ms ·
-          14 end, ms · 15 limit, runs · 16 immediately, 1 or ''
-          from 17 on, for a pattern: its next times, ms, ascending
+          14 end, ms · 15 limit, runs
+          from 16 on, for a pattern: its next times, ms, ascending
   Returns { job id, options, delay ms }; or, with nothing changed:
           -10 jobs stand under the ids of all these times: call again with later ones
           -11 the same for the next 1,000 slots of an interval · -12 the interval has no run before the end
@@ -21,8 +21,8 @@ local queue = openQueueOf(KEYS[1])
 local now, schedulerId, name, data, templateOptions = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local optionsHead, priority, lifo = ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
 local every, offset, pattern, zone = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
-local start, ending, limit, immediately = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15], ARGV[16] == '1'
-local FIRST_TIME = 17
+local start, ending, limit = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15]
+local FIRST_TIME = 16
 local SLOT_TAKEN, SLOTS_TAKEN, NO_RUN_LEFT = -10, -11, -12
 
 local record = queue.schedulers .. ':' .. schedulerId
@@ -59,7 +59,7 @@ local function nextOfInterval()
 end
 
 local function nextOfPattern()
-  if samePattern and replaceable and armedExists and armedMs <= now and not immediately then return armedMs end
+  if samePattern and replaceable and armedExists and armedMs <= now then return armedMs end
   for i = FIRST_TIME, #ARGV do
     local ms = tonumber(ARGV[i])
     if not isTaken(ms) then return ms end
