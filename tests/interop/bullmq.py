@@ -83,6 +83,14 @@ class Bullmq:
         """Close a worker after its running jobs."""
         await self.call("worker_call", name=name, method="close", args=[])
 
+    async def take(self, queue: str) -> Any:
+        """Claim one job by hand, or None; `settle` it."""
+        return await self.call("take", queue=queue)
+
+    async def settle(self, job_id: str, *, result: Any = None, error: str | None = None) -> None:
+        """End a job that `take` has claimed."""
+        await self.call("settle", job=job_id, result=result, error=error)
+
     async def listen(self, queue: str) -> None:
         """Start a `QueueEvents` that reads the stream from its start."""
         await self.call("listen", queue=queue)

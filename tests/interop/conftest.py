@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from interop.bullmq import Bullmq
+from interop.sides import NodeSide, OurSide, Side, SideName
 from support.tasks import perform
 from taurine.queue import Queue, Worker
 
@@ -36,3 +37,11 @@ def worker(redis_url: str, prefix: str) -> StartWorker:
         return Worker(queue, perform, redis_url, prefix=prefix, **options)
 
     return make
+
+
+@pytest.fixture
+async def sides(node: Bullmq, queue: Queue, worker: StartWorker) -> AsyncIterator[dict[SideName, Side]]:
+    """Both engines on the queue `q`, by hand; no worker of either runs."""
+    ours = worker(lease=60)
+    yield {"node": NodeSide(node), "ours": OurSide(queue, ours)}
+    await ours.stop()

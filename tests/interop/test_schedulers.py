@@ -47,7 +47,10 @@ class Shared:
 
     async def armed(self) -> str:
         """The id of the one run in line."""
-        line = [*await self.raw.zrange(self.keys.delayed, 0, -1), *await self.raw.lrange(self.keys.wait, 0, -1)]
+        line: list[Any] = [
+            *await self.raw.zrange(self.keys.delayed, 0, -1),
+            *await self.raw.lrange(self.keys.wait, 0, -1),
+        ]
         assert len(line) == 1
         return line[0]
 
@@ -105,7 +108,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"pattern": "0 0 1 1 *", "tz": "UTC", "immediately": True},
     ),
 }
-TEMPLATE = (
+TEMPLATE: tuple[dict[str, Any], dict[str, Any]] = (
     {
         "name": "report",
         "data": {"to": ["ä", 1.5, None]},
@@ -143,7 +146,7 @@ def timeless(value: Any, now: float) -> Any:
     return "now" if isinstance(value, int | float) and abs(value - now) < 5000 else value
 
 
-async def everything(raw: Redis, keys: QueueKeys, now: float) -> dict[str, Any]:
+async def everything(raw: Any, keys: QueueKeys, now: float) -> dict[str, Any]:
     """What an upsert on an empty queue has left behind, without what only the moment decides."""
     ((_, due),) = await raw.zrange(keys.schedulers, 0, -1, withscores=True)
     run = f"repeat:s:{int(due)}"
@@ -176,7 +179,8 @@ async def everything(raw: Redis, keys: QueueKeys, now: float) -> dict[str, Any]:
 async def test_both_write_the_same_for_the_same_upsert(shared: Shared, schedule: str, templated: bool) -> None:
     """BMQ-119 to BMQ-124: record, job and line, field by field."""
     theirs, ours = SCHEDULES[schedule]
-    template, options = TEMPLATE if templated else ({}, {})
+    nothing: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    template, options = TEMPLATE if templated else nothing
     now = time.time() * 1000
 
     await shared.node("upsert", "s", repeat=theirs, template=template)
@@ -193,19 +197,19 @@ async def test_both_write_the_same_for_the_same_upsert(shared: Shared, schedule:
 @pytest.mark.parametrize("schedule", ["every", "every, offset", "pattern", "pattern, start, limit"])
 async def test_runs_alternate_between_the_engines(shared: Shared, maker: str, schedule: str) -> None:
     """BMQ-120, BMQ-121, BMQ-123, BMQ-126: same times whoever advances, and the limit ends the series."""
-    theirs, ours = SCHEDULES[schedule]
-    theirs, ours = {**theirs, "limit": 6}, {**ours, "limit": 6}
+    limit: dict[str, Any] = {"limit": 6}
+    theirs, ours = (entry | limit for entry in SCHEDULES[schedule])
     if maker == "node":
         await shared.node("upsert", "s", repeat=theirs, template={"data": {"n": 1}})
     else:
         await shared.queue.upsert_scheduler("s", **ours, data={"n": 1})
     first = due_ms(await shared.armed())
-    in_node = [first]
+    expected = [first]
     if "pattern" in theirs:
-        while len(in_node) < 6:
-            in_node.append(next_fire_ms(theirs["pattern"], after_ms=in_node[-1], tz=theirs["tz"]) or 0)
+        while len(expected) < 6:
+            expected.append(next_fire_ms(theirs["pattern"], after_ms=expected[-1], tz=theirs["tz"]) or 0)
     else:
-        in_node = [first + n * HOUR_MS for n in range(6)]
+        expected = [first + n * HOUR_MS for n in range(6)]
 
     found: list[int] = []
     counts: list[Any] = []
@@ -214,7 +218,7 @@ async def test_runs_alternate_between_the_engines(shared: Shared, maker: str, sc
         counts.append(options["repeat"]["count"])
         found.append(due_ms(await (shared.run_there() if turn % 2 else shared.run_here())))
 
-    assert found == in_node
+    assert found == expected
     assert counts == [1, 2, 3, 4, 5, 6]
     assert await shared.raw.zcard(shared.keys.delayed) == await shared.raw.llen(shared.keys.wait) == 0
 

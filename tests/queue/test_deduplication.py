@@ -103,7 +103,9 @@ async def test_concurrent_adds_leave_one_job(redis_socket_url: str, prefix: str)
 # Throttle ---------------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_throttle_outlives_the_job_and_ends_by_itself(queue: Queue, hand: Worker, raw: Redis, prefix: str) -> None:
+async def test_a_throttle_outlives_the_job_and_ends_by_itself(
+    queue: Queue, hand: Worker, raw: Redis, prefix: str
+) -> None:
     """BMQ-031."""
     first = await queue.add("n", 1, deduplication=Dedup("x", ttl=0.25))
     await hand.complete(await fetched(hand))
@@ -176,7 +178,9 @@ async def test_a_job_that_is_due_is_not_replaced(queue: Queue, hand: Worker, clo
     assert (job.data, late.id, late.duplicate) == (1, first.id, True)
 
 
-async def test_a_parent_does_not_wait_for_a_child_that_was_replaced(queue: Queue, hand: Worker, raw: Redis, prefix: str) -> None:
+async def test_a_parent_does_not_wait_for_a_child_that_was_replaced(
+    queue: Queue, hand: Worker, raw: Redis, prefix: str
+) -> None:
     """BMQ-032 with a flow: the replaced job had been adopted by its id."""
     await queue.add("n", 1, job_id="child", delay=5, deduplication=DEBOUNCE)
     parent = await queue.add("parent")
@@ -199,7 +203,9 @@ async def test_a_duplicate_moves_the_due_time_and_nothing_else(
     first = await queue.add("n", 1, delay=10, deduplication=move)
     second = await queue.add("n", 2, delay=2, deduplication=move)
     assert (second.id, second.duplicate) == (first.id, True)
-    assert await raw.zscore(f"{prefix}:q:marker", "1") == int((clock.now() + 2) * 1000), "a worker that sleeps hears of it"
+    assert await raw.zscore(f"{prefix}:q:marker", "1") == int((clock.now() + 2) * 1000), (
+        "a worker that sleeps hears of it"
+    )
     clock.advance(2.1)
     job = await fetched(hand)
     assert (job.id, job.data) == (first.id, 1)
@@ -372,7 +378,9 @@ async def test_a_follower_survives_the_loss_of_the_key(queue: Queue, hand: Worke
 
 
 @pytest.mark.parametrize("dedup", [Dedup("x"), THROTTLE, LAST], ids=["simple", "throttle", "keep last"])
-async def test_the_event_names_who_stays_and_who_goes(queue: Queue, hand: Worker, raw: Redis, prefix: str, dedup: Dedup) -> None:
+async def test_the_event_names_who_stays_and_who_goes(
+    queue: Queue, hand: Worker, raw: Redis, prefix: str, dedup: Dedup
+) -> None:
     """BMQ-037."""
     await queue.add("n", deduplication=dedup, job_id="kept")
     await fetched(hand)

@@ -97,7 +97,9 @@ async def test_a_custom_back_off_decides_by_type(redis_socket_url: str, prefix: 
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(2, ["4", "5"]), (0, []), (None, ["1", "2", "3", "4", "5"])])
-async def test_the_stack_trace_limit_keeps_the_newest(queue: Queue, hand: Worker, limit: int | None, kept: list[str]) -> None:
+async def test_the_stack_trace_limit_keeps_the_newest(
+    queue: Queue, hand: Worker, limit: int | None, kept: list[str]
+) -> None:
     """BMQ-027."""
     options = {} if limit is None else {"stacktrace_limit": limit}
     job = await queue.add("n", attempts=5, **options)  # pyright: ignore[reportArgumentType] - a table of options
@@ -273,7 +275,9 @@ async def test_a_permanent_error_ends_the_job_at_once(redis_socket_url: str, pre
     assert (stored.attempts_started, stored.attempts_made) == (1, 1)
 
 
-async def test_a_parent_of_a_failed_child_is_marked_and_then_failed_unrun(redis_socket_url: str, prefix: str, raw: Redis) -> None:
+async def test_a_parent_of_a_failed_child_is_marked_and_then_failed_unrun(
+    redis_socket_url: str, prefix: str, raw: Redis
+) -> None:
     """BMQ-077."""
     ran: list[str] = []
 
@@ -348,7 +352,9 @@ async def test_a_cancelled_handler_is_told_why(redis_socket_url: str, prefix: st
     assert told == [(True, "not needed")]
 
 
-async def test_the_delay_of_a_job_that_delays_itself_is_in_its_hash(queue: Queue, hand: Worker, clock: ManualClock) -> None:
+async def test_the_delay_of_a_job_that_delays_itself_is_in_its_hash(
+    queue: Queue, hand: Worker, clock: ManualClock
+) -> None:
     """BMQ-072."""
     await queue.add("n")
     job = await fetched(hand)

@@ -10,7 +10,15 @@ import pytest
 from redis.asyncio import Redis
 
 from taurine.clock import ManualClock
-from taurine.errors import InvalidOption, JobNotFound, LeaseLost, LeaseMissing, NotInState, PayloadError, PayloadTooLarge
+from taurine.errors import (
+    InvalidOption,
+    JobNotFound,
+    LeaseLost,
+    LeaseMissing,
+    NotInState,
+    PayloadError,
+    PayloadTooLarge,
+)
 from taurine.options import Parent
 from taurine.queue import Job, Queue, Worker
 
@@ -43,7 +51,9 @@ async def dangling(queue: Queue, raw: Redis, prefix: str, **options: Any) -> Job
 # Delay ------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_change_delay_counts_from_now(queue: Queue, hand: Worker, clock: ManualClock, raw: Redis, prefix: str) -> None:
+async def test_change_delay_counts_from_now(
+    queue: Queue, hand: Worker, clock: ManualClock, raw: Redis, prefix: str
+) -> None:
     """BMQ-013."""
     job = await queue.add("n", delay=60)
     clock.advance(10)
@@ -158,7 +168,9 @@ async def test_change_priority_wakes_a_worker(queue: Queue, raw: Redis, prefix: 
     assert await raw.zscore(f"{prefix}:q:marker", "0") == 0
 
 
-async def test_change_priority_of_a_delayed_job_counts_when_it_is_due(queue: Queue, hand: Worker, clock: ManualClock) -> None:
+async def test_change_priority_of_a_delayed_job_counts_when_it_is_due(
+    queue: Queue, hand: Worker, clock: ManualClock
+) -> None:
     """BMQ-018."""
     await queue.add("a", priority=5)
     job = await queue.add("x", delay=10)
@@ -273,7 +285,9 @@ async def test_a_log_needs_a_job(queue: Queue, raw: Redis, prefix: str) -> None:
 # From a worker that lost the job --------------------------------------------------------------------------------------------------
 
 
-async def test_a_worker_that_lost_its_job_writes_nothing_more(queue: Queue, hand: Worker, raw: Redis, prefix: str) -> None:
+async def test_a_worker_that_lost_its_job_writes_nothing_more(
+    queue: Queue, hand: Worker, raw: Redis, prefix: str
+) -> None:
     """BMQ-078: progress, data and logs of the run that counts are not overwritten."""
     await queue.add("n", "data")
     job = await fetched(hand)
@@ -287,7 +301,9 @@ async def test_a_worker_that_lost_its_job_writes_nothing_more(queue: Queue, hand
     assert (stored.progress, stored.data, await job.logs()) == ("mine", "data", [])
 
 
-async def test_a_job_that_was_put_back_is_no_longer_written_by_its_worker(queue: Queue, hand: Worker, raw: Redis, prefix: str) -> None:
+async def test_a_job_that_was_put_back_is_no_longer_written_by_its_worker(
+    queue: Queue, hand: Worker, raw: Redis, prefix: str
+) -> None:
     """BMQ-078: no lease, and not active."""
     await queue.add("n")
     job = await fetched(hand)
@@ -366,7 +382,9 @@ async def test_retry_keeps_priority_and_lifo(queue: Queue, hand: Worker) -> None
 
 
 @pytest.mark.parametrize("ended", ["completed", "failed"])
-async def test_a_parent_waits_again_for_a_retried_child(queue: Queue, hand: Worker, raw: Redis, prefix: str, ended: str) -> None:
+async def test_a_parent_waits_again_for_a_retried_child(
+    queue: Queue, hand: Worker, raw: Redis, prefix: str, ended: str
+) -> None:
     """BMQ-070: restores the link."""
     parent = await queue.add("parent")
     await fetched(hand)

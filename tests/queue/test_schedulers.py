@@ -5,9 +5,10 @@ The clock is moved by hand. Runs are claimed and advanced as a worker does it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -17,8 +18,17 @@ import pytest
 from redis.asyncio import Redis
 
 from support.claims import ByHand
+from support.server import ValkeyServer
 from taurine.clock import ManualClock
-from taurine.errors import InvalidName, InvalidOption, SchedulerError, SchedulerIdTaken, SchedulerSlotsTaken
+from taurine.errors import (
+    BelongsToScheduler,
+    InvalidName,
+    InvalidOption,
+    SchedulerError,
+    SchedulerIdTaken,
+    SchedulerSlotsTaken,
+    StoreRefused,
+)
 from taurine.options import Keep
 from taurine.queue.connection import Connection
 from taurine.queue.cron import next_fire
@@ -26,6 +36,7 @@ from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.queue import Queue
 from taurine.queue.scheduler import Schedule
+from taurine.queue.worker import Worker
 from taurine.retry import Exponential
 
 MIDNIGHT = 1_795_305_600.0
@@ -39,20 +50,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def connection(redis_socket_url: str) -> AsyncIterator[Connection]:
-    connection = Connection(redis_socket_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 def keys(prefix: str) -> QueueKeys:
     return QueueKeys("q", prefix)
-
-
-@pytest.fixture
-def queue(connection: Connection, prefix: str, clock: ManualClock) -> Queue:
-    return Queue("q", connection, prefix=prefix, clock=clock)
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def worker(keys: QueueKeys, connection: Connection, clock: ManualClock) -> ByHan
 class Line:
     """What stands in line, by the server's own keys."""
 
-    def __init__(self, raw: Redis, keys: QueueKeys) -> None:
+    def __init__(self, raw: Any, keys: QueueKeys) -> None:
         self._raw = raw
         self._keys = keys
 
@@ -150,6 +149,14 @@ async def test_repeating_an_upsert_makes_no_run_more(
     assert scheduler.iterations == 3
 
 
+async def test_many_upserts_at_once_make_one_scheduler(queue: Queue, line: Line) -> None:
+    """BMQ-119: a fleet that starts."""
+    jobs = await asyncio.gather(*(queue.upsert_scheduler("s", every=60.0, data=number) for number in range(20)))
+
+    assert await line.all() == [jobs[0].id]
+    assert len({job.id for job in jobs}) == 1
+
+
 @pytest.mark.parametrize("where", ["delayed", "waiting", "prioritized"])
 @pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
 async def test_an_upsert_replaces_the_next_run_wherever_it_stands(
@@ -158,7 +165,7 @@ async def test_an_upsert_replaces_the_next_run_wherever_it_stands(
     """BMQ-119, BMQ-126: on a paused queue BullMQ looks for it in the wrong list, and then has two."""
     if paused:
         await raw.hset(keys.meta, "paused", "1")
-    priority = {"priority": 3} if where == "prioritized" else {}
+    priority: dict[str, Any] = {"priority": 3} if where == "prioritized" else {}
     await queue.upsert_scheduler("s", every=60.0, offset=50.0 if where == "delayed" else None, **priority)
     (before,) = await getattr(line, where)()
 
@@ -652,12 +659,48 @@ async def test_a_schedule_that_cannot_be_worked_out_says_so(
     assert await next_at(queue) == due(job)
 
 
+async def test_a_schedule_goes_on_while_memory_is_full(
+    server_factory: Callable[..., ValkeyServer], clock: ManualClock
+) -> None:
+    """F20: a refused advance would end the schedule."""
+    server = server_factory(maxmemory_policy="noeviction")
+    async with Queue("q", server.url, clock=clock) as queue:
+        worker = ByHand(QueueKeys("q"), queue._store.connection, clock)
+        await queue.upsert_scheduler("s", every=60.0)
+        await worker.store.connection.call("CONFIG", "SET", "maxmemory", "1")
+
+        assert due(await worker.run()) == clock.now()
+        with pytest.raises(StoreRefused):
+            await queue.upsert_scheduler("t", every=60.0)
+
+        assert await next_at(queue) == clock.now() + 60
+        assert await queue.remove_scheduler("s")
+
+
 async def test_a_job_that_no_scheduler_made_is_let_be(queue: Queue, worker: ByHand) -> None:
     await queue.add("plain")
     job = await worker.claim()
     assert job is not None
 
     assert await worker.advance(job) is None
+
+
+async def test_a_worker_advances_the_schedulers_of_the_jobs_it_claims(
+    queue: Queue, clock: ManualClock, connection: Connection
+) -> None:
+    """BMQ-120: three ticks, each when the clock has come to it."""
+    ticks: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
+
+    async def handler(job: Job) -> None:
+        ticks.put_nowait((job.id, clock.now()))
+
+    await queue.upsert_scheduler("s", every=60.0)
+    async with Worker("q", handler, connection, prefix=queue.prefix, clock=clock):
+        for tick in range(3):
+            async with asyncio.timeout(10):
+                job_id, at = await ticks.get()
+            assert due(job_id) == at == MIDNIGHT + 20 + 60 * tick
+            clock.advance(60)
 
 
 # Removing and listing -----------------------------------------------------------------------------------------------------
@@ -671,7 +714,7 @@ async def test_a_scheduler_goes_with_its_next_run(
     """BMQ-128: BullMQ lets a run that waits happen once more."""
     if paused:
         await raw.hset(keys.meta, "paused", "1")
-    priority = {"priority": 3} if where == "prioritized" else {}
+    priority: dict[str, Any] = {"priority": 3} if where == "prioritized" else {}
     job = await queue.upsert_scheduler("s", every=60.0, offset=50.0 if where == "delayed" else None, **priority)
     assert await getattr(line, where)() == [job.id]
 
@@ -681,6 +724,16 @@ async def test_a_scheduler_goes_with_its_next_run(
     assert await line.removed() == [job.id]
     assert await raw.keys(f"{keys.schedulers}*") == []
     assert await queue.remove_scheduler("s") is False
+
+
+async def test_the_next_run_goes_only_with_its_scheduler(queue: Queue, line: Line) -> None:
+    """BMQ-127."""
+    job = await queue.upsert_scheduler("s", every=60.0)
+
+    with pytest.raises(BelongsToScheduler, match="next run of a scheduler; remove the scheduler instead"):
+        await queue.remove(job.id)
+
+    assert await line.all() == [job.id]
 
 
 async def test_removing_a_scheduler_leaves_a_run_that_was_started(queue: Queue, line: Line, worker: ByHand) -> None:

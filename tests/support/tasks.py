@@ -11,7 +11,6 @@ from typing import Any
 
 from taurine.errors import Permanent
 from taurine.queue import Job
-from taurine.queue.children import children_values, read_dependencies
 
 __all__ = ["perform"]
 
@@ -25,6 +24,5 @@ async def perform(job: Job) -> Any:
     if job.attempts_made < task.get("failures", 0):
         raise (Permanent if task.get("final") else RuntimeError)(task["error"])
     if task.get("children"):
-        ignored = (await read_dependencies(job._store, job.stored_id, cursor=None, limit=1000)).ignored
-        return {"results": await children_values(job._store, job.stored_id), "ignored": dict(ignored)}
+        return {"results": await job.children_values(), "ignored": dict((await job.dependencies()).ignored)}
     return "x" * task["size"] if "size" in task else task.get("result")

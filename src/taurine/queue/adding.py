@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
@@ -21,7 +21,7 @@ from taurine.ids import wire_id
 from taurine.queue.connection import Link
 from taurine.queue.scripts import Argument, load
 from taurine.queue.store import QueueStore
-from taurine.queue.stored_options import plan, timestamp_ms
+from taurine.queue.stored_options import Plan, plan, timestamp_ms
 from taurine.queue.wire import encode_json
 
 __all__ = ["Added", "Adder", "NewJob", "new_job"]
@@ -62,8 +62,7 @@ class NewJob:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(NamedTuple):
     """What the server made of a NewJob."""
 
     stored_id: str
@@ -71,8 +70,11 @@ class Added:
     """True when another job stood in its way, by id or by deduplication; `stored_id` is that job's."""
 
 
-def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any]) -> NewJob:
-    """Check and encode one job. Raises InvalidOption, InvalidName or PayloadError; nothing is stored."""
+def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any], meaning: Plan | None = None) -> NewJob:
+    """Check and encode one job. Raises InvalidOption, InvalidName or PayloadError; nothing is stored.
+
+    meaning: what `options` mean, where the caller has worked it out before.
+    """
     if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise InvalidName(f"expected a job name, got {name!r:.80}")
     job_id: str | None = None
@@ -80,7 +82,7 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any])
     if "job_id" in options or "timestamp" in options:
         options = dict(options)
         job_id, created = options.pop("job_id", None), options.pop("timestamp", None)
-    meaning = plan(options, prefix=store.keys.prefix)
+    meaning = meaning or plan(options, prefix=store.keys.prefix)
     data_text = encode_json({} if data is None else data)
     if meaning.size_limit is not None and (size := len(data_text.encode())) > meaning.size_limit:
         raise PayloadTooLarge(f"job data is {size} bytes of JSON, above the size_limit of {meaning.size_limit}")

@@ -45,12 +45,13 @@ Target: TypeAlias = "str | Redis | Connection"
 """A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or a Connection."""
 
 # Answers of a server that is there but cannot serve now; the same command works later.
-_PASSING = re.compile(r"^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b")
+_PASSING = re.compile(r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b")
 _CREDENTIALS = re.compile(r"//[^@/]*@")
 
 
 def _translate(error: BaseException, where: str) -> StoreError:
-    if isinstance(error, AuthenticationError):
+    # Over a unix socket redis-py wraps it in an error that means an outage.
+    if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
         return StoreRefused(f"the server at {where} refused the credentials: {error}; check user and password")
     if isinstance(error, BusyLoadingError | ReadOnlyError | ConnectionError | TimeoutError | OSError):
         return StoreUnavailable(

@@ -51,7 +51,8 @@ class Doorbell:
         self._link = connection.link()
         # Outside every queue's own keys, with the prefix so that one access rule covers both.
         self._nudge_key = f"{prefix}::taurine:nudge:{unique_id()}"
-        self._idle: dict[str, tuple[QueueKeys, Ring]] = {}
+        self._idle: dict[str, tuple[QueueKeys, list[Ring]]] = {}
+        """By marker; several workers of one queue may be idle, the one that has been longest first."""
         self._reading: frozenset[str] | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -61,15 +62,21 @@ class Doorbell:
 
     def arm(self, keys: QueueKeys, ring: Ring) -> None:
         """Call `ring` once, when there may be work on this queue."""
-        self._idle[keys.marker] = (keys, ring)
+        _, rings = self._idle.setdefault(keys.marker, (keys, []))
+        if ring not in rings:
+            rings.append(ring)
         if self._reading is None:
             self._changed.set()
         elif keys.marker not in self._reading:
             self._nudge()
 
-    def disarm(self, keys: QueueKeys) -> None:
-        """Do not call for this queue any more."""
-        self._idle.pop(keys.marker, None)
+    def disarm(self, keys: QueueKeys, ring: Ring) -> None:
+        """Do not call `ring` for this queue any more."""
+        _, rings = self._idle.get(keys.marker, (keys, []))
+        if ring in rings:
+            rings.remove(ring)
+        if not rings:
+            self._idle.pop(keys.marker, None)
 
     def saw_empty(self, keys: QueueKeys, *, within: float) -> bool:
         """True when the queue held no job that waits, is due or runs at a look in the last `within` seconds."""
@@ -140,9 +147,18 @@ class Doorbell:
         marker, member, score = popped[0].decode(), popped[1], float(popped[2])
         if marker == self._nudge_key:
             return
-        entry = self._idle.pop(marker, None)
-        if entry is None or not entry[1](math.floor(score)):
+        if not self._ring(marker, math.floor(score)):
             await self._connection.call("ZADD", marker, score, member)
+
+    def _ring(self, marker: str, due_ms: int) -> bool:
+        """Call one worker that has a use for it; it takes what it can, and marks what it leaves for the next."""
+        while marker in self._idle:
+            keys, rings = self._idle[marker]
+            ring = rings[0]
+            self.disarm(keys, ring)
+            if ring(due_ms):
+                return True
+        return False
 
     async def _look_for_unmarked(self) -> None:
         entries = list(self._idle.values())
@@ -153,10 +169,10 @@ class Doorbell:
         if not found:
             self._seen_empty = {keys.marker: now for keys, _ in entries}
             return
-        for (keys, ring), line in zip(entries, claimable, strict=True):
+        for (keys, _), line in zip(entries, claimable, strict=True):
             self._seen_empty.pop(keys.marker, None)
-            if await self._link.call("EXISTS", *line) and self._idle.pop(keys.marker, None):
-                ring(0)
+            if await self._link.call("EXISTS", *line):
+                self._ring(keys.marker, 0)
 
 
 # Workers that were given the same URL share one doorbell, though nothing else connects them. The table holds only doorbells in use,

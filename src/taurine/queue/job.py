@@ -6,6 +6,7 @@ A Job is a snapshot of the job's hash at the time it was read, except for what i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, Literal, NoReturn
 
 from taurine.errors import (
@@ -164,7 +165,7 @@ class Job:
                 continue
             try:
                 values[reader[0]] = reader[1](raw)
-            except (ValueError, TypeError, RecursionError) as error:
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 self.corrupt = self.corrupt or f"the stored {field.decode()} cannot be decoded: {error}"
         if not ("name" in values and "data" in values and "_opts_text" in values and "_created_ms" in values):
             self.corrupt = self.corrupt or "the stored name, data, opts or timestamp is missing"
@@ -421,8 +422,22 @@ def _checked_list(raw: bytes) -> bytes:
     return raw
 
 
+def _checked_link(raw: bytes) -> bytes:
+    link: Any = decode_json(raw)
+    if not isinstance(link, dict) or not {"id", "queueKey"} <= link.keys():
+        raise ValueError("it names no job")
+    return raw
+
+
+def _milliseconds(raw: bytes) -> float:
+    value = float(raw)
+    if not isfinite(value):
+        raise ValueError("it is no time")
+    return value
+
+
 def _seconds(raw: bytes) -> float:
-    return float(raw) / 1000
+    return _milliseconds(raw) / 1000
 
 
 def _whole(raw: bytes) -> int:
@@ -433,8 +448,8 @@ _READERS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"name": ("name", bytes.decode),
     b"data": ("data", decode_json),
     b"opts": ("_opts_text", _checked_options),
-    b"timestamp": ("_created_ms", float),
-    b"delay": ("_delay_ms", float),
+    b"timestamp": ("_created_ms", _milliseconds),
+    b"delay": ("_delay_ms", _milliseconds),
     b"priority": ("priority", _whole),
     b"ats": ("attempts_started", int),
     b"atm": ("attempts_made", int),
@@ -450,6 +465,6 @@ _READERS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"rjk": ("scheduler_id", bytes.decode),
     b"deid": ("deduplication_id", bytes.decode),
     b"parentKey": ("parent_key", bytes.decode),
-    b"parent": ("_parent_text", bytes),
+    b"parent": ("_parent_text", _checked_link),
 }
 """How each field of a job's hash is read: the attribute, and the decoder."""

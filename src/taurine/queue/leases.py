@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from taurine.errors import StoreError
 from taurine.queue.scripts import Argument
 from taurine.queue.store import QueueStore
 from taurine.service import Service
@@ -40,6 +41,7 @@ class LeaseKeeper(Service[Renewal]):
     """Renews the leases of one worker.
 
     held: gives the leases of the jobs that run now. on_renewal: told of each pass that renewed or lost any.
+    on_failure: told of each pass that the server did not answer or refused.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class LeaseKeeper(Service[Renewal]):
         duration: float,
         held: Callable[[], list[Lease]],
         on_renewal: Callable[[Renewal], None],
+        on_failure: Callable[[StoreError], None],
         random: Random,
     ) -> None:
         super().__init__(name=f"leases of {store.keys.name}", interval=duration / 6, clock=store.clock, random=random)
@@ -56,6 +59,7 @@ class LeaseKeeper(Service[Renewal]):
         self._duration = duration
         self._held = held
         self._on_renewal = on_renewal
+        self._on_failure = on_failure
 
     async def run_once(self) -> Renewal:
         """Renew what is old enough. Raises StoreUnavailable when the server cannot be asked; no lease is given up for that."""
@@ -70,7 +74,11 @@ class LeaseKeeper(Service[Renewal]):
         arguments: list[Argument] = [int(self._duration * 1000)]
         for lease in leases:
             arguments += (lease.stored_id, lease.token, lease.attempts_started)
-        kept: list[int] = await self._store.run("renew", *arguments)
+        try:
+            kept: list[int] = await self._store.run("renew", *arguments)
+        except StoreError as error:
+            self._on_failure(error)
+            raise
         renewed: list[str] = []
         lost: list[str] = []
         for lease, is_kept in zip(leases, kept, strict=True):

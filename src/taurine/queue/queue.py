@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal, Self, Unpack
 
 from taurine.clock import Clock, SystemClock
+from taurine.errors import InvalidOption
 from taurine.ids import lookup_ids
 from taurine.options import AddOptions, RateLimit, Seconds, to_milliseconds
 from taurine.queue import administration, reading, scheduler
@@ -22,7 +23,7 @@ from taurine.queue.reading import JobLogs, Metrics, QueueMeta, WorkerInfo
 from taurine.queue.scheduler import Schedule, Scheduler, ScheduleStrategy, TemplateOptions, template_defaults
 from taurine.queue.states import FINISHED, FinishedState, JobState, check_states, find_state
 from taurine.queue.store import QueueStore
-from taurine.queue.stored_options import timestamp_ms
+from taurine.queue.stored_options import plan, timestamp_ms
 
 __all__ = ["Queue"]
 
@@ -49,6 +50,9 @@ class Queue:
         self._store = QueueStore(QueueKeys(name, prefix), Connection.to(target), clock or SystemClock())
         self._owns_connection = not isinstance(target, Connection)
         self._defaults: AddOptions = defaults or {}
+        if "job_id" in self._defaults or "timestamp" in self._defaults:
+            raise InvalidOption("a job id or a timestamp belongs to one job; it cannot be a default")
+        self._meaning = plan(self._defaults, prefix=prefix)
         self._adder = Adder(self._store)
 
     @property
@@ -87,8 +91,9 @@ class Queue:
         return [self._stored(job, added) for job, added in zip(new, await self._adder.add_many(new), strict=True)]
 
     def _new_job(self, name: str, data: Any, options: Mapping[str, Any]) -> NewJob:
-        merged = {**self._defaults, **options} if options else self._defaults
-        return new_job(self._store, name, data, merged)
+        if options:
+            return new_job(self._store, name, data, {**self._defaults, **options})
+        return new_job(self._store, name, data, {}, self._meaning)
 
     def _stored(self, job: NewJob, added: Added) -> Job:
         return Job.added(self._store, job, added)

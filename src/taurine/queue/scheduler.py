@@ -289,10 +289,11 @@ async def advance(store: QueueStore, job: Job, *, strategy: ScheduleStrategy | N
     """Make the run after `job`, which a worker has just claimed; returns its id.
 
     Returns None when nothing is to be made: the job is no scheduler's, or it is not the armed run (a retry, a redelivery, a scheduler
-    that was removed or changed meanwhile), or the series has ended. Safe to repeat, also after a lost reply; one script call at most.
+    that was removed or changed meanwhile), or the series has ended. Safe to repeat, also after a lost reply. One script call, and
+    another only when jobs stand under the ids of the next times.
 
     Raises SchedulerError when the next time cannot be worked out, since the job's schedule is unreadable, its pattern is not of this
-    dialect, or `strategy` failed: the schedule stands still until the scheduler is upserted. Raises StoreUnavailable and StoreRefused.
+    dialect, or `strategy` failed: the job stays the armed run, so the schedule goes on when it is run again or the scheduler is upserted. Raises StoreUnavailable and StoreRefused.
     """
     scheduler_id = job.scheduler_id
     repeat = job.options.repeat
@@ -302,12 +303,9 @@ async def advance(store: QueueStore, job: Job, *, strategy: ScheduleStrategy | N
         return await _advance(store, job, scheduler_id, repeat, strategy)
     except (StoreError, SchedulerError):
         raise
-    except (
-        Exception
-    ) as error:  # the schedule is another program's text and the strategy the caller's code: both may fail in any way
-        raise _error(
-            SchedulerError, store, scheduler_id, f"cannot be advanced: {error}; upsert it to start it again"
-        ) from error
+    except Exception as error:  # another program's text and the caller's strategy: either may fail in any way
+        what = f"cannot be advanced: {error}; upsert it to start it again"
+        raise _error(SchedulerError, store, scheduler_id, what) from error
 
 
 async def _advance(
@@ -316,9 +314,7 @@ async def _advance(
     schedule = Schedule.stored(repeat)
     runs = int(repeat.get("count") or 0) + 1
     now = store.now_ms()
-    if (schedule.limit is not None and runs > schedule.limit) or (
-        schedule.end is not None and now > schedule.end * 1000
-    ):
+    if schedule.limit is not None and runs > schedule.limit:
         return None
     stored = dict(job.options.raw or {})
     previous = stored.get("prevMillis") or 0
@@ -344,7 +340,7 @@ async def _advance(
 
 async def remove(store: QueueStore, scheduler_id: str) -> bool:
     """End a schedule; False when there is none of this id."""
-    return bool(await store.run("remove_scheduler", scheduler_id))
+    return bool(await store.run("remove_scheduler", store.now_ms(), scheduler_id))
 
 
 async def _arm(

@@ -160,7 +160,12 @@ class Worker:
         )
         self._events = WorkerEvents()
         self._leases = LeaseKeeper(
-            self._store, duration=lease_seconds, held=self._held_leases, on_renewal=self._on_renewal, random=random
+            self._store,
+            duration=lease_seconds,
+            held=self._held_leases,
+            on_renewal=self._on_renewal,
+            on_failure=lambda error: self._events.emit("renewal_failed", error),
+            random=random,
         )
         self._renew_leases = renew_leases
         self._sweep = StalledSweep(
@@ -181,6 +186,7 @@ class Worker:
         self._claimable = True
         self._drained = True
         self._due_ms = 0
+        self._has_alarm = False
         self._limited_until = 0.0
         self._paused = False
         self._stopping = False
@@ -231,6 +237,8 @@ class Worker:
                 await self._work(self._doorbell)
         finally:
             self._loop = self._doorbell = None
+            if self._owns_connection:
+                await self._store.connection.close()
 
     async def stop(self, *, grace: Seconds | None = 30.0) -> None:
         """Claim nothing more, let running jobs end, and return when the worker has ended.
@@ -263,6 +271,7 @@ class Worker:
         if not self._paused:
             self._paused = True
             self._events.emit("paused")
+            self._wake.set()
         if wait and self._running:
             await asyncio.wait(self._tasks())
 
@@ -568,7 +577,8 @@ class Worker:
             if self._limited_until:
                 waits.append(self._limited_until - self._clock.monotonic())
         else:
-            doorbell.disarm(keys)
+            doorbell.disarm(keys, self._ring)
+            await self._pass_alarm_on()
         if not await self._clock.wait(self._wake, max(0.0, min(waits)) if waits else None):
             self._claimable = True
 
@@ -577,11 +587,18 @@ class Worker:
             return False
         if due_ms > self._store.now_ms():
             self._due_ms = min(due_ms, self._due_ms or due_ms)
+            self._has_alarm = True
         else:
             self._claimable = True
             self._limited_until = 0.0
         self._wake.set()
         return True
+
+    async def _pass_alarm_on(self) -> None:
+        """Put back the marker of the next due job, which was popped here and will not be heeded here: others would hear of the job late."""
+        if self._has_alarm and self._due_ms:
+            await self._store.connection.call("ZADD", self._store.keys.marker, "LT", self._due_ms, "1")
+        self._has_alarm = False
 
     def _look_again(self) -> None:
         self._claimable = True
@@ -679,13 +696,14 @@ class Worker:
 
     async def _close(self, doorbell: Doorbell) -> None:
         """The last of `run`, also when it was cancelled: nothing is kept that could be handed back."""
-        doorbell.disarm(self._store.keys)
+        doorbell.disarm(self._store.keys, self._ring)
         self._stopping = True
         await self._hand_back()
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_SETTLE_TIME):
                 while (turn := self._next_turn()) is not None:
                     await self._take_turns(turn)
+                await self._pass_alarm_on()
         if unsent := len(self._ended) + len(self._unsettled):
             log.warning(
                 "worker of %s: %d outcomes could not be delivered; the jobs run again later",

@@ -82,6 +82,23 @@ function startWorker({ queue, name, history: directory, options }) {
   return worker.waitUntilReady();
 }
 
+// By hand: a job is claimed by one call and settled by another.
+const manual = new Map();
+const held = new Map();
+
+async function take({ queue }) {
+  if (!manual.has(queue)) manual.set(queue, new Worker(queue, null, { ...base, autorun: false, lockDuration: 60_000 }));
+  const job = await manual.get(queue).getNextJob("by hand", { block: false });
+  if (job) held.set(job.id, job);
+  return plain(job);
+}
+
+async function settle({ job, result, error }) {
+  const claimed = held.get(job);
+  if (error) await claimed.moveToFailed(new Error(error), "by hand", false);
+  else await claimed.moveToCompleted(result, "by hand", false);
+}
+
 // Events --------------------------------------------------------------------------------------------------------------
 
 async function listen({ queue }) {
@@ -119,6 +136,8 @@ const calls = {
     return ids(await flows.add(tree));
   },
   worker: startWorker,
+  take,
+  settle,
   worker_call: async ({ name, method, args }) => plain(await workers.get(name)[method](...args)),
   listen,
   seen: ({ queue, event, field }) => (listeners.get(queue).seen[event] ?? []).map((args) => (field ? args[field] : args)),
@@ -136,6 +155,6 @@ async function answer(message) {
 for await (const message of received()) answer(message);
 
 // A held job would keep a worker that closes politely.
-await Promise.all([...workers.values()].map((worker) => worker.close(true)));
+await Promise.all([...workers.values(), ...manual.values()].map((worker) => worker.close(true)));
 await Promise.all([...[...listeners.values()].map(({ events }) => events), ...queues.values(), ...(flows ? [flows] : [])].map((part) => part.close()));
 process.exit(0);

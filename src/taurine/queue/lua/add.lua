@@ -1,3 +1,4 @@
+#!lua
 --[[ add: store a batch of jobs and put each where it is to wait.
 
   KEYS    1 the queue's meta key

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[ advance_scheduler: arm the run after the one that was claimed.
 
   KEYS    1 the queue's meta key
@@ -10,8 +11,9 @@
           -10 jobs stand under the ids of all these times: call again with later ones
           -11 the same for the next 1,000 slots of an interval · -12 the interval has no run left before the end
   Events  added; waiting or delayed.  Cost O(log n), O(taken slots).
-  Atomic: only the armed run arms the next, so retries, redeliveries and repeated calls change nothing. ]]
---@include queue events marker placing storing parents deduplication schedule
+  Atomic: only the armed run arms the next, so retries, redeliveries and repeated calls change nothing.
+  It runs while memory is full: a schedule that is refused its next run would end. ]]
+--@include queue events marker placing storing parents deduplication removal whereabouts schedule
 
 local queue = openQueueOf(KEYS[1])
 local now, schedulerId, claimedId, optionsHead = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]

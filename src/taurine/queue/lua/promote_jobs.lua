@@ -1,3 +1,4 @@
+#!lua
 --[[ promote_jobs: let delayed jobs run now, a number at a time, in the order in which they are due.
 
   KEYS    1 the queue's meta key

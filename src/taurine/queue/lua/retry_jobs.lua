@@ -1,3 +1,4 @@
+#!lua
 --[[ retry_jobs: put finished jobs back in line, a number at a time, oldest first.
 
   KEYS    1 the queue's meta key

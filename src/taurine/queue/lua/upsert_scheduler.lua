@@ -1,3 +1,4 @@
+#!lua
 --[[ upsert_scheduler: create or change a job scheduler, and arm its next run.
 
   KEYS    1 the queue's meta key
@@ -15,7 +16,7 @@
 
   A run that was due and not started stays due when every, offset, pattern and time zone are as before, so that changing a
   scheduler of a queue that is behind loses no run. An armed run that is lost (flushed, drained away) is made again. ]]
---@include queue events marker placing storing parents deduplication schedule
+--@include queue events marker placing storing parents deduplication removal whereabouts schedule
 
 local queue = openQueueOf(KEYS[1])
 local now, schedulerId, name, data, templateOptions = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -71,7 +72,7 @@ local nextMs = every and nextOfInterval() or nextOfPattern()
 if nextMs < 0 then return nextMs end
 
 trimEvents(queue)
-if replaceable then withdrawRun(queue, runId(schedulerId, armedMs)) end
+if replaceable then withdrawRun(queue, runId(schedulerId, armedMs), now) end
 
 local fields = { 'name', name, 'ic', before[5] or 1, 'offset', every and (offset or nextMs % every) or 0 }
 local function keep(field, value)

@@ -7,14 +7,6 @@ local function runId(schedulerId, ms)
   return 'repeat:' .. schedulerId .. ':' .. string.format('%.0f', ms)
 end
 
--- True for the next run of a scheduler that stands: such a job goes only with its scheduler, or the schedule would end. The last run
--- of a series that has ended counts as one until it is finished.
-local function isArmed(queue, id)
-  local schedulerId, ms = string.match(id, '^repeat:(.+):([^:]+)$')
-  if not schedulerId or redis.call('ZSCORE', queue.schedulers, schedulerId) ~= ms then return false end
-  return redis.call('HEXISTS', queue.base .. id, 'finishedOn') == 0
-end
-
 -- The first run of an interval that starts now. Without an offset it is due at once; with one, runs are due at multiples of the
 -- interval since 1970 plus the offset.
 local function firstRun(every, offset, start, now)
@@ -31,24 +23,14 @@ local function followingRun(previous, every, offset, now)
   return slot > now and slot or slot + every
 end
 
--- Takes a run that was never started out of line, together with an id in line that has lost its job. Without an event for the latter.
-local function withdrawRun(queue, id)
-  local key = queue.base .. id
-  local prev
-  if redis.call('ZREM', queue.delayed, id) == 1 then
-    prev = 'delayed'
-  elseif redis.call('ZREM', queue.prioritized, id) == 1 then
-    prev = 'prioritized'
-  elseif redis.call('LREM', queue.wait, 1, id) == 1 then  -- also while paused: `paused` is only what BullMQ 5 has left
-    prev = 'wait'
-  elseif redis.call('LREM', queue.paused, 1, id) == 1 then
-    prev = 'paused'
-  end
-  if redis.call('EXISTS', key) == 0 then return end
-  local dedupId = redis.call('HGET', key, 'deid')
-  if dedupId then dropDeduplication(queue, id, dedupId) end
+-- Removes a run that was never started, wherever it waits, also while the queue is paused. An id in line that has lost its job goes
+-- without an event.
+local function withdrawRun(queue, id, now)
+  local stood = takeOut(queue, id)
+  if redis.call('EXISTS', queue.base .. id) == 0 then return end
+  cutTies(queue, id, now)
   deleteJobs(queue, { id })
-  emit(queue, 'removed', 'jobId', id, 'prev', prev or 'unknown')
+  emit(queue, 'removed', 'jobId', id, 'prev', stood or 'unknown')
 end
 
 -- Makes the run at `ms` the scheduler's next one. run: {name, data, optionsHead, ofPattern, priority, lifo, dedupId}; the head is the
