@@ -33,7 +33,7 @@ class Sizes:
     window_seconds: float = 20.0
 
 
-QUICK = Sizes(jobs=4_000, awaited_jobs=500, paced_jobs=100, backlog=50_000, window_seconds=5.0)
+QUICK = Sizes(jobs=4_000, awaited_jobs=500, paced_jobs=100, backlog=100_000, window_seconds=5.0)
 
 
 @dataclass(frozen=True)

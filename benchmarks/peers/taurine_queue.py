@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.peers.program import ATTEMPTS, JOB, KEEP_COMPLETED, QUEUE, OnDone, OnStart, Payload, Program, run
-from taurine.options import Keep
+from taurine.options import AddOptions, Keep
 from taurine.queue import Job, Queue, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-OPTIONS: dict[str, Any] = {"attempts": ATTEMPTS, "remove_on_complete": Keep(count=KEEP_COMPLETED)}
+OPTIONS: AddOptions = {"attempts": ATTEMPTS, "remove_on_complete": Keep(count=KEEP_COMPLETED)}
 
 
 class TaurineQueue(Program):

@@ -1,7 +1,8 @@
 """A worker as a process of its own, which the fault tests freeze and kill. Its one argument is the JSON that WorkerProcess makes.
 
 It writes `ready`, works until SIGTERM or the end of its input, and records in the history what it does. `broken` makes it break a
-promise, as a bug would: the checker must find that.
+promise, as a bug would: the checker must find that. Beside what perform() knows, a job's data may say `reports`: how often it is to
+report progress and a log line.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from support.history import History
 from support.tasks import perform
+from taurine.errors import JobError
 from taurine.queue import Job, Worker, turn_link
 from taurine.queue.scripts import Script, load
 from taurine.queue.worker import Handler
@@ -39,9 +41,24 @@ class Recorder:
         self._history.start(job.id, token=token, worker=self._worker)
         self._history.effect(job.id, token=token, worker=self._worker)
         try:
+            for number in range(job.data.get("reports", 0)):
+                await asyncio.sleep(0.02)
+                await self._report(job, number)
             return await perform(job)
         finally:
             self._ended_at[token] = time.monotonic()
+
+    async def _report(self, job: Job, number: int) -> None:
+        """Progress and a log line, each put down as accepted or refused; a refusal does not end the handler."""
+        for note, write in (("progress", job.update_progress(number)), ("log", job.log(f"line {number}"))):
+            called, accepted = time.monotonic(), True
+            try:
+                await write
+            except JobError:
+                accepted = False
+            self._history.write(
+                job.id, token=_lease(job), worker=self._worker, called=called, accepted=accepted, note=note
+            )
 
     def listen(self, worker: Worker) -> None:
         worker.on("completed", lambda job, _: self._finish(job, "completed"))

@@ -240,3 +240,15 @@ async def test_a_cancelled_wait_leaves_nothing(queue: Queue, raw: Redis) -> None
         with pytest.raises(asyncio.CancelledError):
             await task
     await listening(raw, 0)
+
+
+async def test_a_wait_that_is_cancelled_at_any_step_leaves_no_connection(queue: Queue, raw: Redis) -> None:
+    """The leak check after the test counts them."""
+    job = await queue.add("n")
+    for steps in range(40):
+        task = asyncio.create_task(job.wait(timeout=20))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await listening(raw, 0)

@@ -45,7 +45,7 @@ Target: TypeAlias = "str | Redis | Connection"
 """A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or a Connection."""
 
 # Answers of a server that is there but cannot serve now; the same command works later.
-_PASSING = re.compile(r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b")
+_PASSING = re.compile(r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED|MISCONF)\b")
 _CREDENTIALS = re.compile(r"//[^@/]*@")
 
 
@@ -106,6 +106,9 @@ class Link:
             return self._socket is not None and await self._socket.can_read()
         except (RedisError, OSError):
             return True
+        except BaseException:
+            await self.close()
+            raise
 
     async def send(self, command: Sequence[Argument]) -> None:
         """Write one command; its reply is due from `receive`, in order."""

@@ -33,6 +33,7 @@ from taurine.queue.doorbell import Doorbell, shared_doorbell
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.leases import Lease, LeaseKeeper, Renewal
+from taurine.queue.scheduler import ScheduleStrategy, advance
 from taurine.queue.server_check import server_warnings
 from taurine.queue.stalled import StalledSweep
 from taurine.queue.store import QueueStore
@@ -106,6 +107,7 @@ class Worker:
     backoff_strategy: pauses of jobs with a custom back-off, one function or one for each type.
     drain_delay: seconds that an idle worker waits before it looks for jobs that nobody announced. Default: 5.
     metrics_points: minutes of finished-job counts to keep in the queue. Default: 0, none.
+    schedule_strategy: next times of schedulers that have neither a cron pattern nor an interval; the one that the queue has. Default: none.
     clock, random: time and randomness. Default: the machine's.
 
     Raises InvalidOption or InvalidName. As an async context manager it runs in the background and stops at the end of the block.
@@ -131,6 +133,7 @@ class Worker:
         backoff_strategy: BackoffStrategies | None = None,
         drain_delay: Seconds = 5.0,
         metrics_points: int = 0,
+        schedule_strategy: ScheduleStrategy | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
@@ -151,6 +154,7 @@ class Worker:
         self._drain_delay = to_seconds(drain_delay, "drain_delay", minimum=0.01)
         self._rate_limit = rate_limit
         self._metrics_points = metrics_points
+        self._schedule_strategy = schedule_strategy
         self._policy = AttemptPolicy(
             remove_on_complete=remove_on_complete,
             remove_on_fail=remove_on_fail,
@@ -191,6 +195,9 @@ class Worker:
         self._paused = False
         self._stopping = False
         self._abandoned = False
+        self._reachable: bool | None = None
+        """Whether the last turn was answered; None before the first."""
+        self._server_check: asyncio.Task[None] | None = None
         self._doorbell: Doorbell | None = None
         self._loop: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
@@ -369,7 +376,6 @@ class Worker:
 
     async def _work(self, doorbell: Doorbell) -> None:
         pause = _FIRST_PAUSE
-        reachable: bool | None = None
         if self._renew_leases:
             self._leases.start()
         if self._stalled_interval:
@@ -377,23 +383,21 @@ class Worker:
         try:
             while not self._finished():
                 try:
-                    if reachable is False:
+                    if self._reachable is False:
                         # Leases may have run out meanwhile; what nobody took is taken back before it is settled.
                         await self._leases.renew(self._held_leases())
                     turn = self._next_turn()
-                    if turn is not None:
-                        await self._take_turns(turn)
-                        if reachable is not True:
-                            await self._greet(after_outage=reachable is False)
-                            reachable, pause = True, _FIRST_PAUSE
-                    else:
+                    if turn is None:
                         await self._rest(doorbell)
+                        continue
+                    await self._take_turns(turn)
+                    pause = _FIRST_PAUSE
                 except StoreUnavailable as error:
                     self._lose_turn()
-                    if reachable is not False:
+                    if self._reachable is not False:
                         log.warning("worker of %s: %s; it goes on trying", self._store.keys.name, error)
                         self._events.emit("error", error)
-                    reachable = False
+                    self._reachable = False
                     await self._clock.sleep(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
@@ -407,6 +411,8 @@ class Worker:
         turn = await self._turns.send(turn)
         while True:
             reply = await self._turns.receive()
+            if self._reachable is not True:
+                self._greet()
             settled, self._unsettled = self._unsettled, []
             following = self._next_turn(len(reply.jobs), filled=0 < turn.want <= len(reply.jobs))
             try:
@@ -645,12 +651,10 @@ class Worker:
 
     async def _advance_schedule(self, job: Job) -> None:
         """Arm the scheduler's next run. Waits out an outage: a schedule that is not advanced stops."""
-        from taurine.queue.scheduler import advance
-
         pause = _FIRST_PAUSE
         while True:
             try:
-                await advance(self._store, job)
+                await advance(self._store, job, strategy=self._schedule_strategy)
                 return
             except StoreUnavailable as error:
                 log.warning(
@@ -670,14 +674,20 @@ class Worker:
         self._unsettled = []
         self._claimable = True
 
-    async def _greet(self, *, after_outage: bool) -> None:
-        name = self._store.keys.name
-        if after_outage:
-            log.warning("worker of %s: the server at %s answers again", name, self._store.connection.where)
-            return
-        self._events.emit("ready")
-        for warning in await server_warnings(self._store.connection):
-            log.warning("worker of %s: %s", name, warning)
+    def _greet(self) -> None:
+        if self._reachable is None:
+            self._events.emit("ready")
+            self._server_check = asyncio.create_task(self._check_server(), name="taurine server check")
+        else:
+            log.warning(
+                "worker of %s: the server at %s answers again", self._store.keys.name, self._store.connection.where
+            )
+        self._reachable = True
+
+    async def _check_server(self) -> None:
+        with contextlib.suppress(StoreError):
+            for warning in await server_warnings(self._store.connection):
+                log.warning("worker of %s: %s", self._store.keys.name, warning)
 
     def _tasks(self) -> set[asyncio.Task[None]]:
         return {attempt.task for attempt in self._running.values() if attempt.task is not None}
@@ -710,6 +720,8 @@ class Worker:
                 self._store.keys.name,
                 unsent,
             )
+        if self._server_check is not None:
+            await self._server_check
         await self._leases.stop()
         await self._sweep.stop()
         await self._turns.close()
