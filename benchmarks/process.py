@@ -61,7 +61,7 @@ class PeerProcess:
                 report = json.loads(line)
                 if report["event"] == event:
                     return report
-        raise PeerFailed(f"{' '.join(self._process.args)} ended before it was {event}")  # type: ignore[arg-type]
+        raise PeerFailed(f"the process {self._process.args!r} ended before it was {event}")
 
 
 @contextmanager

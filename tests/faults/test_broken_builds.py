@@ -17,7 +17,7 @@ async def test_it_finds_a_worker_that_answers_before_it_runs(
 ) -> None:
     base = f"{prefix}:q:"
     async with Queue("q", redis_url, prefix=prefix) as queue:
-        await add_jobs(queue, history, 200, {"ms": 300})
+        await add_jobs(queue, history, 200)
         async with WorkerProcess(
             redis_url, prefix, history, name="w1", broken="answers before it runs", **OPTIONS
         ) as broken:

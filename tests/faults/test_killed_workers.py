@@ -1,6 +1,6 @@
 """F01, F02, F03, F12: workers that are killed, frozen, or only quick.
 
-Scaled for two busy cores: 4,000 jobs of 10 ms on 4 workers x 10, leases of 2 s and sweeps each second, kills by progress
+Scaled for two busy cores: 4,000 jobs of 40 ms on 4 workers x 10, leases of 2 s and sweeps each second, kills by progress
 rather than by the clock.
 """
 
@@ -45,7 +45,7 @@ async def test_f01_a_worker_is_killed_again_and_again(
             return await stack.enter_async_context(process)
 
         crew = [await hire() for _ in range(4)]
-        await add_jobs(queue, history, total, {"ms": 10})
+        await add_jobs(queue, history, total, {"ms": 40})
         for kill in range(1, kills + 1):
 
             async def far_enough(share: float = kill / (kills + 1)) -> bool:
@@ -119,8 +119,7 @@ async def test_f03_the_old_owners_finish_is_refused(
     verdict.require()
     assert sum(verdict.duplicated.values()) == 1
     finishes = [(event.worker, event.accepted) for event in history.events() if event.kind == "finish"]
-    assert sorted(finishes, key=lambda finish: finish[1])[-1][1], "the new owner's finish counts"
-    assert [accepted for _, accepted in finishes].count(True) == 1
+    assert sorted(accepted for _, accepted in finishes) == [False, True], finishes
     assert await raw.hmget(f"{base}j0", "ats", "atm") == ["2", "1"]
 
 

@@ -92,8 +92,12 @@ def _break(how: Broken, work: Handler) -> Handler:
     elif how == "answers before it runs":
         late = set[asyncio.Future[Any]]()
 
+        async def work_late(job: Job) -> None:
+            await asyncio.sleep(0.2)
+            await work(job)
+
         async def answer(job: Job) -> None:
-            late.add(asyncio.ensure_future(work(job)))
+            late.add(asyncio.ensure_future(work_late(job)))
 
         return answer
     return work

@@ -6,12 +6,11 @@ what it holds can be laid beside the server's keys. Times are milliseconds. Jobs
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from taurine.options import ChildFailurePolicy, Dedup, Keep, to_milliseconds
+from taurine.options import ChildFailurePolicy, Dedup, Keep
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
 
 __all__ = ["Ask", "Model", "ModelJob", "Run", "TurnResult"]
@@ -37,8 +36,8 @@ class Ask:
     """A fixed pause; 0 for none."""
     keep_completed: bool | int | Keep | None = None
     keep_failed: bool | int | Keep | None = None
-    age: int = 0
-    """How long ago the job says it was created; 0 leaves the time to the queue."""
+    timestamp: int = 0
+    """When the job says it was created; 0 leaves that to the queue."""
     dedup: Dedup | None = None
     parent: str = ""
     policy: ChildFailurePolicy | None = None
@@ -200,7 +199,7 @@ class Model:
             return self._attach(self.jobs[stored_id], ask, now)
         if ask.dedup and (owner := self._duplicate_of(ask.dedup, ask, stored_id, now)):
             return owner, True
-        job = self._store(stored_id, ask, now - ask.age, ask.delay)
+        job = self._store(stored_id, ask, ask.timestamp or now, ask.delay)
         job.parent, job.policy = ask.parent, ask.policy
         if ask.parent:
             self.jobs[ask.parent].pending.add(stored_id)
@@ -256,7 +255,7 @@ class Model:
             owner.expires = True
         if dedup.reschedule and owner.id in self.delayed:
             self.jobs[owner.id].delay = ask.delay
-            self._delay(owner.id, now - ask.age + ask.delay)
+            self._delay(owner.id, (ask.timestamp or now) + ask.delay)
         return owner.id
 
     def _is_followed(self, dedup: Dedup, owner: str) -> bool:

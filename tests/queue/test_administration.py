@@ -26,7 +26,7 @@ from taurine.errors import (
     StoreUnavailable,
 )
 from taurine.options import Dedup, Parent, RateLimit
-from taurine.queue import Queue, Worker
+from taurine.queue import Queue, Worker, administration
 from taurine.queue.connection import Connection
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
@@ -86,7 +86,7 @@ async def fail_next(worker: ByHand) -> Job:
 
 async def waiting_parent(queue: Queue, worker: ByHand, job_id: str, *children: tuple[Queue, str]) -> Job:
     """A job that waits for these children, each given by its queue and id."""
-    await queue.add("parent", {}, job_id=job_id)
+    await queue.add("parent", {}, job_id=job_id, lifo=True)
     parent = await claimed(worker)
     for child_queue, child_id in children:
         await child_queue.add("child", {}, job_id=child_id, parent=Parent(job_id, queue.name))
@@ -210,26 +210,36 @@ async def test_nothing_starts_while_paused(queue: Queue, worker: ByHand, raw: Re
     assert await queue.state("running") == "completed"
     await queue.resume()
     await queue.resume()
+    assert await raw.zscore(keys.marker, "0") == 0
     assert (await claimed(worker)).id == "late"
     assert await events_of(raw, keys, "paused", "resumed") == [("paused", None), ("resumed", None)]
 
 
+async def at_rest(queue: Queue, worker: Worker) -> None:
+    """Wait until the worker has found the queue empty: from then on only a marker wakes it, within its drain delay."""
+    drained = asyncio.Event()
+    worker.on("drained", drained.set)
+    await queue.add("first", {})
+    async with asyncio.timeout(10):
+        await drained.wait()
+
+
 async def test_resume_wakes_an_idle_worker(redis_socket_url: str, prefix: str) -> None:
-    """BMQ-038: the worker looks by itself only after minutes, so it is the marker that wakes it."""
-    ran = asyncio.Event()
+    """BMQ-038."""
+    names: list[str] = []
 
-    async def handler(_: Job) -> None:
-        ran.set()
+    async def handler(job: Job) -> None:
+        names.append(job.name)
 
-    async with Queue("q", redis_socket_url, prefix=prefix) as queue:
+    async with (
+        Queue("q", redis_socket_url, prefix=prefix) as queue,
+        Worker("q", handler, redis_socket_url, prefix=prefix, drain_delay=100) as worker,
+    ):
+        await at_rest(queue, worker)
         await queue.pause()
-        async with Worker("q", handler, redis_socket_url, prefix=prefix, drain_delay=100):
-            await queue.add("n", {})
-            await eventually(queue.workers, message="the worker did not connect")
-            assert not ran.is_set()
-            await queue.resume()
-            async with asyncio.timeout(10):
-                await ran.wait()
+        await queue.add("second", {})
+        await queue.resume()
+        await eventually(lambda: names == ["first", "second"], message="the worker was not woken")
 
 
 async def test_resume_brings_back_what_bullmq_5_set_aside(queue: Queue, raw: Redis, keys: QueueKeys) -> None:
@@ -299,7 +309,7 @@ async def test_drain_leaves_no_key_of_a_removed_job(queue: Queue, raw: Redis, ke
 
 @pytest.mark.parametrize("position", ["first", "middle", "last"])
 async def test_drain_keeps_the_next_run_of_a_scheduler(
-    queue: Queue, worker: ByHand, raw: Redis, keys: QueueKeys, position: str
+    queue: Queue, worker: ByHand, raw: Redis, keys: QueueKeys, monkeypatch: pytest.MonkeyPatch, position: str
 ) -> None:
     """BMQ-041: BullMQ cuts as many entries as it removed from the other end, so it may lose the run and leave a removed id."""
     before, after = {"first": (0, 4), "middle": (2, 2), "last": (4, 0)}[position]
@@ -308,6 +318,7 @@ async def test_drain_keeps_the_next_run_of_a_scheduler(
     await queue.add_many([("n", {}, {"job_id": f"after{n}"}) for n in range(after)])
     await queue.promote_jobs()
     assert await queue.count("waiting") == 5
+    monkeypatch.setattr(administration, "_STEP", 2)
 
     assert await queue.drain(delayed=True) == 4
 
@@ -316,15 +327,17 @@ async def test_drain_keeps_the_next_run_of_a_scheduler(
 
 
 async def test_drain_takes_a_parent_with_its_last_child(queue: Queue, other: Queue, worker: ByHand) -> None:
-    """BMQ-041: a parent in this queue would only come to wait here; one elsewhere goes on."""
+    """BMQ-041: a parent in this queue would only come to wait here; one elsewhere, or with a child that runs, stays."""
+    await waiting_parent(queue, worker, "half", (queue, "runs"), (queue, "c0"))
     await waiting_parent(queue, worker, "here", (queue, "c1"), (queue, "c2"))
     in_other = ByHand(QueueKeys("other", queue.prefix), queue._store.connection, queue._store.clock)
     await waiting_parent(other, in_other, "there", (queue, "c3"))
+    assert (await claimed(worker)).id == "runs"
 
-    assert await queue.drain() == 4
+    assert await queue.drain() == 5
 
-    assert await queue.get_job("here") is None
-    assert sum((await queue.counts()).values()) == 0
+    assert {job.id for job in await queue.get_jobs()} == {"half", "runs"}
+    assert await queue.state("half") == "waiting-children"
     assert await other.state("there") == "waiting"
     assert (await claimed(in_other)).id == "there"
 
@@ -789,20 +802,22 @@ async def test_a_limit_by_hand_holds_and_can_be_lifted(
 
 async def test_lifting_a_limit_wakes_a_worker_that_waits_for_it(redis_socket_url: str, prefix: str) -> None:
     """BMQ-048."""
-    ran = asyncio.Event()
+    names: list[str] = []
 
-    async def handler(_: Job) -> None:
-        ran.set()
+    async def handler(job: Job) -> None:
+        names.append(job.name)
 
-    async with Queue("q", redis_socket_url, prefix=prefix) as queue:
+    async with (
+        Queue("q", redis_socket_url, prefix=prefix) as queue,
+        Worker("q", handler, redis_socket_url, prefix=prefix, drain_delay=100) as worker,
+    ):
+        await at_rest(queue, worker)
         await queue.limit_for(100)
-        async with Worker("q", handler, redis_socket_url, prefix=prefix, drain_delay=100):
-            await queue.add("n", {})
-            await eventually(queue.workers, message="the worker did not connect")
-            assert not ran.is_set()
-            await queue.lift_limit()
-            async with asyncio.timeout(10):
-                await ran.wait()
+        await queue.add("second", {})
+        await eventually(lambda: worker._limited_until, message="the worker did not hear of the limit")
+        assert names == ["first"]
+        await queue.lift_limit()
+        await eventually(lambda: names == ["first", "second"], message="the worker was not woken")
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])
@@ -893,20 +908,22 @@ async def test_orphans_go_and_everything_else_stays(
     """BMQ-052."""
     await every_state(queue, other, worker)
     await queue.add("n", {}, job_id="a:b:c", delay=5)
+    await queue.upsert_scheduler("a:5:logs", every=60)
     before = await keys_under(raw, keys)
     for orphan in ("lost", "x:y:z", "repeat:tick:1"):
         await raw.hset(keys.job(orphan), mapping={"name": "n", "data": "{}", "opts": "{}", "timestamp": "1"})
     await raw.rpush(f"{keys.base}lost:logs", "a line")
     await raw.sadd(f"{keys.base}parent-gone:dependencies", "k")
     await raw.hset(f"{keys.base}not-a-job", "field", "value")
-    await raw.set(f"{keys.base}leased:lock", "token")
+    await raw.set(keys.lock("leased"), "token")
+    await raw.hset(keys.job("leased"), "timestamp", "1")
     nested = Queue("inner", redis_target(queue), prefix=keys.qualified)
     await nested.add("n", {}, job_id="theirs")
 
     assert await queue.remove_orphaned_jobs() == 4
 
     after = {name for name in await keys_under(raw, keys) if not name.startswith("inner:")}
-    assert after == before | {"not-a-job", "leased:lock"}
+    assert after == before | {"not-a-job", "leased", "leased:lock"}
     assert await nested.state("theirs") == "waiting"
 
 

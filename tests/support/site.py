@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from support.eventually import eventually
 from taurine.clock import Clock
@@ -70,7 +71,10 @@ class Site:
         """Wait until the queue's collections hold just this: `until(completed=3)`."""
 
         async def reached() -> bool:
-            counts = await self.counts()
+            try:
+                counts = await self.counts()
+            except RedisError as error:  # a test that restarts its server
+                raise AssertionError(str(error)) from None
             assert counts == wanted, f"{counts}, want {wanted}"
             return True
 

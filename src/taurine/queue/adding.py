@@ -152,6 +152,11 @@ class Adder:
             added.append(outcome)
         return added
 
+    async def close(self) -> None:
+        """Return when what was given to `add` has been sent and answered, or has failed."""
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
+
     async def _flush(self) -> None:
         sent: deque[_Batch] = deque()
         try:

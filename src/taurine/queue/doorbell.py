@@ -36,7 +36,8 @@ Ring: TypeAlias = Callable[[int], bool]
 _READ_MARGIN = 2.0
 """Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
 
-_LONGEST_PAUSE = 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between tries to reach a server that is down."""
 
 
 class Doorbell:
@@ -118,7 +119,7 @@ class Doorbell:
             )
 
     async def _loop(self) -> None:
-        pause = 0.05
+        pause = _FIRST_PAUSE
         while True:
             if not self._idle:
                 self._changed.clear()
@@ -126,9 +127,11 @@ class Doorbell:
                 continue
             try:
                 await self._read()
-                pause = 0.05
+                pause = _FIRST_PAUSE
             except StoreError as error:
-                log.debug("waiting for work: %s", error)
+                # An idle worker has no other call that would tell of an outage; the first failure is enough.
+                level = logging.WARNING if pause == _FIRST_PAUSE else logging.DEBUG
+                log.log(level, "waiting for work: %s; it goes on trying", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -441,7 +441,8 @@ class Queue:
     # Life ---------------------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Close the queue's connections. Safe to call twice."""
+        """Let adds that are under way end, and close the queue's connections. Safe to call twice."""
+        await self._adder.close()
         if self._owns_connection:
             await self._store.connection.close()
 

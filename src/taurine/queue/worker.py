@@ -334,12 +334,7 @@ class Worker:
             turn = self._turn(1, [])
             reply = TurnReply(*await self._store.run("turn", *turn.arguments()))
             if reply.jobs:
-                raw_id, started, fields = reply.jobs[0]
-                try:
-                    return Job.claimed(self._store, raw_id, started, fields, turn.token)
-                except CorruptJob as error:
-                    await self._settle_by_hand(_text(raw_id), turn.token, unreadable(error))
-                    raise
+                return await self._fetched(reply, turn)
             left = until - self._clock.monotonic()
             if left <= 0:
                 return None
@@ -348,6 +343,17 @@ class Worker:
                 wait = min(wait, max(0.001, reply.due_ms / 1000 - self._clock.now()))
             async with self._store.connection.borrow() as link:
                 await link.call("BZPOPMIN", self._store.keys.marker, max(wait, 0.001), timeout=wait + 2.0)
+
+    async def _fetched(self, reply: TurnReply, turn: Turn) -> Job:
+        raw_id, started, fields = reply.jobs[0]
+        try:
+            job = Job.claimed(self._store, raw_id, started, fields, turn.token)
+        except CorruptJob as error:
+            await self._settle_by_hand(_text(raw_id), turn.token, unreadable(error))
+            raise
+        if job.scheduler_id is not None:
+            await self._advance_schedule(job)
+        return job
 
     async def complete(self, job: Job, result: Any = None) -> None:
         """Settle a fetched job as completed. Raises JobNotFound, LeaseMissing, LeaseLost, NotInState, PendingChildren, FailedChildren."""
@@ -420,9 +426,9 @@ class Worker:
                     following = await self._turns.send(following)
             finally:
                 # The reply counts whatever became of the next turn: its jobs are leased to this worker.
-                self._heed(reply, turn)
                 if settled:
                     self._report(settled, reply.codes, again=bool(turn.lost_tokens))
+                self._heed(reply, turn)
                 self._start(reply, turn)
             if following is None:
                 return
@@ -640,7 +646,8 @@ class Worker:
     def _cancel(self, attempt: _Attempt, reason: str) -> None:
         attempt.job.mark_cancelled(reason)
         if attempt.task is not None:
-            attempt.task.cancel(reason)
+            # Behind the task's first step: one that is cancelled before it never runs, and its slot would not come back.
+            asyncio.get_running_loop().call_soon(attempt.task.cancel, reason)
 
     async def _limit_queue(self, delay: float) -> None:
         delay = bounded_delay(delay)

@@ -38,11 +38,10 @@ local function promoteDue(queue, now)
   for _, id in ipairs(due) do
     local key = queue.base .. id
     local priority = redis.pcall('HGET', key, 'priority')
-    if type(priority) ~= 'table' then  -- a key of another type is left to the claim, which drops and reports it
-      placeReady(queue, id, tonumber(priority) or 0, false)
-      if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'delay', 0) end
-      emit(queue, 'waiting', 'jobId', id, 'prev', 'delayed')
-    end
+    local isHash = type(priority) ~= 'table'  -- a key of another type is left to the claim, which drops and reports it
+    placeReady(queue, id, isHash and tonumber(priority) or 0, false)
+    if isHash and redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'delay', 0) end
+    emit(queue, 'waiting', 'jobId', id, 'prev', 'delayed')
   end
   arm(queue)
   return #due

@@ -1,0 +1,70 @@
+"""The command `python -m taurine.demo`.
+
+Exit code 0: every check holds. 1: one does not, or the demo could not go on. 130: ended by Ctrl-C or SIGTERM. Whatever the end, no process and no
+file of it stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+import warnings
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from taurine.demo.children import ChildFailed
+from taurine.demo.display import Display
+from taurine.demo.story import Story, Stuck
+from taurine.errors import TaurineError
+
+
+def _limit(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {value}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m taurine.demo", description="Index the standard library through a queue; kill a worker half-way."
+    )
+    parser.add_argument("--limit", type=_limit, metavar="N", help="index only N files, evenly spread; default: all")
+    return parser
+
+
+async def _run(display: Display, limit: int | None) -> bool:
+    """Signals end the story alone; what ends its processes is here, and is let finish."""
+    loop = asyncio.get_running_loop()
+    with tempfile.TemporaryDirectory(prefix="taurine-demo-") as home:
+        async with AsyncExitStack() as stack:
+            story = Story(Path(home), stack, display, limit=limit)
+            telling = asyncio.create_task(story.tell())
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, telling.cancel)
+            await telling
+    return story.conclude()
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    limit: int | None = _parser().parse_args().limit
+    warnings.simplefilter("ignore", SyntaxWarning)  # the indexed files are data here
+    display = Display(Console(highlight=False, emoji=False))
+    try:
+        return 0 if asyncio.run(_run(display, limit)) else 1
+    except asyncio.CancelledError:
+        display.say("ended", "by a signal; nothing is left behind")
+        return 130
+    except (ChildFailed, Stuck, TaurineError) as error:
+        display.say("FAILED", str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
