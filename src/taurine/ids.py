@@ -63,9 +63,9 @@ def _needs_escape(job_id: str) -> bool:
 
 def wire_id(job_id: str) -> str:
     """The id under which a new job is stored. Raises InvalidName for an unprintable, over-long or reserved id."""
+    _require_printable(job_id, "a job id", MAX_ID_BYTES)
     if job_id in _RESERVED or job_id.startswith(_RESERVED_BEGINNINGS):
         raise InvalidName(f"the job id {job_id!r} is reserved for a key of the queue itself; put a word in front of it")
-    _require_printable(job_id, "a job id", MAX_ID_BYTES)
     return _ESCAPE + quote(job_id, safe=" /") if _needs_escape(job_id) else job_id
 
 

@@ -7,6 +7,7 @@ runs it, here or on Node, waits alike.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -15,6 +16,9 @@ from typing import TypeAlias
 from taurine.errors import InvalidOption
 
 __all__ = ["Backoff", "Custom", "Exponential", "Fixed"]
+
+
+_LONGEST = sys.float_info.max
 
 
 def _check(name: str, value: float, *, low: float, high: float = math.inf) -> None:
@@ -70,10 +74,14 @@ class Exponential:
 
     def pause(self, attempts_made: int, random: Random) -> float:
         """Seconds to wait after `attempts_made` failed attempts (1 after the first)."""
-        # The exponent is bounded since a float overflows near 2**1024; any cap bites long before.
-        delay = self.base * self.factor ** min(attempts_made - 1, 500)
-        if self.cap is not None:
-            delay = min(delay, self.cap)
+        if self.base == 0:
+            return 0.0
+        try:
+            delay = self.base * self.factor ** (attempts_made - 1)
+        except OverflowError:  # after some hundred attempts
+            delay = math.inf
+        # A finite pause in any case: jitter would make NaN of an infinite one.
+        delay = min(delay, _LONGEST if self.cap is None else self.cap)
         return _jittered(delay, self.jitter, random)
 
 

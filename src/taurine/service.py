@@ -8,7 +8,6 @@ cancellation ends the loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from abc import ABC, abstractmethod
 from random import Random
@@ -57,8 +56,7 @@ class Service(ABC, Generic[ResultT]):
         if task is None:
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})  # `await task` would not tell its cancellation from one of the caller
 
     async def _loop(self) -> None:
         while True:

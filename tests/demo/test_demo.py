@@ -51,6 +51,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         demo.wait()
         if demo.stdout is not None:
             demo.stdout.close()
+    for left in processes_on(tmp_path):  # those of a test that has failed
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
 
 
 def rows(output: str) -> dict[str, tuple[float, float]]:
@@ -69,7 +72,7 @@ def until(demo: subprocess.Popen[str], word: str) -> str:
     raise AssertionError(f"the demo ended without the line {word!r}; it said:\n{seen}")
 
 
-async def test_it_counts_right_loses_nothing_and_stops(start: Start, tmp_path: Path) -> None:
+def test_it_counts_right_loses_nothing_and_stops(start: Start, tmp_path: Path) -> None:
     demo = start("--limit", str(FILES))
     output, _ = demo.communicate(timeout=100)
 
@@ -102,7 +105,7 @@ def lines_by_hand() -> int:
 
 
 @pytest.mark.parametrize("no_color", [False, True])
-async def test_a_terminal_gets_a_bar_and_colours_unless_they_are_unwanted(start: Start, no_color: bool) -> None:
+def test_a_terminal_gets_a_bar_and_colours_unless_they_are_unwanted(start: Start, no_color: bool) -> None:
     ours, theirs = pty.openpty()
     demo = start("--limit", "24", output=theirs, TERM="xterm-256color", **({"NO_COLOR": "1"} if no_color else {}))
     os.close(theirs)
@@ -119,8 +122,8 @@ async def test_a_terminal_gets_a_bar_and_colours_unless_they_are_unwanted(start:
     assert bool(re.search(r"\x1b\[[\d;]*3[1-7]m|\x1b\[38;", text)) is not no_color
 
 
-@pytest.mark.parametrize("moment", ["Taurine", "workers", "producer", "indexing", "kill -9", "checking"])
-async def test_a_ctrl_c_at_any_time_leaves_nothing_behind(start: Start, tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["Taurine", "server", "workers", "producer", "indexing", "kill -9", "checking"])
+def test_a_ctrl_c_at_any_time_leaves_nothing_behind(start: Start, tmp_path: Path, moment: str) -> None:
     demo = start("--limit", "400")
     until(demo, moment)
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
@@ -141,7 +144,7 @@ async def test_a_demo_that_is_killed_takes_its_processes_along(start: Start, tmp
     await eventually(lambda: not processes_on(tmp_path), 20, "processes outlive the demo")
 
 
-async def test_a_limit_that_makes_no_sense_is_refused(start: Start) -> None:
+def test_a_limit_that_makes_no_sense_is_refused(start: Start) -> None:
     demo = start("--limit", "0")
     output, _ = demo.communicate(timeout=60)
 

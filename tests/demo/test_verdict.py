@@ -16,7 +16,7 @@ FILE = Counts(files=1, lines=10)
 
 def good() -> Evidence:
     """Three files; worker-2 held b, which was put back and run again."""
-    counted = {name: FILE for name in "abc"}
+    counted = dict.fromkeys("abc", FILE)
     return Evidence(
         by_loop=counted,
         by_queue=dict(counted),

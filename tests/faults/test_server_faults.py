@@ -1,4 +1,4 @@
-"""F11, F13, F14, F15, F20, F22: connections, scripts, memory and the server itself go away under load.
+"""F13, F14, F15, F20, F22: connections, scripts, memory and the server itself go away under load.
 
 Scaled for two busy cores: 4,000 jobs of 10 ms on 2 workers x 10, faults by progress, an outage of 5 s, a watchdog of 1 s.
 """
@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -264,57 +263,6 @@ async def test_f20_a_full_server_refuses_adds_and_lets_running_jobs_end(
     verdict = check(history, states={f"j{number}": "completed" for number in range(added)} | shown)
     figure(f"{verdict.summary()}; {finishes} finishes during OOM, recover_s {recover:.2f}")
     verdict.require()
-
-
-async def test_f11_a_call_that_is_cancelled_gives_its_reply_to_nobody_else(
-    redis_url: str, prefix: str, seed: int, figure: Figure
-) -> None:
-    """F11: 10,000 calls are cancelled at whatever point they have come to; every other caller gets its own answer."""
-    total, callers, random, crossed, cut = 10_000, 10, Random(seed), 0, 0
-    connection = Connection(redis_url)
-
-    async def caller(number: int) -> None:
-        nonlocal crossed, cut
-        for turn in range(total // callers):
-            word = f"{number}-{turn}"
-            call = asyncio.create_task(connection.call("ECHO", f"cancelled {word}"))
-            for _ in range(random.randrange(12)):
-                await asyncio.sleep(0)
-            cut += call.cancel()
-            crossed += await connection.call("ECHO", word) != word.encode()
-            with suppress(asyncio.CancelledError):
-                await call
-
-    await asyncio.gather(*(caller(number) for number in range(callers)))
-    await connection.close()
-    figure(f"crossed_replies {crossed}/{total}, {cut} cut short")
-    assert crossed == 0
-    assert cut > total / 10
-
-
-async def test_f11_a_handler_that_is_cancelled_in_a_call(
-    redis_url: str, prefix: str, raw: Redis, seed: int, figure: Figure
-) -> None:
-    """F11: 2,000 handlers are cancelled while they report progress, and the queue's own calls stay in step."""
-    total, random = 2000, Random(seed)
-
-    async def work(job: Job) -> None:
-        while True:
-            await job.update_progress({"of": job.id})
-
-    async with Queue("q", redis_url, prefix=prefix) as queue:
-        await queue.add_many([("job", {}) for _ in range(total)])
-        async with Worker("q", work, redis_url, prefix=prefix, concurrency=20) as worker:
-            while await ended_jobs(raw, f"{prefix}:q:") < total:
-                for job in random.sample(worker.running, min(5, len(worker.running))):
-                    worker.cancel(job.id)
-                await asyncio.sleep(0)
-        jobs = await queue.get_jobs("failed", start=0, end=-1)
-
-    wrong = [job.id for job in jobs if job.progress not in (0, {"of": job.id})]
-    figure(f"{len(jobs)} handlers cancelled, {len(wrong)} with another's progress")
-    assert len(jobs) == total
-    assert wrong == []
 
 
 @pytest.fixture(autouse=True)

@@ -279,17 +279,17 @@ class Commands(RuleBasedStateMachine):
         assert (reply.codes, claimed, wait, reply.due_ms) == (wanted.codes, wanted.claimed, wanted.wait, wanted.due)
         assert not reply.dropped
         for raw_id, started, fields in reply.jobs:
-            self.started(Job.claimed(self.store, raw_id, started, fields, token))
+            job = Job.claimed(self.store, raw_id, started, fields, token)
+            following = self.do(advance(self.store, job))
+            assert following == self.started(job)
         return reply
 
-    def started(self, job: Job) -> None:
+    def started(self, job: Job) -> str | None:
+        """A job was claimed, and its worker has made the run that follows it in its schedule, if any: that one is returned."""
         assert job.token is not None
         self.claims.append(Claim(job.stored_id, job.token, job.attempts_started, job))
         self.known_ids[job.stored_id] = None
-        # A worker does this before it runs the handler.
-        if job.scheduler_id is not None:
-            following = self.do(advance(self.store, job))
-            assert following == self.model.advance(job.scheduler_id, job.stored_id, self.now)
+        return self.model.advance(job.scheduler_id, job.stored_id, self.now) if job.scheduler_id else None
 
     @rule()
     def fetch(self) -> None:

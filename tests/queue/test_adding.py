@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from taurine.clock import ManualClock
 from taurine.errors import InvalidName, InvalidOption, PayloadError, PayloadTooLarge
+from taurine.options import AddOptions
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.connection import Connection
 from taurine.retry import Exponential
 
 
 async def stored_events(raw: Redis, prefix: str) -> list[dict[str, str]]:
-    return [fields for _, fields in await raw.xrange(f"{prefix}:q:events")]
+    entries: Any = await raw.xrange(f"{prefix}:q:events")
+    return [fields for _, fields in entries]
 
 
 async def run_order(hand: Worker) -> list[str]:
@@ -63,7 +66,7 @@ async def test_a_job_is_read_back_by_another_process(queue: Queue, redis_url: st
 
 async def test_a_list_with_one_bad_job_stores_nothing(queue: Queue, raw: Redis, prefix: str) -> None:
     """BMQ-003: all are checked before any is sent."""
-    jobs = [("n", number, {"attempts": 1}) for number in range(999)]
+    jobs: list[tuple[str, int, AddOptions]] = [("n", number, {"attempts": 1}) for number in range(999)]
     with pytest.raises(InvalidOption, match="attempts"):
         await queue.add_many([*jobs, ("n", 999, {"attempts": 0})])
     assert await raw.keys(f"{prefix}:*") == []
@@ -129,7 +132,8 @@ async def test_any_printable_id_is_accepted_and_reads_back(queue: Queue, job_id:
     stored = await queue.get_job(job_id)
     assert stored is not None
     assert stored.id == job_id
-    [wire_id] = await raw.lrange(f"{prefix}:q:wait", 0, -1)
+    wire_ids: list[str] = await raw.lrange(f"{prefix}:q:wait", 0, -1)  # pyright: ignore[reportAssignmentType] - this client decodes
+    [wire_id] = wire_ids
     assert wire_id.count(":") in (0, 2), "Node refuses other numbers of colons"
     assert not wire_id.lstrip("-").isdecimal() or wire_id.startswith("0"), "a whole number would meet an automatic id"
 

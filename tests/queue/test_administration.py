@@ -309,7 +309,7 @@ async def test_drain_leaves_no_key_of_a_removed_job(queue: Queue, raw: Redis, ke
 
 @pytest.mark.parametrize("position", ["first", "middle", "last"])
 async def test_drain_keeps_the_next_run_of_a_scheduler(
-    queue: Queue, worker: ByHand, raw: Redis, keys: QueueKeys, monkeypatch: pytest.MonkeyPatch, position: str
+    queue: Queue, worker: ByHand, raw: Redis, monkeypatch: pytest.MonkeyPatch, position: str
 ) -> None:
     """BMQ-041: BullMQ cuts as many entries as it removed from the other end, so it may lose the run and leave a removed id."""
     before, after = {"first": (0, 4), "middle": (2, 2), "last": (4, 0)}[position]
@@ -322,7 +322,7 @@ async def test_drain_keeps_the_next_run_of_a_scheduler(
 
     assert await queue.drain(delayed=True) == 4
 
-    assert await raw.lrange(keys.wait, 0, -1) == [armed.stored_id]
+    assert await raw.lrange(worker.store.keys.wait, 0, -1) == [armed.stored_id]
     assert (await claimed(worker)).id == armed.id
 
 

@@ -26,7 +26,8 @@ async def fetched(hand: Worker) -> Job:
 
 
 async def events_of(raw: Redis, prefix: str, *names: str) -> list[dict[str, str]]:
-    return [fields for _, fields in await raw.xrange(f"{prefix}:q:events") if fields["event"] in names]
+    entries: Any = await raw.xrange(f"{prefix}:q:events")
+    return [fields for _, fields in entries if fields["event"] in names]
 
 
 async def everything_waiting(queue: Queue) -> list[Any]:

@@ -56,7 +56,7 @@ def happenings(connection: Connection, prefix: str) -> QueueEvents:
 
 
 async def test_every_event_is_told_typed(
-    queue: Queue, hand: Worker, happenings: QueueEvents, clock: ManualClock, raw: Redis, prefix: str
+    queue: Queue, hand: Worker, happenings: QueueEvents, *, clock: ManualClock, raw: Redis, prefix: str
 ) -> None:
     """BMQ-132: each of them provoked, and heard by one listener."""
     async with happenings:
@@ -184,7 +184,7 @@ async def test_a_lost_connection_loses_no_event(valkey: ValkeyServer, queue: Que
 
         async def listen() -> None:
             async for event in happenings:
-                seen.append(event)
+                seen.append(event)  # noqa: PERF401 - the test looks at the list while it grows
 
         listener = asyncio.create_task(listen())
         for number, fault in enumerate((proxy.reset, proxy.down, proxy.black_hole)):
@@ -253,7 +253,8 @@ async def test_a_listener_has_one_named_connection(happenings: QueueEvents, queu
     """BMQ-132: by the name, BullMQ's tools list who listens."""
     async with happenings:
         reader = asyncio.create_task(take_one(happenings))
-        [client] = await eventually(lambda: blocked_readers(raw), message="nobody reads")
+        readers: Any = await eventually(lambda: blocked_readers(raw), message="nobody reads")
+        [client] = readers
         assert client["name"] == f"{queue.prefix}:cQ==:qe"
         await queue.add("n")
         await reader

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from support.eventually import eventually
 from taurine.clock import ManualClock
-from taurine.errors import FailedChildren, JobFailed, LeaseLost, LeaseMissing, Permanent
+from taurine.errors import FailedChildren, JobFailed, LeaseLost, LeaseMissing, Permanent, Snooze, WaitForChildren
 from taurine.options import Dedup, Parent
 from taurine.queue import Job, Queue, Worker
 from taurine.retry import Custom, Fixed
@@ -165,7 +165,6 @@ async def test_a_job_puts_itself_back_in_front_of_the_line(redis_socket_url: str
 
 async def test_a_parent_parks_until_its_children_have_ended(redis_socket_url: str, prefix: str) -> None:
     """BMQ-074: children added at run time; one slot, so it must be given up; no attempt is charged."""
-
     async with Queue("q", redis_socket_url, prefix=prefix) as queue:
 
         async def handler(job: Job) -> object:
@@ -185,6 +184,20 @@ async def test_a_parent_parks_until_its_children_have_ended(redis_socket_url: st
         stored = await queue.get_job(parent.id)
     assert stored is not None
     assert (stored.attempts_started, stored.attempts_made) == (2, 1)
+
+
+async def test_a_parked_job_is_no_longer_its_workers(queue: Queue, hand: Worker, raw: Redis, prefix: str) -> None:
+    """BMQ-074: it may be started elsewhere before the handler has ended."""
+    await queue.add("parent", job_id="p")
+    parent = await fetched(hand)
+    await queue.add("child", parent=Parent("p", "q"))
+    with pytest.raises(WaitForChildren):
+        await parent.wait_for_children()
+    assert parent.lease_given_up
+    assert await parent.state() == "waiting-children"
+    assert await raw.exists(f"{prefix}:q:p:lock") == 0
+    with pytest.raises(LeaseMissing):
+        await parent.log("late")
 
 
 async def test_waiting_for_no_children_goes_on(queue: Queue, hand: Worker) -> None:
@@ -303,7 +316,7 @@ async def test_a_parent_of_a_failed_child_is_marked_and_then_failed_unrun(
             assert job.deferred_failure is not None
             assert "failed" in job.deferred_failure
             await queue.resume()
-            with pytest.raises(JobFailed, match="child .* failed"):
+            with pytest.raises(JobFailed, match=r"child .* failed"):
                 await parent.wait(timeout=5)
     assert ran == ["parent 1", "child 1"]
 
@@ -358,10 +371,9 @@ async def test_the_delay_of_a_job_that_delays_itself_is_in_its_hash(
     """BMQ-072."""
     await queue.add("n")
     job = await fetched(hand)
-    try:
+    with pytest.raises(Snooze) as signal:
         job.delay(30)
-    except Exception as signal:
-        await hand.fail(job, signal)
+    await hand.fail(job, signal.value)
     stored = await queue.get_job(job.id)
     assert stored is not None
     assert (await stored.state(), stored.delay_seconds, stored.attempts_made) == ("delayed", 30.0, 0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support.eventually import eventually
 from taurine.clock import ManualClock
 from taurine.errors import (
     InvalidOption,
@@ -37,8 +38,8 @@ async def run_order(hand: Worker) -> list[str]:
 
 
 async def newest_event(raw: Redis, prefix: str) -> dict[str, str]:
-    [(_, fields)] = await raw.xrevrange(f"{prefix}:q:events", count=1)
-    return fields
+    newest: Any = await raw.xrevrange(f"{prefix}:q:events", count=1)
+    return newest[0][1]
 
 
 async def dangling(queue: Queue, raw: Redis, prefix: str, **options: Any) -> Job:
@@ -85,8 +86,12 @@ async def test_a_delay_out_of_range_is_refused(queue: Queue, delay: Any) -> None
     assert job.delay_seconds == 60
 
 
-async def test_a_promoted_job_is_processed_at_once(redis_socket_url: str, prefix: str) -> None:
+async def test_a_promoted_job_is_processed_at_once(redis_socket_url: str, prefix: str, raw: Redis) -> None:
     """BMQ-014: the worker sleeps until a far time, and is woken."""
+
+    async def sleeps() -> bool:
+        blocked = any(client["cmd"] == "bzpopmin" for client in await raw.client_list())
+        return blocked and not await raw.exists(f"{prefix}:q:marker")
 
     async def handler(_: Job) -> str:
         return "ran"
@@ -96,6 +101,7 @@ async def test_a_promoted_job_is_processed_at_once(redis_socket_url: str, prefix
         Worker("q", handler, redis_socket_url, prefix=prefix),
     ):
         job = await queue.add("n", delay=3600)
+        await eventually(sleeps, message="the worker does not come to rest")
         await job.promote()
         assert await job.wait(timeout=3) == "ran"
 
@@ -148,7 +154,7 @@ async def test_change_priority_changes_the_order(queue: Queue, hand: Worker) -> 
 @pytest.mark.parametrize(("lifo", "order"), [(False, ["a", "b", "x"]), (True, ["x", "a", "b"])])
 @pytest.mark.parametrize(("start", "end"), [(9, 3), (3, 3), (0, 3), (9, 0), (0, 0)])
 async def test_change_priority_places_the_job_last_or_first(
-    queue: Queue, hand: Worker, start: int, end: int, lifo: bool, order: list[str]
+    queue: Queue, hand: Worker, start: int, end: int, *, lifo: bool, order: list[str]
 ) -> None:
     """BMQ-018: from and to none alike."""
     await queue.add("a", priority=end)
@@ -349,6 +355,7 @@ async def test_a_retried_job_may_get_all_its_attempts_again(queue: Queue, hand: 
 async def test_retry_clears_what_the_last_run_left(queue: Queue, hand: Worker, raw: Redis, prefix: str) -> None:
     """BMQ-070: the result fields go; the stack traces stay."""
     job = await failed_for_good(queue, hand)
+    await raw.delete(f"{prefix}:q:marker")
     await job.retry()
     stored = await raw.hgetall(f"{prefix}:q:{job.id}")
     assert not {"finishedOn", "processedOn", "failedReason"} & stored.keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -17,7 +17,6 @@ from taurine.clock import ManualClock
 from taurine.errors import CorruptJob, JobFailed, JobNotFound, StoreUnavailable, WaitTimeout
 from taurine.options import Dedup
 from taurine.queue import Job, Queue, Worker
-from taurine.queue.connection import Connection
 
 
 async def fetched(hand: Worker) -> Job:
@@ -38,7 +37,7 @@ async def listening(raw: Redis, count: int = 1) -> None:
 
 
 @contextlib.asynccontextmanager
-async def waiting(job: Job, raw: Redis) -> AsyncIterator[asyncio.Task[Any]]:
+async def waiting(job: Job, raw: Redis) -> AsyncGenerator[asyncio.Task[Any]]:
     task = asyncio.create_task(job.wait(timeout=20))
     await listening(raw)
     yield task
@@ -202,11 +201,12 @@ async def test_no_end_is_missed_between_the_question_and_listening(redis_socket_
             assert await asyncio.gather(*(one(number) for number in numbers)) == list(numbers)
 
 
-async def test_a_wait_outlives_an_outage(valkey: ValkeyServer, connection: Connection, prefix: str, raw: Redis) -> None:
+async def test_a_wait_outlives_an_outage(
+    valkey: ValkeyServer, hand: Worker, prefix: str, raw: Redis, clock: ManualClock
+) -> None:
     """BMQ-071: the end happens while nobody can listen, and its event is cut from the stream before anybody can."""
-    async with FaultProxy(valkey.port) as proxy, Queue("q", proxy.url, prefix=prefix) as queue:
+    async with FaultProxy(valkey.port) as proxy, Queue("q", proxy.url, prefix=prefix, clock=clock) as queue:
         job, other = await queue.add("n"), await queue.add("other")
-        hand = Worker("q", None, connection, prefix=prefix)
         task = asyncio.create_task(job.wait(timeout=30))
         await listening(raw)
         proxy.down()
@@ -216,7 +216,7 @@ async def test_a_wait_outlives_an_outage(valkey: ValkeyServer, connection: Conne
             await other.wait(timeout=30)
         assert not task.done()
         await proxy.heal()
-        assert await task == "ended"
+        assert await asyncio.wait_for(task, 20) == "ended"
 
 
 async def test_an_end_whose_event_was_cut_is_found_by_asking_again(

@@ -110,7 +110,7 @@ async def test_a_corrupt_job_is_failed_as_it_is_fetched_bmq_095(site: Site) -> N
     worker = site.worker(None)
     await site.queue.add("work")
     await site.raw.hset(site.keys.job("1"), "opts", "[]")
-    with pytest.raises(CorruptJob, match="'1'.*opts"):
+    with pytest.raises(CorruptJob, match=r"'1'.*opts"):
         await worker.fetch()
     await site.until(failed=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import ssl
 import subprocess
@@ -23,6 +24,7 @@ from taurine.errors import InvalidOption, StoreRefused, StoreUnavailable
 from taurine.queue.connection import Connection
 from taurine.queue.job import Job
 from taurine.queue.queue import Queue
+from taurine.queue.scripts import load
 from taurine.queue.worker import Worker
 
 
@@ -156,27 +158,55 @@ async def test_every_key_is_under_the_prefix_bmq_056(site: Site) -> None:
 # Rights ---------------------------------------------------------------------------------------------------------------------------
 
 WORKER_COMMANDS = """
-    +evalsha +eval +bzpopmin +exists
-    +get +mget +set +del +pttl +incrby +pexpire
-    +hget +hgetall +hmget +hset +hdel +hexists +hincrby
-    +lpush +rpush +rpop +llen +lrange +lrem +ltrim +lpos
-    +zadd +zrange +zrem +zpopmin +zscore +zremrangebyrank
-    +sadd +srem +smembers +scard
-    +xadd +xtrim +client|setname
+    client|setname evalsha eval bzpopmin exists zadd set pexpire
+    get mget psetex del pttl persist incr incrby
+    hget hgetall hmget hset hdel hexists hincrby
+    lpush rpush rpop llen lrange lrem ltrim lpos
+    zrange zrem zpopmin zscore zremrangebyrank
+    sadd srem smembers scard
+    xadd xtrim
 """
 """All that a worker may need: no INFO, no CONFIG, no other CLIENT command, no SCRIPT, no KEYS and no FLUSHALL."""
 
 PRODUCER_COMMANDS = """
-    +evalsha +eval +incrby +incr +exists +hget +hset +lpush +rpush +llen +hmget +xadd +xtrim
-    +zadd +zrange +zscore +sadd +get +set +pttl +del
+    evalsha eval
+    get set del exists pttl persist incr incrby
+    hget hmget hset hdel
+    lpush rpush llen lrem lpos
+    zadd zrange zrem zscore
+    sadd srem scard
+    xadd xtrim
 """
+"""All that adding jobs may need."""
+
+_CALLED_IN_SCRIPT = re.compile(r"(?:redis\.p?call|callInChunks)\((?:\w+ and )?'([A-Z]+)'(?: or '([A-Z]+)')?")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "scripts"),
+    [
+        pytest.param(WORKER_COMMANDS, ("turn", "sweep", "renew", "add_log", "update_progress"), id="worker"),
+        pytest.param(PRODUCER_COMMANDS, ("add",), id="producer"),
+    ],
+)
+def test_the_rights_that_are_listed_cover_the_scripts(allowed: str, scripts: tuple[str, ...]) -> None:
+    called = {
+        command.lower()
+        for script in scripts
+        for commands in _CALLED_IN_SCRIPT.findall(load(script).text)
+        for command in commands
+        if command
+    }
+    assert called - set(allowed.split()) == set(), "list them above, and in the documentation"
 
 
 async def test_a_user_with_few_rights_can_work(server_factory: Any, prefix: str) -> None:
     server: ValkeyServer = server_factory()
     async with Redis.from_url(server.url, decode_responses=True) as raw:
         for name, allowed in (("worker", WORKER_COMMANDS), ("producer", PRODUCER_COMMANDS)):
-            await raw.execute_command("ACL", "SETUSER", name, "on", ">pw", f"~{prefix}:*", *allowed.split())
+            await raw.execute_command(
+                "ACL", "SETUSER", name, "on", ">pw", f"~{prefix}:*", *(f"+{command}" for command in allowed.split())
+            )
         urls = {name: server.url.replace("//", f"//{name}:pw@") for name in ("worker", "producer")}
         site = Site("q", prefix, urls["producer"], raw)
 
@@ -207,7 +237,7 @@ async def test_a_user_without_rights_is_told_bmq_054(server_factory: Any, prefix
     async with Redis.from_url(server.url) as raw:
         await raw.execute_command("ACL", "SETUSER", "nobody", "on", ">pw", "~elsewhere:*", "+@all")
     queue = Queue("q", server.url.replace("//", "//nobody:pw@"), prefix=prefix)
-    with pytest.raises(StoreRefused, match="permission|key"):
+    with pytest.raises(StoreRefused, match=r"permission|key"):
         await queue.add("work")
     with pytest.raises(StoreRefused):
         await Worker("q", work, server.url.replace("//", "//nobody:pw@"), prefix=prefix).run()

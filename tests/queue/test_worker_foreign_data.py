@@ -63,7 +63,9 @@ GOOD = {"name": "n", "data": "{}", "opts": "{}", "timestamp": "1", "delay": "0",
         ("finishedOn", "x"),
     ],
 )
-async def test_whatever_a_hash_holds_the_job_ends_and_the_loop_goes_on(site: Site, field: str, value: str | None) -> None:
+async def test_whatever_a_hash_holds_the_job_ends_and_the_loop_goes_on(
+    site: Site, field: str, value: str | None
+) -> None:
     """A field that must be read fails the job with a reason that names it; others may be anything."""
     handler = Recording()
     stored: dict[str, str | bytes] = {**GOOD, field: value or ""}

@@ -129,26 +129,27 @@ async def test_a_renewal_that_fails_and_one_that_works_again_are_told_bmq_088(si
     failures: list[Exception] = []
     renewals: list[list[str]] = []
     await site.queue.add("work", job_id="long")
-    async with FaultProxy(valkey.socket) as proxy:
-        async with site.working(handler, proxy.url, lease=0.5) as worker:
-            worker.on("renewal_failed", failures.append)
-            worker.on("leases_renewed", renewals.append)
-            await eventually(lambda: renewals)
-            proxy.down()
-            await eventually(lambda: failures)
-            renewals.clear()
+    async with FaultProxy(valkey.socket) as proxy, site.working(handler, proxy.url, lease=0.5) as worker:
+        worker.on("renewal_failed", failures.append)
+        worker.on("leases_renewed", renewals.append)
+        await eventually(lambda: renewals)
+        proxy.down()
+        await eventually(lambda: failures)
+        renewals.clear()
 
-            await proxy.heal()
-            await eventually(lambda: renewals)
-            handler.gate.set()
-            await site.until(completed=1)
+        await proxy.heal()
+        await eventually(lambda: renewals)
+        handler.gate.set()
+        await site.until(completed=1)
 
     assert isinstance(failures[0], StoreUnavailable)
     assert renewals[0] == ["long"]
     assert handler.cancelled == [], "an outage is no reason to give a job up"
 
 
-async def test_a_lost_lease_ends_the_handler_and_leaves_the_job_alone(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_a_lost_lease_ends_the_handler_and_leaves_the_job_alone(
+    timed_site: Site, hand_clock: ManualClock
+) -> None:
     site = timed_site
     handler = Held()
     lost: list[str] = []

@@ -48,7 +48,7 @@ async def finish(site: Site, clock: ManualClock, jobs: list[tuple[str, dict[str,
         await eventually(lambda: len(done) == len(jobs), 15.0)
 
 
-@pytest.mark.parametrize(("name", "option", "kind"), [("work", "complete", "completed"), ("fail", "fail", "failed")])
+@pytest.mark.parametrize(("name", "kind"), [("work", "completed"), ("fail", "failed")])
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -63,9 +63,10 @@ async def finish(site: Site, clock: ManualClock, jobs: list[tuple[str, dict[str,
     ],
 )
 async def test_what_a_rule_keeps_of_twenty_jobs_bmq_029(
-    timed_site: Site, hand_clock: ManualClock, name: str, option: str, kind: str, rule: Any, expected: list[str]
+    timed_site: Site, hand_clock: ManualClock, name: str, kind: str, *, rule: Any, expected: list[str]
 ) -> None:
-    own: dict[str, Any] = {} if rule is None else {f"remove_on_{option}": rule}
+    option = "remove_on_complete" if kind == "completed" else "remove_on_fail"
+    own: dict[str, Any] = {} if rule is None else {option: rule}
     await finish(timed_site, hand_clock, [(name, own)] * 20)
     assert await kept(timed_site, kind) == expected
 

@@ -238,7 +238,9 @@ async def test_stack_traces_are_kept_up_to_their_limit_bmq_027(site: Site, limit
         await site.until(failed=1)
 
     traces = json.loads((await site.hash("1"))["stacktrace"])
-    assert [f"attempt {number}" in trace for number, trace in zip(range(6 - kept, 6), traces, strict=True)] == [True] * kept
+    assert [f"attempt {number}" in trace for number, trace in zip(range(6 - kept, 6), traces, strict=True)] == [
+        True
+    ] * kept
     assert all(trace.startswith("Traceback") and "Failing" not in trace.splitlines()[-1] for trace in traces)
 
 

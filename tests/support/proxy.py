@@ -16,6 +16,7 @@ A reset is a TCP RST. A connection is closed politely only where one of its two 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,9 @@ class _Link:
 
     def reset(self) -> None:
         client = self._writers[0].get_extra_info("socket")
-        client.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
+        # It is closed already where a reset met the end of the connection.
+        with contextlib.suppress(OSError):
+            client.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
         for writer in self._writers:
             writer.transport.abort()
         if self._served_by is not None:

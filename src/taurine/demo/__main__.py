@@ -12,13 +12,16 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from taurine.demo.children import ChildFailed
 from taurine.demo.display import Display
+from taurine.demo.stage import shared_server
 from taurine.demo.story import Story, Stuck
 from taurine.errors import TaurineError
 
@@ -39,16 +42,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(display: Display, limit: int | None) -> bool:
-    """Signals end the story alone; what ends its processes is here, and is let finish."""
-    loop = asyncio.get_running_loop()
-    with tempfile.TemporaryDirectory(prefix="taurine-demo-") as home:
-        async with AsyncExitStack() as stack:
-            story = Story(Path(home), stack, display, limit=limit)
-            telling = asyncio.create_task(story.tell())
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, telling.cancel)
-            await telling
+    loop, told_to_stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told_to_stop.set)
+    with tempfile.TemporaryDirectory(prefix="taurine-demo-") as name:
+        home = Path(name)
+        story = Story(home, display, limit=limit)
+        story.announce()
+        async with shared_server(home) as server, AsyncExitStack() as stack:
+            await _unless(told_to_stop, story.tell(server, stack))
     return story.conclude()
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, or cancel it at the event: the work alone, so that whatever ends its processes is let finish."""
+    doing, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    doing.cancel()
+    await doing
 
 
 def main() -> int:

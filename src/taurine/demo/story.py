@@ -16,8 +16,9 @@ from taurine.demo.counts import Counts, count_file
 from taurine.demo.display import Display
 from taurine.demo.journal import read_journal
 from taurine.demo.library import library_root, source_files
-from taurine.demo.stage import LEASE, QUEUE, STALLED_INTERVAL, journal_path, shared_server
+from taurine.demo.stage import LEASE, QUEUE, STALLED_INTERVAL, journal_path
 from taurine.demo.verdict import Evidence, judge
+from taurine.embedded import EmbeddedServer
 from taurine.queue import Job, Queue
 
 __all__ = ["Story", "Stuck"]
@@ -36,48 +37,50 @@ class Stuck(Exception):
 class Story:
     """One run of the demo.
 
-    stack: whatever is started is put there; the caller ends it, also when the story is cancelled half-way.
+    home: a directory for its files. limit: at most this many of the library's files; None: all.
     """
 
-    def __init__(self, home: Path, stack: AsyncExitStack, display: Display, *, limit: int | None) -> None:
+    def __init__(self, home: Path, display: Display, *, limit: int | None) -> None:
         self._home = home
-        self._stack = stack
         self._display = display
         self._limit = limit
         self._root = library_root()
+        self._files = source_files(self._root, limit=limit)
         self._server_pid: int | None = None
         self._evidence = Evidence()
         self._seconds = self._loop_seconds = 0.0
 
-    async def tell(self) -> None:
-        """All but the end, which comes with the caller's stack. Raises Stuck, ChildFailed, EmbeddedServerError, StoreError."""
-        say = self._display.say
-        files = source_files(self._root, limit=self._limit)
+    def announce(self) -> None:
         python = f"Python {platform.python_version()}"
-        say("Taurine", f"{__version__}: index {len(files):,} files of the standard library of {python}, a job each")
-
-        server = await self._stack.enter_async_context(shared_server(self._home))
-        self._server_pid = server.pid
-        say("server", f"Valkey on a private unix socket, process {server.pid}")
-        queue = await self._stack.enter_async_context(Queue(QUEUE, server.url))
-        survivor, victim = [await self._start("worker", f"worker-{number}") for number in (1, 2)]
-        await self._until_connected(queue, survivor, victim)
-        say("workers", f"processes {survivor.pid} and {victim.pid}")
-        say(
-            "",
-            f"leases of {LEASE:g} s, looked at every {STALLED_INTERVAL:g} s, so that one sees the recovery; by default 30 s both",
+        self._display.say(
+            "Taurine",
+            f"{__version__}: index {len(self._files):,} files of the standard library of {python}, a job each",
         )
 
-        producer = await self._start("producer", *([] if self._limit is None else [str(self._limit)]))
-        await producer.finish()
-        say("producer", f"added {len(files):,} jobs and ended")
-        await self._index(queue, len(files), survivor, victim)
+    async def tell(self, server: EmbeddedServer, stack: AsyncExitStack) -> None:
+        """All but the end, which comes with `stack`: whatever is started is put there, so the caller ends it, also after a cancellation.
+
+        Raises Stuck, ChildFailed, StoreError.
+        """
+        say, total = self._display.say, len(self._files)
+        self._server_pid = server.pid
+        say("server", f"Valkey on a private unix socket, process {server.pid}")
+        queue = await stack.enter_async_context(Queue(QUEUE, server.url))
+        survivor, victim = [
+            await stack.enter_async_context(Child(self._home, "worker", name)) for name in ("worker-1", "worker-2")
+        ]
+        await self._until_connected(queue, survivor, victim)
+        say("workers", f"processes {survivor.pid} and {victim.pid}")
+        shown = "so that one sees the recovery; by default 30 s both"
+        say("", f"leases of {LEASE:g} s, looked at every {STALLED_INTERVAL:g} s, {shown}")
+
+        producer = Child(self._home, "producer", *([] if self._limit is None else [str(self._limit)]))
+        await (await stack.enter_async_context(producer)).finish()
+        say("producer", f"added {total:,} jobs and ended")
+        await self._index(queue, total, survivor, victim)
         await self._read_results(queue)
         await self._stop(survivor)
-        await self._count_plainly(files)
-
-    async def _start(self, module: str, *arguments: str) -> Child:
-        return await self._stack.enter_async_context(Child(self._home, module, *arguments))
+        await self._count_plainly()
 
     async def _until_connected(self, queue: Queue, *expected: Child) -> None:
         """Wait until the server has these workers and no other."""
@@ -114,9 +117,8 @@ class Story:
 
     async def _kill(self, queue: Queue, victim: Child, survivor: Child, done: int) -> None:
         await victim.kill()
-        await self._until_connected(
-            queue, survivor
-        )  # until then, what the other had sent before its death may still run
+        # Until its connections are gone, what it had sent before its death may still run.
+        await self._until_connected(queue, survivor)
         held = [job.id for job in await queue.get_jobs("active") if job.processed_by == victim.name]
         self._evidence.victim, self._evidence.held = victim.name, held
         self._display.say("kill -9", f"{victim.name} after {done:,} jobs; it held {len(held)}: {', '.join(held)}")
@@ -135,11 +137,11 @@ class Story:
             self._evidence.ended_badly = [f"{survivor.name} (exit code {code})"]
         self._evidence.journal = read_journal(journal_path(self._home))
 
-    async def _count_plainly(self, files: Collection[str]) -> None:
+    async def _count_plainly(self) -> None:
         by_loop: dict[str, Counts] = {}
         started = time.monotonic()
-        with self._display.progress("checking", len(files)) as show:
-            for file in files:
+        with self._display.progress("checking", len(self._files)) as show:
+            for file in self._files:
                 by_loop[file] = count_file(self._root / file)
                 show(len(by_loop))
                 await asyncio.sleep(0)  # so that a Ctrl-C is heard

@@ -76,7 +76,7 @@ end
 if left == 0 then return { 1, removed } end
 
 local metrics = queue.base .. 'metrics:'
-redis.call('DEL', queue.meta, queue.id, queue.priorityCounter, queue.events, queue.marker, queue.limiter, queue.stalled,
+redis.call('UNLINK', queue.meta, queue.id, queue.priorityCounter, queue.events, queue.marker, queue.limiter, queue.stalled,
            queue.stalledCheck, metrics .. 'completed', metrics .. 'completed:data', metrics .. 'failed',
            metrics .. 'failed:data', queue.base .. 'priority', queue.base .. 'delay')
 return { 0, removed }

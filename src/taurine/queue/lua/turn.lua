@@ -50,7 +50,7 @@ end
 
 local finishedIds = { completed = {}, failed = {} }
 local policies = { completed = {}, failed = {} }
-local released, releasedParents, postponed = {}, {}, false
+local released, gaveUp, releasedParents, postponed = {}, {}, {}, false
 
 -- Children are looked at before any job of the batch is settled: a parent that ends together with its last child is refused, as
 -- it would be had it come a moment earlier.
@@ -184,8 +184,9 @@ local function settle(kind, id, owner, holder, value, detail, keep, childCode)
   if job.err or not job[1] and redis.call('EXISTS', key) == 0 then return -1 end
   if childCode and (kind == 'complete' or (kind == 'children' and childCode == -9)) then return childCode end
   if kind == 'children' and childCode ~= -4 then return 1 end
-  if not holder then return -2 end
+  if not holder or gaveUp[id] then return -2 end
   if holder ~= owner then return -6 end
+  gaveUp[id] = true
   released[#released + 1] = id
   if not leaveActive(id) then return -3 end
 

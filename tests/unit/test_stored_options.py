@@ -1,0 +1,216 @@
+"""Job options: what a caller gives, what stands in the hash, and what is read back."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taurine.errors import InvalidOption
+from taurine.options import MAX_PRIORITY, Dedup, Keep, Parent, Telemetry
+from taurine.queue.stored_options import JobOptions, keep_text, parse_options, plan, timestamp_ms
+from taurine.retry import Backoff, Custom, Exponential, Fixed
+
+milliseconds = st.integers(0, 10**9).map(lambda ms: ms / 1000)
+durations = st.integers(1, 10**6).map(lambda ms: ms / 1000)
+jitters = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+keeps = (
+    st.booleans()
+    | st.builds(Keep, count=st.integers(0, 10_000))
+    | st.builds(
+        Keep, count=st.none() | st.integers(0, 9), age=st.integers(1, 10**6).map(float), limit=st.none() | st.just(5)
+    )
+)
+backoffs = (
+    st.builds(Fixed, milliseconds, jitters)
+    | st.builds(
+        Exponential, milliseconds, st.sampled_from([1.0, 1.5, 2.0, 3.0]), st.none() | milliseconds.map(float), jitters
+    )
+    | st.builds(Custom, type=st.sampled_from(["mine", "ours"]))
+)
+dedups = st.builds(
+    Dedup,
+    id=st.text(min_size=1, max_size=20).filter(str.isprintable),
+    ttl=st.none() | durations,
+    extend=st.booleans(),
+    replace=st.booleans(),
+    reschedule=st.booleans(),
+    keep_last_if_active=st.booleans(),
+)
+optional: dict[str, st.SearchStrategy[Any]] = {
+    "attempts": st.integers(1, 1_000_000),
+    "backoff": backoffs,
+    "delay": milliseconds,
+    "priority": st.integers(0, MAX_PRIORITY),
+    "lifo": st.booleans(),
+    "size_limit": st.integers(1, 2**53),
+    "keep_logs": st.integers(0, 2**31),
+    "stacktrace_limit": st.integers(0, 2**31),
+    "remove_on_complete": keeps,
+    "remove_on_fail": keeps,
+    "deduplication": dedups,
+    "on_child_failure": st.sampled_from(["fail", "continue", "ignore", "remove"]),
+    "telemetry": st.builds(Telemetry, st.none() | st.text(max_size=20), st.booleans()),
+}
+
+
+def stored(**options: Any) -> dict[str, Any]:
+    """The members that options become, as JSON has them."""
+    return json.loads(f"{{{plan(options, prefix='bull').members}}}")
+
+
+def read(**options: Any) -> JobOptions:
+    return parse_options(f"{{{plan(options, prefix='bull').members}}}")
+
+
+@given(st.fixed_dictionaries({}, optional=optional))
+def test_options_come_back_as_they_were_given(options: dict[str, Any]) -> None:
+    back = read(**options)
+    for name, value in options.items():
+        if name == "telemetry" and value == Telemetry():
+            continue
+        seen = getattr(back, name)
+        assert seen == value, f"{name}: {seen!r}"
+    left_out = JobOptions()
+    for name in optional.keys() - options.keys():
+        assert getattr(back, name) == getattr(left_out, name), name
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {}),
+        ({"attempts": 3}, {"attempts": 3}),
+        ({"delay": 1.5}, {"delay": 1500}),
+        ({"delay": timedelta(minutes=2)}, {"delay": 120_000}),
+        ({"backoff": 2}, {"backoff": {"type": "fixed", "delay": 2000}}),
+        ({"backoff": Fixed(1.0, 0.5)}, {"backoff": {"type": "fixed", "delay": 1000, "jitter": 0.5}}),
+        ({"backoff": Exponential(1.0)}, {"backoff": {"type": "exponential", "delay": 1000}}),
+        ({"backoff": Custom(type="mine")}, {"backoff": {"type": "mine"}}),
+        ({"remove_on_complete": True, "remove_on_fail": False}, {"removeOnComplete": True, "removeOnFail": False}),
+        ({"remove_on_complete": 0}, {"removeOnComplete": 0}),
+        ({"remove_on_complete": 100}, {"removeOnComplete": 100}),
+        ({"remove_on_fail": Keep(count=2, age=1.2, limit=5)}, {"removeOnFail": {"count": 2, "age": 2, "limit": 5}}),
+        ({"keep_logs": 5, "stacktrace_limit": 0}, {"kl": 5, "stackTraceLimit": 0}),
+        ({"deduplication": "d"}, {"de": {"id": "d"}}),
+        (
+            {"deduplication": Dedup("d", ttl=2, extend=True, keep_last_if_active=True)},
+            {"de": {"id": "d", "ttl": 2000, "extend": True, "keepLastIfActive": True}},
+        ),
+        ({"on_child_failure": "fail"}, {"fpof": True}),
+        ({"on_child_failure": "continue"}, {"cpof": True}),
+        ({"on_child_failure": "ignore"}, {"idof": True}),
+        ({"on_child_failure": "remove"}, {"rdof": True}),
+        ({"parent": Parent("p", "other")}, {"parent": {"id": "p", "queue": "bull:other"}}),
+        ({"parent": Parent("7", "other", "x")}, {"parent": {"id": "7", "queue": "x:other"}}),
+        ({"telemetry": Telemetry("ctx", omit_context=True)}, {"tm": "ctx", "omc": True}),
+        ({"lifo": False}, {}),
+    ],
+)
+def test_the_stored_forms_are_bullmqs(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert stored(**options) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", JobOptions()),
+        ('{"attempts":0}', JobOptions(attempts=1)),
+        ('{"attempts":null,"delay":null,"backoff":null}', JobOptions()),
+        ('{"backoff":1500}', JobOptions(backoff=Fixed(1.5))),
+        ('{"removeOnComplete":-1}', JobOptions(remove_on_complete=False)),
+        ('{"removeOnFail":{"age":60}}', JobOptions(remove_on_fail=Keep(age=60))),
+        ('{"delay":1500.5}', JobOptions(delay=1.5005)),
+        ('{"backoff":{"type":"exponential","delay":"100"}}', JobOptions(backoff=Exponential(0.1))),
+    ],
+)
+def test_options_of_other_producers_are_understood(text: str, expected: JobOptions) -> None:
+    back = parse_options(text)
+    names = [name for name in JobOptions.__dataclass_fields__ if name != "raw"]
+    assert {name: getattr(back, name) for name in names} == {name: getattr(expected, name) for name in names}
+
+
+def test_members_that_nobody_knows_are_kept() -> None:
+    raw = parse_options('{"attempts":2,"fromTheFuture":{"a":[1]}}').raw
+    assert raw == {"attempts": 2, "fromTheFuture": {"a": [1]}}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", '{"attempts":"many"}', '{"backoff":[1]}', '{"de":5}', "{"])
+def test_what_are_no_options_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - any of the decoders' own; the caller names the field
+        parse_options(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"atempts": 3}, r"unknown job option 'atempts'; did you mean 'attempts'\?"),
+        ({"repeat": {"every": 5}}, "upsert_scheduler"),
+        ({"attempts": 0}, "attempts"),
+        ({"attempts": True}, "attempts"),
+        ({"attempts": 2.0}, "attempts"),
+        ({"priority": MAX_PRIORITY + 1}, "priority"),
+        ({"priority": -1}, "priority"),
+        ({"delay": -1}, "delay"),
+        ({"delay": float("nan")}, "delay"),
+        ({"delay": float("inf")}, "delay"),
+        ({"delay": "5"}, "delay"),
+        ({"delay": True}, "delay"),
+        ({"backoff": "fixed"}, "backoff"),
+        ({"backoff": -1}, "backoff"),
+        ({"size_limit": 0}, "size_limit"),
+        ({"remove_on_complete": "all"}, "remove_on_complete"),
+        ({"remove_on_complete": -1}, "count"),
+        ({"deduplication": ""}, "Dedup"),
+        ({"deduplication": 5}, "deduplication"),
+        ({"on_child_failure": "explode"}, "on_child_failure"),
+        ({"parent": "p"}, "parent"),
+        ({"parent": Parent("p", "a:b")}, "queue name"),
+        ({"parent": Parent("p", "q"), "deduplication": "d"}, "deduplicated"),
+        ({"telemetry": "ctx"}, "telemetry"),
+        ({"backoff": {"type": "fixed"}}, "backoff"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        plan(options, prefix="bull")
+
+
+def test_equal_values_of_different_types_are_not_mixed_up() -> None:
+    """Plans are remembered; True and 1, and 1 and 1.0, are equal keys of a plain dict."""
+    assert stored(remove_on_complete=1) == {"removeOnComplete": 1}
+    assert stored(remove_on_complete=True) == {"removeOnComplete": True}
+    assert stored(remove_on_complete=False) == {"removeOnComplete": False}
+    assert stored(remove_on_complete=0) == {"removeOnComplete": 0}
+
+
+def test_what_an_add_needs_beside_the_options() -> None:
+    meaning = plan({"delay": 2, "priority": 3, "lifo": True, "size_limit": 9, "deduplication": Dedup("d")}, prefix="b")
+    assert (meaning.delay_ms, meaning.priority, meaning.size_limit) == (2000, 3, 9)
+    assert json.loads(meaning.extras) == {"lifo": True, "dedup": {"id": "d", "keepLast": False}}
+    parent = json.loads(plan({"parent": Parent("p", "q"), "on_child_failure": "fail"}, prefix="b").extras)
+    assert parent["parentKey"] == "b:q:p"
+    assert json.loads(parent["parent"]) == {"id": "p", "queueKey": "b:q", "fpof": True}
+
+
+def test_creation_times() -> None:
+    assert timestamp_ms(1.5) == 1500
+    assert timestamp_ms(datetime(2026, 1, 1, tzinfo=UTC)) == 1_767_225_600_000
+    with pytest.raises(InvalidOption, match="tzinfo"):
+        timestamp_ms(datetime(2026, 1, 1))  # noqa: DTZ001 - what is refused
+    with pytest.raises(InvalidOption):
+        timestamp_ms(2**41)
+
+
+def test_retention_for_the_turn_script() -> None:
+    texts = [keep_text(rule) for rule in (None, False, True, 0, 5, Keep(), Keep(age=1.5), Keep(2, 1, 3))]
+    assert texts == ["::", "::", "0::", "0::", "5::", "::", ":1500:", "2:1000:3"]
+
+
+def test_a_plain_number_is_a_fixed_back_off_bmq_023() -> None:
+    backoff: Backoff | None = read(backoff=1.5).backoff
+    assert backoff == Fixed(1.5)
