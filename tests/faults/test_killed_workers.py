@@ -25,7 +25,13 @@ from taurine.queue import Job, Queue, Worker
 
 Figure = Callable[[str], None]
 
-OPTIONS: dict[str, Any] = {"concurrency": 10, "lease": 2.0, "stalled_interval": 1.0, "max_stalled": 50, "drain_delay": 1.0}
+OPTIONS: dict[str, Any] = {
+    "concurrency": 10,
+    "lease": 2.0,
+    "stalled_interval": 1.0,
+    "max_stalled": 50,
+    "drain_delay": 1.0,
+}
 
 
 @pytest.fixture
@@ -137,7 +143,9 @@ async def test_f03_the_old_owners_progress_and_logs_are_refused(
     old = next(event.token for event in events if event.kind == "start")
     late = [event for event in events if event.token == old and event.kind == "write" and (event.called or 0) > second]
     assert not any(event.accepted for event in late)
-    assert len([event for event in events if event.kind == "write" and event.token == old]) < 200, "it was not cancelled"
+    assert len([event for event in events if event.kind == "write" and event.token == old]) < 200, (
+        "it was not cancelled"
+    )
     assert first < second
 
 
@@ -159,7 +167,9 @@ async def _freeze_the_owner(
         history.fault("SIGSTOP beyond the lease", worker=owner.name)
         froze = time.monotonic()
         await _start_number(2, history)
-        await asyncio.sleep(max(0.0, froze + 3 * lease - time.monotonic()))  # the fault's length, not a wait for something
+        await asyncio.sleep(
+            max(0.0, froze + 3 * lease - time.monotonic())
+        )  # the fault's length, not a wait for something
         owner.thaw()
         await until_ended(raw, base, 1)
 

@@ -29,7 +29,13 @@ from taurine.queue.connection import Connection
 Figure = Callable[[str], None]
 ServerFactory = Callable[..., ValkeyServer]
 
-OPTIONS: dict[str, Any] = {"concurrency": 10, "lease": 3.0, "stalled_interval": 1.0, "max_stalled": 50, "drain_delay": 1.0}
+OPTIONS: dict[str, Any] = {
+    "concurrency": 10,
+    "lease": 3.0,
+    "stalled_interval": 1.0,
+    "max_stalled": 50,
+    "drain_delay": 1.0,
+}
 TOTAL = 4000
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from faults.workers import states
 from support.server import ValkeyServer
@@ -68,7 +70,9 @@ async def test_f26_a_torn_entry_is_undone_whole(
 
         for end in range(start, len(whole) + 1):
             log.write_bytes(whole[:end])
-            await store.execute_command("DEBUG", "LOADAOF")
+            # It has loaded a torn file too; only its answer is an error then.
+            with suppress(ResponseError):
+                await store.execute_command("DEBUG", "LOADAOF")
             shown = await states(store, base)
             assert shown == (after if end == len(whole) else before), f"cut at {end} of {start} to {len(whole)}"
             assert await _half_jobs(store, base, shown) == []

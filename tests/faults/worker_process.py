@@ -86,7 +86,8 @@ def _lease(job: Job) -> str:
 
 def _break(how: Broken, work: Handler) -> Handler:
     if how == "heeds no lease":
-        _patch_turn({"if not holder then return -2 end": "", "if holder ~= owner then return -6 end": ""})
+        owners = "for i = 1, attemptCount do holders[i] = ARGV[HEADER + (i - 1) * FIELDS + 3] end"
+        _patch_turn({"return holders\n": f"{owners}\n  return holders\n"})
     elif how == "drops one of 1,000":
         _patch_turn({"local job = activate(id)": "local job = not string.find(id, '500$') and activate(id)"})
     elif how == "answers before it runs":

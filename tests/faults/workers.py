@@ -36,7 +36,15 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, url: str, prefix: str, history: History, *, name: str, queue: str = "q", broken: Broken = "", **options: Any
+        self,
+        url: str,
+        prefix: str,
+        history: History,
+        *,
+        name: str,
+        queue: str = "q",
+        broken: Broken = "",
+        **options: Any,
     ) -> None:
         self.name = name
         self._history = history
@@ -48,7 +56,11 @@ class WorkerProcess:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it ends with the `async with`
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self._end()
+            raise
         return self
 
     async def __aexit__(
@@ -58,11 +70,14 @@ class WorkerProcess:
             if error is None:
                 await self.stop()
         finally:
-            self._signal(signal.SIGKILL)
-            await self._gone()
             if error is not None:
                 error.add_note(f"worker {self.name} said on stderr:\n{self.stderr}")
-            self._stderr.close()
+            await self._end()
+
+    async def _end(self) -> None:
+        self._signal(signal.SIGKILL)
+        await self._gone()
+        self._stderr.close()
 
     @property
     def pid(self) -> int:
@@ -116,7 +131,9 @@ class WorkerProcess:
             self._process.send_signal(number)
 
 
-async def add_jobs(queue: Queue, history: History, count: int, data: Mapping[str, Any] | None = None, **options: Any) -> None:
+async def add_jobs(
+    queue: Queue, history: History, count: int, data: Mapping[str, Any] | None = None, **options: Any
+) -> None:
     """Add jobs `j0`, `j1`, … in slices, each put down as acked, refused or unknown."""
     for first in range(0, count, 1000):
         ids = [f"j{number}" for number in range(first, min(first + 1000, count))]

@@ -50,7 +50,9 @@ class Bullmq:
         try:
             reply = await asyncio.wait_for(answer, within)
         except TimeoutError:
-            raise AssertionError(f"Node did not answer {do} within {within:g} s; stderr:\n{self._node.stderr}") from None
+            raise AssertionError(
+                f"Node did not answer {do} within {within:g} s; stderr:\n{self._node.stderr}"
+            ) from None
         if "error" in reply:
             raise NodeError(reply["error"])
         return reply["value"]
@@ -113,7 +115,9 @@ class Bullmq:
             assert now in states, f"job {job_id} is {now}"
             return now
 
-        return await eventually(state, within, f"job {job_id} of {queue} did not come to be {' or '.join(states)}") or ""
+        return (
+            await eventually(state, within, f"job {job_id} of {queue} did not come to be {' or '.join(states)}") or ""
+        )
 
     def freeze(self) -> None:
         """SIGSTOP: it runs no further, and its connections stay open."""

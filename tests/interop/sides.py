@@ -16,7 +16,9 @@ SideName: TypeAlias = Literal["node", "ours"]
 class Side(Protocol):
     """One engine on the queue `q`. Times are seconds."""
 
-    async def add(self, data: Any, *, delay: float = 0, attempts: int = 1, backoff: float = 0, dedup: Dedup | None = None) -> str:
+    async def add(
+        self, data: Any, *, delay: float = 0, attempts: int = 1, backoff: float = 0, dedup: Dedup | None = None
+    ) -> str:
         """Add a job; the id that the add returned."""
         ...
 
@@ -33,7 +35,9 @@ class NodeSide:
     def __init__(self, node: Bullmq) -> None:
         self._node = node
 
-    async def add(self, data: Any, *, delay: float = 0, attempts: int = 1, backoff: float = 0, dedup: Dedup | None = None) -> str:
+    async def add(
+        self, data: Any, *, delay: float = 0, attempts: int = 1, backoff: float = 0, dedup: Dedup | None = None
+    ) -> str:
         options: dict[str, Any] = {"delay": round(delay * 1000), "attempts": attempts, "backoff": round(backoff * 1000)}
         if dedup is not None:
             options["deduplication"] = _wire(dedup)
@@ -53,7 +57,9 @@ class OurSide:
         self._worker = worker
         self._held: dict[str, Job] = {}
 
-    async def add(self, data: Any, *, delay: float = 0, attempts: int = 1, backoff: float = 0, dedup: Dedup | None = None) -> str:
+    async def add(
+        self, data: Any, *, delay: float = 0, attempts: int = 1, backoff: float = 0, dedup: Dedup | None = None
+    ) -> str:
         options: AddOptions = {"delay": delay, "attempts": attempts, "backoff": backoff}
         if dedup is not None:
             options["deduplication"] = dedup

@@ -13,7 +13,9 @@ from taurine.options import Dedup
 
 Sides = dict[SideName, Side]
 
-ACROSS = pytest.mark.parametrize(("first", "other"), [("node", "ours"), ("ours", "node")], ids=["node-first", "ours-first"])
+ACROSS = pytest.mark.parametrize(
+    ("first", "other"), [("node", "ours"), ("ours", "node")], ids=["node-first", "ours-first"]
+)
 
 
 @ACROSS
@@ -48,7 +50,9 @@ async def test_a_retry_keeps_the_id_and_the_last_failure_frees_it(
 
 
 @ACROSS
-async def test_a_throttle_outlives_its_job(sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName) -> None:
+async def test_a_throttle_outlives_its_job(
+    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName
+) -> None:
     owner = await sides[first].add({}, dedup=Dedup("d", ttl=60))
     assert await sides[other].take() == owner
     await sides[other].settle(owner)

@@ -89,7 +89,9 @@ async def test_a_jobs_life_is_told_in_order(node: Bullmq, worker: StartWorker, q
     """Each event with the fields that BullMQ's own has."""
     await node.listen("q")
     async with worker():
-        job = await queue.add("life", {"failures": 1, "error": "once", "result": 7}, attempts=2, delay=0.02, backoff=0.02)
+        job = await queue.add(
+            "life", {"failures": 1, "error": "once", "result": 7}, attempts=2, delay=0.02, backoff=0.02
+        )
         await node.until_state("q", job.stored_id, "completed")
         await eventually(lambda: node.seen("q", "completed"), 10)
 

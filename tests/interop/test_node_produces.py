@@ -44,17 +44,11 @@ async def test_priority_and_lifo_set_the_order(node: Bullmq, worker: StartWorker
         job: int(await raw.hget(f"{prefix}:q:{job}", "processedOn") or 0)
         for job in ("newest-first", "plain", "first-by-priority", "second-by-priority", "third-by-priority")
     }
-    order = [
-        fields["jobId"]
-        for _, fields in await raw.xrange(f"{prefix}:q:events")
-        if fields["event"] == "active"
-    ]
+    order = [fields["jobId"] for _, fields in await raw.xrange(f"{prefix}:q:events") if fields["event"] == "active"]
     assert order == list(started), started
 
 
-async def test_a_delayed_job_starts_when_it_is_due(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str
-) -> None:
+async def test_a_delayed_job_starts_when_it_is_due(node: Bullmq, worker: StartWorker, raw: Redis, prefix: str) -> None:
     async with worker():
         job = await node.add("q", "later", {}, delay=400)
         await node.until_state("q", job["id"], "completed")
@@ -66,7 +60,12 @@ async def test_a_delayed_job_starts_when_it_is_due(
 
 @pytest.mark.parametrize(
     "backoff",
-    [30, {"type": "fixed", "delay": 30}, {"type": "exponential", "delay": 15}, {"type": "fixed", "delay": 40, "jitter": 0.5}],
+    [
+        30,
+        {"type": "fixed", "delay": 30},
+        {"type": "exponential", "delay": 15},
+        {"type": "fixed", "delay": 40, "jitter": 0.5},
+    ],
     ids=["number", "fixed", "exponential", "jitter"],
 )
 async def test_attempts_and_backoff(
@@ -149,7 +148,9 @@ async def test_ids_of_nodes_choice(node: Bullmq, worker: StartWorker, job_id: st
     assert (await node.queue("q", "getJob", job_id))["returnvalue"] == job_id
 
 
-async def test_a_bulk_of_every_kind_is_run_once_each(node: Bullmq, worker: StartWorker, raw: Redis, prefix: str) -> None:
+async def test_a_bulk_of_every_kind_is_run_once_each(
+    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str
+) -> None:
     kinds = [{}, {"delay": 50}, {"priority": 3}, {"lifo": True}, {"attempts": 2, "backoff": 10}]
     jobs = [
         {"name": f"n{i}", "data": {"result": i, "failures": i % 5 // 4, "error": "once"}, "opts": kinds[i % 5]}
@@ -169,7 +170,14 @@ async def test_a_bulk_of_every_kind_is_run_once_each(node: Bullmq, worker: Start
 
 
 async def test_extended_data_survives_the_way_through_both(node: Bullmq, worker: StartWorker) -> None:
-    value = {"big": 9_007_199_254_740_991, "float": 0.1, "empty": {}, "none": [None], "text": "\u2028\x00\\/ 🐂", "n": -0.5}
+    value = {
+        "big": 9_007_199_254_740_991,
+        "float": 0.1,
+        "empty": {},
+        "none": [None],
+        "text": "\u2028\x00\\/ 🐂",
+        "n": -0.5,
+    }
     job = await node.add("q", "echo", {"result": value})
 
     async with worker():

@@ -40,11 +40,19 @@ CALLS = {
     "lifo": SameCall({"lifo": True}, {"lifo": True}),
     "attempts": SameCall({"attempts": 4}, {"attempts": 4}),
     "back-off, a number": SameCall({"backoff": 1.5}, {"backoff": 1500}),
-    "back-off, fixed": SameCall({"backoff": Fixed(1.5, jitter=0.25)}, {"backoff": {"type": "fixed", "delay": 1500, "jitter": 0.25}}),
-    "back-off, exponential": SameCall({"backoff": Exponential(0.5)}, {"backoff": {"type": "exponential", "delay": 500}}),
+    "back-off, fixed": SameCall(
+        {"backoff": Fixed(1.5, jitter=0.25)}, {"backoff": {"type": "fixed", "delay": 1500, "jitter": 0.25}}
+    ),
+    "back-off, exponential": SameCall(
+        {"backoff": Exponential(0.5)}, {"backoff": {"type": "exponential", "delay": 500}}
+    ),
     "back-off, custom": SameCall({"backoff": Custom(type="mine")}, {"backoff": {"type": "mine"}}),
-    "keep none": SameCall({"remove_on_complete": True, "remove_on_fail": True}, {"removeOnComplete": True, "removeOnFail": True}),
-    "keep all": SameCall({"remove_on_complete": False, "remove_on_fail": False}, {"removeOnComplete": False, "removeOnFail": False}),
+    "keep none": SameCall(
+        {"remove_on_complete": True, "remove_on_fail": True}, {"removeOnComplete": True, "removeOnFail": True}
+    ),
+    "keep all": SameCall(
+        {"remove_on_complete": False, "remove_on_fail": False}, {"removeOnComplete": False, "removeOnFail": False}
+    ),
     "keep some": SameCall({"remove_on_complete": 5, "remove_on_fail": 0}, {"removeOnComplete": 5, "removeOnFail": 0}),
     "keep by age": SameCall(
         {"remove_on_complete": Keep(count=9, age=60, limit=3), "remove_on_fail": Keep(age=86_400)},
@@ -59,7 +67,8 @@ CALLS = {
         {"deduplication": {"id": "d", "ttl": 5000, "extend": True, "replace": True}, "delay": 5000},
     ),
     "keep the last": SameCall(
-        {"deduplication": Dedup("d", keep_last_if_active=True)}, {"deduplication": {"id": "d", "keepLastIfActive": True}}
+        {"deduplication": Dedup("d", keep_last_if_active=True)},
+        {"deduplication": {"id": "d", "keepLastIfActive": True}},
     ),
     "telemetry": SameCall(
         {"telemetry": Telemetry("trace", omit_context=True)}, {"telemetry": {"metadata": "trace", "omitContext": True}}

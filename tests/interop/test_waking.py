@@ -168,7 +168,11 @@ async def test_a_pause_holds_both_and_a_resume_wakes_them(
         await (node.queue("q", "pause") if pauser == "node" else queue.pause())
         assert await queue.is_paused()
         assert await node.queue("q", "isPaused")
-        held = [await queue.add("held", {}), await queue.add("held", {}, delay=0.01), await queue.add("held", {}, priority=1)]
+        held = [
+            await queue.add("held", {}),
+            await queue.add("held", {}, delay=0.01),
+            await queue.add("held", {}, priority=1),
+        ]
         # A worker that looks now, of either kind, must take nothing.
         assert await node.take("q") is None
         looking = worker()
@@ -207,7 +211,9 @@ async def test_a_concurrency_of_one_over_both_engines(
             last_end = int(entry.partition("-")[0])
         most = max(most, len(active))
     runners = [await raw.hget(f"{prefix}:q:{number}", "pb") for number in range(1, total + 1)]
-    figure(f"most active {most}, longest gap {max(gaps)} ms, {runners.count('ours')} run by us, {runners.count('node')} by Node")
+    figure(
+        f"most active {most}, longest gap {max(gaps)} ms, {runners.count('ours')} run by us, {runners.count('node')} by Node"
+    )
     assert most == 1
     assert max(gaps) < AT_ONCE * 1000
     assert set(runners) == {"node", "ours"}
@@ -263,7 +269,9 @@ async def test_a_rate_limit_is_shared(
     # A fixed window lets two windows' worth through around its edge, and never more: any most × 2 + 1 starts span a whole one.
     spans = [after - before for before, after in zip(starts, starts[2 * most :], strict=False)]
     runners = [await raw.hget(f"{prefix}:q:{number}", "pb") for number in range(1, total + 1)]
-    figure(f"{total} starts in {starts[-1] - starts[0]} ms at {most} per {window * 1000:g} ms, {runners.count('node')} of them by Node")
+    figure(
+        f"{total} starts in {starts[-1] - starts[0]} ms at {most} per {window * 1000:g} ms, {runners.count('node')} of them by Node"
+    )
     assert min(spans) >= window * 1000 - 1
     assert starts[-1] - starts[0] >= (total / most - 1) * window * 1000 - 1
 

@@ -173,6 +173,11 @@ class Model:
         return self.paused or (self.concurrency is not None and len(self.active) >= self.concurrency)
 
     @property
+    def limited(self) -> bool:
+        """True while as many jobs have started as the running window allows."""
+        return self.starts is not None and self.starts >= (self.rate or _BY_HAND)
+
+    @property
     def claimable(self) -> bool:
         return bool(self.wait or self.prioritized)
 
@@ -425,7 +430,7 @@ class Model:
         return TurnResult(codes, claimed, wait, due)
 
     def _budget(self, want: int) -> tuple[int, int]:
-        if self.starts is not None and self.starts >= (self.rate or _BY_HAND):
+        if self.limited:
             return 0, 1
         if self.blocked:
             return 0, -1

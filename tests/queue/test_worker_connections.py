@@ -8,7 +8,7 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -248,7 +248,7 @@ async def test_a_user_without_rights_is_told_bmq_054(server_factory: Any, prefix
 
 
 @asynccontextmanager
-async def tls_relay(server: ValkeyServer, certificate: Path, key: Path) -> AsyncIterator[str]:
+async def tls_relay(server: ValkeyServer, certificate: Path, key: Path) -> AsyncGenerator[str]:
     """The server behind TLS: the valkey-server of the wheel has none itself. Yields a rediss:// URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

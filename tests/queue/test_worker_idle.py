@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from support.proxy import FaultProxy
 from support.server import ValkeyServer
 from support.site import Site
 from taurine.clock import ManualClock
+from taurine.errors import StoreUnavailable
 from taurine.queue.connection import Connection
 from taurine.queue.job import Job
 
@@ -49,7 +50,7 @@ async def until_idle(raw: Redis, markers: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def idle_queues(prefix: str, url: str, raw: Redis, count: int, **options: Any) -> AsyncIterator[list[Recording]]:
+async def idle_queues(prefix: str, url: str, raw: Redis, count: int, **options: Any) -> AsyncGenerator[list[Recording]]:
     """Workers on `count` queues of one process, each made from the URL alone."""
     async with contextlib.AsyncExitStack() as stack:
         handlers: list[Recording] = []
@@ -277,18 +278,52 @@ async def test_a_worker_may_be_started_before_its_server_bmq_102(server_factory:
         await site.close()
 
 
+async def test_a_server_that_cannot_save_is_waited_out_bmq_102(server_factory: Any, prefix: str) -> None:
+    """It answers every write with MISCONF until an operator has mended it: no reason for a worker to end."""
+    server: ValkeyServer = server_factory(save="3600 1")
+    (server.directory / "dump.rdb").mkdir()  # no file can take its place
+    gate = asyncio.Event()
+
+    async def handler(job: Job) -> None:
+        await gate.wait()
+
+    async with Redis.from_url(server.url, decode_responses=True) as raw:
+        site = Site("q", prefix, server.url, raw)
+        await site.queue.add("work")
+        async with site.working(handler) as worker:
+            troubles: list[Exception] = []
+            worker.on("error", troubles.append)
+            await eventually(lambda: worker.running)
+            await raw.bgsave()
+            await eventually(lambda: cannot_save(raw))
+            gate.set()
+            await eventually(lambda: troubles)
+            with pytest.raises(StoreUnavailable, match="MISCONF"):
+                await site.queue.add("work")
+            await raw.config_set("stop-writes-on-bgsave-error", "no")
+            await site.until(completed=1)
+        await site.close()
+
+
+async def cannot_save(raw: Redis) -> bool:
+    return (await raw.info("persistence"))["rdb_last_bgsave_status"] == "err"
+
+
 async def test_a_blocking_read_that_never_returns_is_given_up_bmq_103(site: Site, valkey: ValkeyServer) -> None:
     """A half-open connection: the network forgets it, and neither side is told.
 
     All of the worker's connections are lost so, and each is found out by a time-out of its own.
     """
     handler = Recording()
-    async with FaultProxy(valkey.socket) as proxy, site.working(handler, proxy.url, drain_delay=0.2):
-        await until_idle(site.raw, 1)
-        proxy.black_hole(lose=True)
-        await proxy.heal()
-        await site.queue.add("work")
-        await site.until(completed=1, within=60)
+    async with FaultProxy(valkey.socket) as proxy:
+        connection = Connection(proxy.url, timeout=0.5)
+        async with site.working(handler, connection, drain_delay=0.2):
+            await until_idle(site.raw, 1)
+            proxy.black_hole(lose=True)
+            await proxy.heal()
+            await site.queue.add("work")
+            await site.until(completed=1, within=60)
+        await connection.close()
 
 
 async def test_stopping_ends_though_the_server_is_gone_bmq_091(server_factory: Any, prefix: str) -> None:

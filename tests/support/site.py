@@ -25,7 +25,7 @@ class Site:
 
     def __init__(self, name: str, prefix: str, url: str, raw: Redis, *, clock: Clock | None = None) -> None:
         self.url = url
-        self.raw = raw
+        self.raw: Any = raw  # its replies, str here, are typed as unions
         self.keys = QueueKeys(name, prefix)
         self.connection = Connection(url)
         self.clock = clock

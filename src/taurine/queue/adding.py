@@ -8,8 +8,9 @@ kept, and each caller gets the outcome of its own job.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from taurine.queue.connection import Link
 from taurine.queue.scripts import Argument, load
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import Plan, plan, timestamp_ms
-from taurine.queue.wire import encode_json
+from taurine.queue.wire import encode_json, require_encodable
 
 __all__ = ["Added", "Adder", "NewJob", "new_job"]
 
@@ -77,6 +78,7 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any],
     """
     if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise InvalidName(f"expected a job name, got {name!r:.80}")
+    require_encodable(name, "the job name")
     job_id: str | None = None
     created: float | datetime | None = None
     if "job_id" in options or "timestamp" in options:
@@ -122,11 +124,14 @@ class _Batch:
 
 
 class Adder:
-    """Sends the new jobs of one queue."""
+    """Sends the new jobs of one queue, over one link of its own."""
 
     def __init__(self, store: QueueStore) -> None:
         self._store = store
+        self._script = load("add")
+        self._link = store.connection.link()
         self._waiting: deque[tuple[NewJob, asyncio.Future[Added]]] = deque()
+        self._sent: deque[_Batch] = deque()
         self._flushing: asyncio.Task[None] | None = None
 
     async def add(self, job: NewJob) -> Added:
@@ -138,13 +143,23 @@ class Adder:
         self._waiting.append((job, added))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush(), name="taurine add")
+        elif len(self._waiting) >= _JOINED_BATCH and len(self._sent) < _IN_FLIGHT and self._link.connected:
+            # The flush runs after all callers of this turn of the loop. A full batch leaves now, and the server works meanwhile.
+            with contextlib.suppress(StoreError):  # the flush finds the link cut, and tells every caller
+                await self._send_waiting()
         return await added
 
     async def add_many(self, jobs: Sequence[NewJob]) -> list[Added]:
         """Add a list in slices of `ATOMIC_BATCH`, each whole or not at all; the first error of a job is raised after all were sent."""
         batches = [_Batch(jobs[first : first + ATOMIC_BATCH]) for first in range(0, len(jobs), ATOMIC_BATCH)]
+        sent: deque[_Batch] = deque()
         async with self._store.connection.borrow() as link:
-            await self._exchange(link, iter(batches), deque())
+            for batch in batches:
+                while len(sent) >= _IN_FLIGHT:
+                    await self._receive(link, sent)
+                await self._send(link, batch, sent)
+            while sent:
+                await self._receive(link, sent)
         added: list[Added] = []
         for outcome in (outcome for batch in batches for outcome in batch.outcomes):
             if isinstance(outcome, Exception):
@@ -156,60 +171,56 @@ class Adder:
         """Return when what was given to `add` has been sent and answered, or has failed."""
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
+        await self._link.close()
 
     async def _flush(self) -> None:
-        sent: deque[_Batch] = deque()
         try:
-            async with self._store.connection.borrow() as link:
-                while self._waiting:
-                    await self._exchange(link, self._joined_batches(), sent)
-        except StoreError as error:
+            if not self._sent and await self._link.is_stale():
+                await self._link.close()
+            while self._waiting or self._sent:
+                while self._waiting and len(self._sent) < _IN_FLIGHT:
+                    await self._send_waiting()
+                await self._receive(self._link, self._sent)
+        except Exception as error:  # noqa: BLE001 - callers wait for these futures alone: each must hear of any error
             # Whatever was on its way or in line fails now: waiting for the server is the caller's choice, not ours.
-            for caller in (
-                *(caller for batch in sent for caller in batch.callers),
-                *(caller for _, caller in self._waiting),
-            ):
+            failed = [caller for batch in self._sent for caller in batch.callers]
+            for caller in (*failed, *(caller for _, caller in self._waiting)):
                 _settle(caller, error)
+            self._sent.clear()
             self._waiting.clear()
         finally:
             self._flushing = None
 
-    def _joined_batches(self) -> Iterator[_Batch]:
-        while self._waiting:
-            entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _JOINED_BATCH))]
-            yield _Batch([job for job, _ in entries], [caller for _, caller in entries])
+    async def _send_waiting(self) -> None:
+        entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _JOINED_BATCH))]
+        batch = _Batch([job for job, _ in entries], [caller for _, caller in entries])
+        await self._send(self._link, batch, self._sent)
 
-    async def _exchange(self, link: Link, batches: Iterator[_Batch], sent: deque[_Batch]) -> None:
-        """Send batches and hand out their outcomes; `sent` holds those that are unanswered, also when this raises."""
-        script = load("add")
-        more = True
-        while more or sent:
-            while more and len(sent) < _IN_FLIGHT:
-                batch = next(batches, None)
-                if batch is None:
-                    more = False
-                    break
-                sent.append(batch)
-                await link.send(("EVALSHA", script.digest, 1, self._store.keys.meta, *self._arguments(batch)))
-            if not sent:
-                return
-            try:
-                reply = await link.receive()
-            except NoScriptError:
-                # Nothing of the batch ran. It goes again behind what is on its way, which meets the same answer.
-                sent.append(sent.popleft())
-                await link.send(("EVAL", script.text, 1, self._store.keys.meta, *self._arguments(sent[-1])))
-                continue
-            except StoreError as error:
-                if not link.connected:
-                    raise
-                batch = sent.popleft()
-                batch.outcomes = [error] * len(batch.jobs)
-            else:
-                batch = sent.popleft()
-                batch.outcomes = self._outcomes(batch.jobs, reply)
-            for caller, outcome in zip(batch.callers, batch.outcomes, strict=False):
-                _settle(caller, outcome)
+    async def _send(self, link: Link, batch: _Batch, sent: deque[_Batch]) -> None:
+        # In `sent` before the first await: replies are matched to batches by their order.
+        sent.append(batch)
+        await link.send(("EVALSHA", self._script.digest, 1, self._store.keys.meta, *self._arguments(batch)))
+
+    async def _receive(self, link: Link, sent: deque[_Batch]) -> None:
+        """Take the reply to the oldest batch on its way and tell its callers."""
+        try:
+            reply = await link.receive()
+        except NoScriptError:
+            # Nothing of the batch ran. It goes again behind what is on its way, which meets the same answer.
+            batch = sent.popleft()
+            sent.append(batch)
+            await link.send(("EVAL", self._script.text, 1, self._store.keys.meta, *self._arguments(batch)))
+            return
+        except StoreError as error:
+            if not link.connected:
+                raise
+            batch = sent.popleft()
+            batch.outcomes = [error] * len(batch.jobs)
+        else:
+            batch = sent.popleft()
+            batch.outcomes = self._outcomes(batch.jobs, reply)
+        for caller, outcome in zip(batch.callers, batch.outcomes, strict=False):
+            _settle(caller, outcome)
 
     def _arguments(self, batch: _Batch) -> list[Argument]:
         arguments: list[Argument] = [self._store.now_ms()]

@@ -117,7 +117,8 @@ class AttemptPolicy:
         except Exception:
             log.exception("the back-off strategy for %r raised; the job pauses %g s", backoff.type, _PAUSE_UNKNOWN)
             return _PAUSE_UNKNOWN
-        return pause if isinstance(pause, int | float) else _PAUSE_UNKNOWN
+        # A strategy is untyped code of a caller: it may return anything.
+        return float(pause) if isinstance(pause, (int, float)) else _PAUSE_UNKNOWN
 
 
 def unreadable(error: CorruptJob) -> Failed:

@@ -17,10 +17,10 @@ import logging
 import math
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from hiredis import pack_command
+import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
@@ -45,7 +45,11 @@ Target: TypeAlias = "str | Redis | Connection"
 """A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or a Connection."""
 
 # Answers of a server that is there but cannot serve now; the same command works later.
-_PASSING = re.compile(r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED|MISCONF)\b")
+_PASSING = re.compile(
+    r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED|MISCONF)\b"
+)
+# hiredis declares a tuple of one; it takes any length.
+_pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
 _CREDENTIALS = re.compile(r"//[^@/]*@")
 
 
@@ -116,7 +120,7 @@ class Link:
         assert self._socket is not None
         try:
             async with asyncio.timeout(self._timeout):
-                await self._socket.send_packed_command(pack_command(tuple(command)), check_health=False)
+                await self._socket.send_packed_command(_pack(tuple(command)), check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
             raise _translate(error, self._where) from None
@@ -132,8 +136,7 @@ class Link:
         self._unanswered -= 1
         try:
             async with asyncio.timeout(self._timeout if timeout is None else timeout):
-                reply: Any = await self._socket.read_response(timeout=math.inf)
-                return reply
+                return cast("Any", await self._socket.read_response(timeout=math.inf))  # pyright: ignore[reportUnknownMemberType] - untyped replies
         except NoScriptError:
             raise
         except ResponseError as error:
@@ -192,7 +195,7 @@ class Connection:
             "health_check_interval": 0,
         }
         self.where = _where(target)
-        self.identity = target if isinstance(target, str) else id(target.connection_pool)
+        self.identity: object = target if isinstance(target, str) else target.connection_pool
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._idle: list[Link] = []

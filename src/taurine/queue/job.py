@@ -69,6 +69,8 @@ class Job:
     """The lease's token, while the job is claimed by this process."""
     cancel_reason: str | None = None
     """Why the running handler is to stop, once it is."""
+    on_progress: Callable[[Job, Any], None] | None = None
+    """Told of each progress that this object recorded; for the worker that runs the job."""
     lease_given_up: bool = False
     """True when a method of the running job has settled the attempt itself."""
     corrupt: str | None = None
@@ -180,6 +182,8 @@ class Job:
         """
         await changes.update_progress(self._store, self.stored_id, value, self._fence)
         self.progress = value
+        if self.on_progress is not None:
+            self.on_progress(self, value)
 
     async def update_data(self, data: Any) -> None:
         """Replace the job's data, in whatever state it is; a running handler elsewhere keeps what it has.

@@ -13,7 +13,7 @@ from typing import Any
 
 from taurine.errors import PayloadError
 
-__all__ = ["decode_json", "encode_json", "encode_text", "keep_policy"]
+__all__ = ["decode_json", "encode_json", "encode_text", "keep_policy", "require_encodable"]
 
 _decode: Callable[[str], Any] = json.JSONDecoder().decode
 
@@ -48,8 +48,7 @@ def encode_json(value: Any, what: str = "job data") -> str:
         raise PayloadError(
             f"{what} cannot be stored as JSON: {error}; pass plain dicts, lists, strings, numbers, booleans and None"
         ) from None
-    if not text.isascii():
-        _require_encodable(text, what)
+    require_encodable(text, what)
     return text
 
 
@@ -58,7 +57,10 @@ def decode_json(text: str | bytes) -> Any:
     return _decode(text.decode() if isinstance(text, bytes) else text)
 
 
-def _require_encodable(text: str, what: str) -> None:
+def require_encodable(text: str, what: str) -> None:
+    """Raise PayloadError, naming `what`, for text that UTF-8 cannot hold."""
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError:

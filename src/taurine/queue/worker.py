@@ -31,7 +31,7 @@ from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_dela
 from taurine.queue.connection import Connection, Target
 from taurine.queue.doorbell import Doorbell, shared_doorbell
 from taurine.queue.job import Job
-from taurine.queue.keys import QueueKeys
+from taurine.queue.keys import AD_HOC_LIMIT, QueueKeys
 from taurine.queue.leases import Lease, LeaseKeeper, Renewal
 from taurine.queue.scheduler import ScheduleStrategy, advance
 from taurine.queue.server_check import server_warnings
@@ -59,9 +59,6 @@ _CANCEL_TIME = 1.0
 
 _SETTLE_TIME = 5.0
 """Seconds that a stopping worker gives the server to take its last outcomes."""
-
-_AD_HOC_LIMIT = 2**53 - 1
-"""What the limiter key holds while a queue is limited by hand."""
 
 
 class _Attempt:
@@ -491,7 +488,7 @@ class Worker:
 
     def _start(self, reply: TurnReply, turn: Turn) -> None:
         now = self._clock.monotonic()
-        heard = self._events.heard("active")
+        active_heard, progress_heard = self._events.heard("active"), self._events.heard("progress")
         for raw_id, started, fields in reply.jobs:
             try:
                 job = Job.claimed(self._store, raw_id, started, fields, turn.token)
@@ -507,7 +504,9 @@ class Worker:
                 continue
             self._running[job.stored_id] = attempt
             attempt.task = asyncio.create_task(self._attempt(attempt))
-            if heard:
+            if progress_heard:
+                job.on_progress = self._tell_progress
+            if active_heard:
                 self._events.emit("active", job)
 
     async def _attempt(self, attempt: _Attempt) -> None:
@@ -568,7 +567,12 @@ class Worker:
                 if job is not None:
                     self._events.emit("lease_lost", job)
 
+    def _tell_progress(self, job: Job, value: Any) -> None:
+        self._events.emit("progress", job, value)
+
     def _tell(self, ended: _Ended) -> None:
+        if ended.job is not None:
+            ended.job.token = None  # a callback that still writes to the job does so without a lease
         if isinstance(ended.outcome, Completed):
             if ended.job is not None:
                 ended.job.result = ended.value
@@ -653,7 +657,7 @@ class Worker:
         delay = bounded_delay(delay)
         pause_ms = max(1, round(delay * 1000))
         with contextlib.suppress(StoreError):
-            await self._store.connection.call("SET", self._store.keys.limiter, _AD_HOC_LIMIT, "PX", pause_ms)
+            await self._store.connection.call("SET", self._store.keys.limiter, AD_HOC_LIMIT, "PX", pause_ms)
         self._limited_until = self._clock.monotonic() + delay
 
     async def _advance_schedule(self, job: Job) -> None:
