@@ -7,9 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
-from redis.asyncio import Redis
-
 from faults.workers import ended_jobs, until_ended
+from support.store import RawStore
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.connection import Connection
 
@@ -43,7 +42,7 @@ async def test_f11_a_call_that_is_cancelled_gives_its_reply_to_nobody_else(
 
 
 async def test_f11_a_handler_that_is_cancelled_in_a_call(
-    redis_url: str, prefix: str, raw: Redis, seed: int, figure: Figure
+    redis_url: str, prefix: str, raw: RawStore, seed: int, figure: Figure
 ) -> None:
     """F11: 1,000 handlers are cancelled while they report progress, and the queue's own calls stay in step."""
     total, random = 1000, Random(seed)
@@ -68,7 +67,7 @@ async def test_f11_a_handler_that_is_cancelled_in_a_call(
 
 
 async def test_f11_a_job_that_is_cancelled_before_its_first_step_gives_its_slot_back(
-    redis_url: str, prefix: str, raw: Redis
+    redis_url: str, prefix: str, raw: RawStore
 ) -> None:
     async def work(job: Job) -> None:
         await asyncio.Event().wait()

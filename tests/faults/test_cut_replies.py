@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
-from redis.asyncio import Redis
 
 from faults.workers import until_ended
 from support.eventually import eventually
 from support.proxy import Cut, FaultProxy
 from support.server import ValkeyServer
+from support.store import RawStore
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.connection import Connection
 
@@ -41,19 +41,19 @@ class Lane:
         self._after = 0
         self._added = 0
 
-    async def reply_length(self, store: Redis, jobs: int) -> int:
+    async def reply_length(self, store: RawStore, jobs: int) -> int:
         """Bytes of the reply to the turn that settles the first of so many jobs: measured by a cut that never comes."""
         async with self._worker:
             cut = await self._settle_under_cut(store, BEYOND, jobs)
             return await eventually(lambda: _first_reply(bytes(cut.passed)), 5, "the reply did not come")
 
-    async def cut_at(self, store: Redis, places: range, jobs: int) -> None:
+    async def cut_at(self, store: RawStore, places: range, jobs: int) -> None:
         async with self._worker:
             for after in places:
                 cut = await self._settle_under_cut(store, after, jobs)
                 assert cut.happened.is_set(), f"the reply was shorter than {after} bytes"
 
-    async def _settle_under_cut(self, store: Redis, after: int, jobs: int) -> Cut:
+    async def _settle_under_cut(self, store: RawStore, after: int, jobs: int) -> Cut:
         self._after, self._cut = after, None
         await self._queue.add_many([("job", {}, {"job_id": f"{self._mark()}{number}"}) for number in range(jobs)])
         self._added += jobs
@@ -72,7 +72,7 @@ class Lane:
         """What the ids of the present jobs begin with, and no other request of any lane holds."""
         return f"{self._queue.name}.{self._after:06}-"
 
-    async def require_once(self, store: Redis) -> int:
+    async def require_once(self, store: RawStore) -> int:
         """Every job ran once, ended once and was charged once; how many there were."""
         told = Counter(
             fields["jobId"]
@@ -108,7 +108,7 @@ def _end_of_reply(received: bytes, start: int) -> int:
 
 @pytest.mark.parametrize("jobs", [1, 2], ids=["the turn settles", "the turn settles and claims"])
 async def test_f24_every_cut_of_a_turns_reply_is_made_good(
-    valkey: ValkeyServer, redis_url: str, prefix: str, raw: Redis, figure: Callable[[str], None], jobs: int
+    *, valkey: ValkeyServer, redis_url: str, prefix: str, raw: RawStore, figure: Callable[[str], None], jobs: int
 ) -> None:
     async with FaultProxy(valkey.port) as proxy, AsyncExitStack() as stack:
         through, direct = Connection(proxy.url), Connection(redis_url)

@@ -16,11 +16,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from faults.workers import WorkerProcess, add_jobs, ended_jobs, states, until_ended
 from support.eventually import eventually
 from support.history import Event, History, check
+from support.store import RawStore
 from taurine.queue import Job, Queue, Worker
 
 Figure = Callable[[str], None]
@@ -40,7 +40,7 @@ def base(prefix: str) -> str:
 
 
 async def test_f01_a_worker_is_killed_again_and_again(
-    redis_url: str, prefix: str, base: str, raw: Redis, history: History, seed: int, figure: Figure
+    *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, seed: int, figure: Figure
 ) -> None:
     """F01: every acked job ends, and each repeat is explained by a kill."""
     total, kills, random, numbers = 4000, 8, Random(seed), itertools.count(1)
@@ -71,7 +71,7 @@ async def test_f01_a_worker_is_killed_again_and_again(
 
 
 async def test_f02_one_new_worker_finds_every_orphan(
-    redis_url: str, prefix: str, base: str, raw: Redis, history: History, figure: Figure
+    *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
     """F02, its wait of 60 s scaled to the end of every lease: all workers die, and one comes later, without a producer's help."""
     total = 2000
@@ -95,7 +95,8 @@ async def test_f02_one_new_worker_finds_every_orphan(
 
         await eventually(no_lease, 10, "a dead worker's lease goes on")
         began = time.monotonic()
-        last = WorkerProcess(redis_url, prefix, history, name="last", **{**OPTIONS, "concurrency": 50})
+        options: dict[str, Any] = {**OPTIONS, "concurrency": 50}
+        last = WorkerProcess(redis_url, prefix, history, name="last", **options)
         await stack.enter_async_context(last)
 
         async def first_stall() -> bool:
@@ -115,7 +116,7 @@ async def test_f02_one_new_worker_finds_every_orphan(
 
 
 async def test_f03_the_old_owners_finish_is_refused(
-    redis_url: str, prefix: str, base: str, raw: Redis, history: History, figure: Figure
+    *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
     """F03: the owner sleeps through its lease and wakes with the job just done; another one has it by then."""
     await _freeze_the_owner(redis_url, prefix, base, raw, history, {"ms": 1000})
@@ -130,7 +131,7 @@ async def test_f03_the_old_owners_finish_is_refused(
 
 
 async def test_f03_the_old_owners_progress_and_logs_are_refused(
-    redis_url: str, prefix: str, base: str, raw: Redis, history: History, figure: Figure
+    *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
     """F03: and its handler is cancelled as soon as the loss is known."""
     await _freeze_the_owner(redis_url, prefix, base, raw, history, {"reports": 100})
@@ -150,11 +151,11 @@ async def test_f03_the_old_owners_progress_and_logs_are_refused(
 
 
 async def _freeze_the_owner(
-    url: str, prefix: str, base: str, raw: Redis, history: History, data: dict[str, Any], **broken: Any
+    *, url: str, prefix: str, base: str, raw: RawStore, history: History, data: dict[str, Any], **broken: Any
 ) -> None:
     """One job and two workers: whoever got it is stopped for 3 leases, wakes when the other one runs it, and both go on to the end."""
     lease = 0.5
-    options = {**OPTIONS, "lease": lease, "stalled_interval": 0.3, **broken}
+    options: dict[str, Any] = {**OPTIONS, "lease": lease, "stalled_interval": 0.3, **broken}
     async with (
         Queue("q", url, prefix=prefix) as queue,
         WorkerProcess(url, prefix, history, name="w1", **options) as one,
@@ -185,7 +186,7 @@ async def _start_number(number: int, history: History) -> Event:
 
 
 async def test_f12_short_jobs_raise_no_false_alarm(
-    redis_url: str, prefix: str, base: str, raw: Redis, figure: Figure, caplog: pytest.LogCaptureFixture
+    *, redis_url: str, prefix: str, base: str, raw: RawStore, figure: Figure, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F12: 10,000 jobs that are over before their leases are worth a renewal, with sweeps all the while."""
     total, alarms, ran = 10_000, list[str](), 0

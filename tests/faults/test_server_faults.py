@@ -6,22 +6,21 @@ Scaled for two busy cores: 4,000 jobs of 10 ms on 2 workers x 10, faults by prog
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from faults.workers import WorkerProcess, add_jobs, ended_jobs, states, until_ended
 from support.eventually import eventually
 from support.history import History, check
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
+from support.store import RawStore, open_store
 from taurine.errors import StoreRefused, StoreUnavailable
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.connection import Connection
@@ -42,7 +41,7 @@ TOTAL = 4000
 async def _under_load(
     url: str,
     prefix: str,
-    store: Redis,
+    store: RawStore,
     history: History,
     fault: Callable[[], Any],
     *,
@@ -81,7 +80,7 @@ async def test_f13_connections_are_killed_under_load(
 ) -> None:
     """F13: every connection but the test's own is killed, 12 times; what was in flight is neither lost nor done twice."""
     server = server_factory()
-    async with Redis.from_url(server.socket_url, decode_responses=True) as store:
+    async with open_store(server) as store:
 
         async def kill() -> None:
             await store.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -96,7 +95,7 @@ async def test_f13_connections_are_killed_under_load(
 
 
 async def test_f22_scripts_are_flushed_under_load(
-    redis_url: str, prefix: str, raw: Redis, history: History, figure: Figure
+    redis_url: str, prefix: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
     """F22: the scripts are sent again, and neither workers nor producers notice."""
 
@@ -120,7 +119,7 @@ async def test_f14_the_server_stops_and_comes_back(
     outage, base = 5.0, f"{prefix}:q:"
     server = server_factory(appendonly="yes")
     async with (
-        Redis.from_url(server.socket_url, decode_responses=True) as store,
+        open_store(server) as store,
         Queue("q", server.url, prefix=prefix) as queue,
         WorkerProcess(server.url, prefix, history, name="w1", **OPTIONS) as one,
         WorkerProcess(server.url, prefix, history, name="w2", **OPTIONS) as two,
@@ -173,7 +172,7 @@ def _cpu_seconds(*processes: WorkerProcess) -> float:
 
 @pytest.mark.parametrize("lose", [False, True], ids=["the bytes come late", "the connections stay mute"])
 async def test_f15_an_idle_worker_outlives_a_black_hole(
-    valkey: ValkeyServer, redis_url: str, prefix: str, raw: Redis, figure: Figure, lose: bool
+    *, valkey: ValkeyServer, redis_url: str, prefix: str, raw: RawStore, figure: Figure, lose: bool
 ) -> None:
     """F15: no byte passes and nothing is closed; after the network is back the next job is picked up, with no help.
 
@@ -226,12 +225,12 @@ async def test_f20_a_full_server_refuses_adds_and_lets_running_jobs_end(
         return "done"
 
     async with (
-        Redis.from_url(server.socket_url, decode_responses=True) as store,
+        open_store(server) as store,
         Queue("q", server.url, prefix=prefix) as queue,
         Worker("q", work, server.url, prefix=prefix, concurrency=4, lease=1.0, drain_delay=0.5) as worker,
     ):
         added = 0
-        with pytest.raises(StoreRefused, match="OOM|maxmemory"):
+        with pytest.raises(StoreRefused, match="OOM"):
             while True:
                 with history.enqueuing(f"j{added}"):
                     await queue.add("big", {"text": "x" * 50_000}, job_id=f"j{added}", remove_on_complete=False)
@@ -269,10 +268,3 @@ async def test_f20_a_full_server_refuses_adds_and_lets_running_jobs_end(
     verdict = check(history, states={f"j{number}": "completed" for number in range(added)} | shown)
     figure(f"{verdict.summary()}; {finishes} finishes during OOM, recover_s {recover:.2f}")
     verdict.require()
-
-
-@pytest.fixture(autouse=True)
-async def quiet(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
-    """Warnings about the faults are expected here; they are shown when a test fails."""
-    caplog.set_level(logging.WARNING, "taurine")
-    yield

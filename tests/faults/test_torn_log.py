@@ -13,11 +13,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from faults.workers import states
 from support.server import ValkeyServer
+from support.store import RawStore, open_store
 from taurine.queue import Queue, Worker
 
 ServerFactory = Callable[..., ValkeyServer]
@@ -51,7 +51,7 @@ async def test_f26_a_torn_entry_is_undone_whole(
     server = server_factory(appendonly="yes", appendfsync="always")
     base = f"{prefix}:q:"
     async with (
-        Redis.from_url(server.socket_url, decode_responses=True) as store,
+        open_store(server) as store,
         Queue("q", server.url, prefix=prefix) as queue,
     ):
         worker = Worker("q", None, server.url, prefix=prefix, lease=3600)
@@ -103,7 +103,7 @@ def _start_of_last_entry(log: bytes) -> int:
     return start
 
 
-async def _half_jobs(store: Redis, base: str, shown: dict[str, str]) -> list[str]:
+async def _half_jobs(store: RawStore, base: str, shown: dict[str, str]) -> list[str]:
     """Jobs with a hash and no place, or with a place and no hash; and leases of jobs that are not active."""
     stored = {key.removeprefix(base) for key in await store.keys(f"{base}*")}
     hashes = {name for name in stored if name[0] in "jl" and ":" not in name and name != "limiter"}
@@ -125,7 +125,7 @@ async def _starts_from(log: bytes, server: ValkeyServer, base: str, expected: di
     again = ValkeyServer(directory, appendonly="yes")
     try:
         again.start()
-        async with Redis.from_url(again.socket_url, decode_responses=True) as store:
+        async with open_store(again) as store:
             shown = await states(store, base)
             assert shown == expected
             assert await _half_jobs(store, base, shown) == []

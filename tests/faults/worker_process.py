@@ -34,10 +34,12 @@ class Recorder:
     def __init__(self, history: History, worker: str) -> None:
         self._history = history
         self._worker = worker
-        self._ended_at: dict[str, float] = {}
+        self._leases: dict[Job, str] = {}
+        self._ended_at: dict[Job, float] = {}
 
     async def work(self, job: Job) -> Any:
-        token = _lease(job)
+        # One token serves all jobs of a turn, and a job that has ended bears none.
+        token = self._leases[job] = f"{job.token}/{job.id}"
         self._history.start(job.id, token=token, worker=self._worker)
         self._history.effect(job.id, token=token, worker=self._worker)
         try:
@@ -46,7 +48,7 @@ class Recorder:
                 await self._report(job, number)
             return await perform(job)
         finally:
-            self._ended_at[token] = time.monotonic()
+            self._ended_at[job] = time.monotonic()
 
     async def _report(self, job: Job, number: int) -> None:
         """Progress and a log line, each put down as accepted or refused; a refusal does not end the handler."""
@@ -57,7 +59,7 @@ class Recorder:
             except JobError:
                 accepted = False
             self._history.write(
-                job.id, token=_lease(job), worker=self._worker, called=called, accepted=accepted, note=note
+                job.id, token=self._leases[job], worker=self._worker, called=called, accepted=accepted, note=note
             )
 
     def listen(self, worker: Worker) -> None:
@@ -72,16 +74,10 @@ class Recorder:
         return job.attempts_made + 1 < job.options.attempts and job.deferred_failure is None
 
     def _finish(self, job: Job, outcome: str, *, accepted: bool = True) -> None:
-        token = _lease(job)
-        called = self._ended_at.pop(token, None)
+        token, called = self._leases.pop(job, ""), self._ended_at.pop(job, None)
         self._history.finish(
             job.id, token=token, worker=self._worker, outcome=outcome, accepted=accepted, called=called
         )
-
-
-def _lease(job: Job) -> str:
-    # One token serves all jobs of a turn.
-    return f"{job.token}/{job.id}"
 
 
 def _break(how: Broken, work: Handler) -> Handler:

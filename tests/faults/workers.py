@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from redis.asyncio import Redis
-
 import taurine
 from faults.worker_process import Broken
 from support.eventually import eventually
 from support.history import History
+from support.store import RawStore
+from taurine.options import AddOptions
 from taurine.queue import Queue
 
 __all__ = ["WorkerProcess", "add_jobs", "states", "until_ended"]
@@ -138,10 +138,10 @@ async def add_jobs(
     for first in range(0, count, 1000):
         ids = [f"j{number}" for number in range(first, min(first + 1000, count))]
         with history.enqueuing(*ids):
-            await queue.add_many([("task", dict(data or {}), {**options, "job_id": job_id}) for job_id in ids])
+            await queue.add_many([("task", dict(data or {}), AddOptions(**options, job_id=job_id)) for job_id in ids])
 
 
-async def states(store: Redis, base: str) -> dict[str, str]:
+async def states(store: RawStore, base: str) -> dict[str, str]:
     """The state of each job that stands in a collection of the queue whose keys start with `base`."""
     found: dict[str, str] = {}
     for name in ("wait", "active"):
@@ -151,7 +151,7 @@ async def states(store: Redis, base: str) -> dict[str, str]:
     return found
 
 
-async def until_ended(store: Redis, base: str, count: int, *, within: float = 60.0) -> None:
+async def until_ended(store: RawStore, base: str, count: int, *, within: float = 60.0) -> None:
     """Wait until this many jobs have ended."""
 
     async def all_ended() -> bool:
@@ -162,6 +162,6 @@ async def until_ended(store: Redis, base: str, count: int, *, within: float = 60
     await eventually(all_ended, within, "the queue was not drained", every=0.05)
 
 
-async def ended_jobs(store: Redis, base: str) -> int:
+async def ended_jobs(store: RawStore, base: str) -> int:
     """How many jobs of the queue have completed or failed."""
     return await store.zcard(f"{base}completed") + await store.zcard(f"{base}failed")

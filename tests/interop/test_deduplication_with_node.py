@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from redis.asyncio import Redis
 
 from interop.sides import Side, SideName
 from support.eventually import eventually
+from support.store import RawStore
 from taurine.options import Dedup
 
 Sides = dict[SideName, Side]
@@ -20,7 +20,7 @@ ACROSS = pytest.mark.parametrize(
 
 @ACROSS
 async def test_the_owner_keeps_others_out_until_it_ends(
-    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName
+    sides: Sides, raw: RawStore, prefix: str, first: SideName, other: SideName
 ) -> None:
     owner = await sides[first].add({"n": 1}, dedup=Dedup("d"))
     assert await sides[other].add({"n": 2}, dedup=Dedup("d")) == owner
@@ -36,7 +36,7 @@ async def test_the_owner_keeps_others_out_until_it_ends(
 
 @ACROSS
 async def test_a_retry_keeps_the_id_and_the_last_failure_frees_it(
-    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName
+    sides: Sides, raw: RawStore, prefix: str, first: SideName, other: SideName
 ) -> None:
     owner = await sides[first].add({}, attempts=2, dedup=Dedup("d"))
 
@@ -51,7 +51,7 @@ async def test_a_retry_keeps_the_id_and_the_last_failure_frees_it(
 
 @ACROSS
 async def test_a_throttle_outlives_its_job(
-    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName
+    sides: Sides, raw: RawStore, prefix: str, first: SideName, other: SideName
 ) -> None:
     owner = await sides[first].add({}, dedup=Dedup("d", ttl=60))
     assert await sides[other].take() == owner
@@ -69,7 +69,7 @@ async def test_a_throttle_outlives_its_job(
 
 @ACROSS
 async def test_a_refused_add_extends_the_throttle(
-    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName
+    sides: Sides, raw: RawStore, prefix: str, first: SideName, other: SideName
 ) -> None:
     owner = await sides[first].add({}, dedup=Dedup("d", ttl=10, extend=True))
     assert await sides[other].add({}, dedup=Dedup("d", ttl=60, extend=True)) == owner
@@ -79,7 +79,7 @@ async def test_a_refused_add_extends_the_throttle(
 
 @ACROSS
 async def test_a_debounce_replaces_the_delayed_job(
-    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName
+    sides: Sides, raw: RawStore, prefix: str, first: SideName, other: SideName
 ) -> None:
     debounce = Dedup("d", ttl=60, replace=True, extend=True)
     old = await sides[first].add({"n": 1}, delay=60, dedup=debounce)
@@ -97,7 +97,7 @@ async def test_a_debounce_replaces_the_delayed_job(
 
 @ACROSS
 async def test_a_refused_add_reschedules_the_delayed_job(
-    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName
+    sides: Sides, raw: RawStore, prefix: str, first: SideName, other: SideName
 ) -> None:
     dedup = Dedup("d", reschedule=True)
     owner = await sides[first].add({"n": 1}, delay=60, dedup=dedup)
@@ -112,12 +112,12 @@ async def test_a_refused_add_reschedules_the_delayed_job(
 @ACROSS
 @pytest.mark.parametrize("finisher", ["node", "ours"])
 async def test_the_last_add_to_an_active_job_follows_it(
-    sides: Sides, raw: Redis, prefix: str, first: SideName, other: SideName, finisher: SideName
+    *, sides: Sides, raw: RawStore, prefix: str, first: SideName, other: SideName, finisher: SideName
 ) -> None:
     dedup = Dedup("d", keep_last_if_active=True)
     owner = await sides[first].add({"n": 1}, dedup=dedup)
     assert await sides[finisher].take() == owner
-    for side, number in ((other, 2), (first, 3), (other, 4)):
+    for side, number in cast("list[tuple[SideName, int]]", [(other, 2), (first, 3), (other, 4)]):
         assert await sides[side].add({"n": number}, dedup=dedup) == owner
 
     await sides[finisher].settle(owner, result="first")

@@ -9,11 +9,11 @@ import json
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from interop.bullmq import Bullmq
 from interop.conftest import StartWorker
 from support.eventually import eventually
+from support.store import RawStore
 
 WHO = pytest.mark.parametrize("parents_worker", ["ours", "node"])
 
@@ -31,7 +31,7 @@ class ParentsWorker:
         else:
             await self._ours.__aenter__()
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._kind == "node":
             await self._node.stop_worker("of parents")
         else:
@@ -47,7 +47,7 @@ def _parent(children: list[dict[str, Any]], name: str = "parent", **options: Any
     return {"name": name, "queueName": "parents", "data": {"children": True}, "opts": opts, "children": children}
 
 
-async def _times(raw: Redis, prefix: str, queue: str, event: str, job_id: str) -> int:
+async def _times(raw: RawStore, prefix: str, queue: str, event: str, job_id: str) -> int:
     return sum(
         fields["event"] == event and fields.get("jobId") == job_id
         for _, fields in await raw.xrange(f"{prefix}:{queue}:events")
@@ -56,7 +56,7 @@ async def _times(raw: Redis, prefix: str, queue: str, event: str, job_id: str) -
 
 @WHO
 async def test_children_end_in_one_turn_and_their_parent_is_released_once(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     names = [f"c{number}" for number in range(50)]
     await node.flow(_parent([_child(name, {"result": {"of": name, "ü": None}}) for name in names]))
@@ -73,7 +73,7 @@ async def test_children_end_in_one_turn_and_their_parent_is_released_once(
 
 @WHO
 async def test_a_child_without_a_policy_keeps_its_parent_waiting_until_it_is_retried(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     await node.flow(_parent([_child("good"), _child("bad", {"failures": 1, "error": "no", "result": "better"})]))
 
@@ -90,7 +90,7 @@ async def test_a_child_without_a_policy_keeps_its_parent_waiting_until_it_is_ret
 
 @WHO
 async def test_a_child_that_fails_its_parent(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     bad = _child("bad", {"failures": 9, "error": "no"}, failParentOnFailure=True)
     await node.flow(_parent([bad, _child("late", delay=3_600_000)]))
@@ -109,7 +109,7 @@ async def test_a_child_that_fails_its_parent(
 
 @WHO
 async def test_a_child_that_lets_its_parent_continue_at_once(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     """Released while another child is pending, the parent ends only when that one has: BullMQ refuses its result till then."""
     bad = _child("bad", {"failures": 9, "error": "nö"}, continueParentOnFailure=True)
@@ -128,7 +128,7 @@ async def test_a_child_that_lets_its_parent_continue_at_once(
 
 @WHO
 async def test_children_whose_failure_is_ignored(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     bad = [_child(f"b{n}", {"failures": 9, "error": f"no {n}"}, ignoreDependencyOnFailure=True) for n in range(10)]
     await node.flow(_parent([*bad, _child("good")]))
@@ -144,7 +144,7 @@ async def test_children_whose_failure_is_ignored(
 
 @WHO
 async def test_children_whose_failure_removes_the_link(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     bad = [_child(f"b{n}", {"failures": 9, "error": "no"}, removeDependencyOnFailure=True) for n in range(3)]
     await node.flow(_parent([*bad, _child("good")]))
@@ -158,7 +158,7 @@ async def test_children_whose_failure_removes_the_link(
 
 @WHO
 async def test_two_levels_end_from_below(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     middles = [_parent([_child(f"m{m}-c{c}") for c in range(5)], f"m{m}") for m in range(4)]
     await node.flow(_parent(middles, "top"))
@@ -176,7 +176,7 @@ async def test_two_levels_end_from_below(
 
 @WHO
 async def test_a_failure_climbs_two_levels(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, parents_worker: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
     bad = _child("bad", {"failures": 9, "error": "no"}, failParentOnFailure=True)
     middle = _parent([bad, _child("good")], "middle", failParentOnFailure=True)
@@ -192,7 +192,7 @@ async def test_a_failure_climbs_two_levels(
 
 
 async def test_a_parent_and_its_children_in_one_queue_of_both_workers(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str
 ) -> None:
     """Twenty flows at once, whose jobs go to whichever worker is free."""
     await node.worker("q", concurrency=5)

@@ -13,7 +13,6 @@ import pytest
 from interop.bullmq import Bullmq, NodeError
 from interop.conftest import StartWorker
 from support.eventually import eventually
-from taurine.options import AddOptions
 from taurine.queue import Job, Queue, Worker
 
 
@@ -67,16 +66,16 @@ async def test_wait_until_finished_gets_our_failure(node: Bullmq, worker: StartW
     waiting = asyncio.create_task(node.wait_until_finished("q", job.stored_id))
 
     async with worker():
-        with pytest.raises(NodeError, match="^nö: \n🐂$"):
+        with pytest.raises(NodeError, match="nö: \n🐂"):
             await waiting
 
 
-@pytest.mark.parametrize("options", [{}, {"backoff": 0.03}], ids=["at once", "after a pause"])
+@pytest.mark.parametrize("backoff", [0.0, 0.03], ids=["at once", "after a pause"])
 async def test_wait_until_finished_passes_over_attempts_that_are_retried(
-    node: Bullmq, worker: StartWorker, queue: Queue, options: AddOptions
+    node: Bullmq, worker: StartWorker, queue: Queue, backoff: float
 ) -> None:
     await node.listen("q")
-    job = await queue.add("flaky", {"failures": 2, "error": "again", "result": "third"}, attempts=3, **options)
+    job = await queue.add("flaky", {"failures": 2, "error": "again", "result": "third"}, attempts=3, backoff=backoff)
     waiting = asyncio.create_task(node.wait_until_finished("q", job.stored_id))
 
     async with worker():

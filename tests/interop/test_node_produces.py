@@ -6,11 +6,11 @@ import json
 import time
 
 import pytest
-from redis.asyncio import Redis
 
 from interop.bullmq import Bullmq
 from interop.conftest import StartWorker
 from support.eventually import eventually
+from support.store import RawStore
 
 
 async def test_a_plain_job_ends_with_its_result_as_node_reads_it(node: Bullmq, worker: StartWorker) -> None:
@@ -24,7 +24,7 @@ async def test_a_plain_job_ends_with_its_result_as_node_reads_it(node: Bullmq, w
     assert (read["attemptsMade"], read["attemptsStarted"], read["stalledCounter"]) == (1, 1, 0)
 
 
-async def test_priority_and_lifo_set_the_order(node: Bullmq, worker: StartWorker, raw: Redis, prefix: str) -> None:
+async def test_priority_and_lifo_set_the_order(node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str) -> None:
     await node.queue("q", "pause")
     for name, options in [
         ("third by priority", {"priority": 2_097_151}),
@@ -48,7 +48,9 @@ async def test_priority_and_lifo_set_the_order(node: Bullmq, worker: StartWorker
     assert order == list(started), started
 
 
-async def test_a_delayed_job_starts_when_it_is_due(node: Bullmq, worker: StartWorker, raw: Redis, prefix: str) -> None:
+async def test_a_delayed_job_starts_when_it_is_due(
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str
+) -> None:
     async with worker():
         job = await node.add("q", "later", {}, delay=400)
         await node.until_state("q", job["id"], "completed")
@@ -69,7 +71,7 @@ async def test_a_delayed_job_starts_when_it_is_due(node: Bullmq, worker: StartWo
     ids=["number", "fixed", "exponential", "jitter"],
 )
 async def test_attempts_and_backoff(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, backoff: object
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, backoff: object
 ) -> None:
     job = await node.add("q", "flaky", {"failures": 2, "error": "näh", "result": 3}, attempts=3, backoff=backoff)
 
@@ -109,7 +111,7 @@ async def test_a_job_out_of_attempts_fails_as_node_expects(node: Bullmq, worker:
     ids=str,
 )
 async def test_what_is_kept_of_completed_jobs(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str, option: dict[str, object], kept: list[str]
+    *, node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, option: dict[str, object], kept: list[str]
 ) -> None:
     await node.listen("q")
     for number in range(5):
@@ -127,7 +129,7 @@ async def test_what_is_kept_of_completed_jobs(
 
 
 async def test_failed_jobs_are_removed_by_their_own_rule(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str
 ) -> None:
     await node.listen("q")
     job = await node.add("q", "bad", {"failures": 1, "error": "e"}, removeOnFail=True, jobId="gone")
@@ -149,7 +151,7 @@ async def test_ids_of_nodes_choice(node: Bullmq, worker: StartWorker, job_id: st
 
 
 async def test_a_bulk_of_every_kind_is_run_once_each(
-    node: Bullmq, worker: StartWorker, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str
 ) -> None:
     kinds = [{}, {"delay": 50}, {"priority": 3}, {"lifo": True}, {"attempts": 2, "backoff": 10}]
     jobs = [

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from interop.bullmq import Bullmq
 from support.eventually import eventually
+from support.store import RawStore
 from taurine.options import AddOptions, Dedup, Keep, Parent, Telemetry
 from taurine.queue import Queue
 from taurine.retry import Custom, Exponential, Fixed
@@ -83,9 +83,10 @@ CALLS = {
 
 @pytest.mark.parametrize("same", CALLS.values(), ids=CALLS)
 async def test_a_job_stands_in_the_store_as_node_would_have_put_it(
-    node: Bullmq, redis_url: str, prefix: str, raw: Redis, same: SameCall, request: pytest.FixtureRequest
+    *, node: Bullmq, redis_url: str, prefix: str, raw: RawStore, same: SameCall, request: pytest.FixtureRequest
 ) -> None:
-    ours_options, node_options = same.ours, same.node
+    ours_options: AddOptions = same.ours
+    node_options = same.node
     if "child" in request.node.callspec.id:
         await node.add("parents", "parent", {}, jobId="p")
         ours_options = {**ours_options, "parent": Parent("p", "parents")}
@@ -100,7 +101,7 @@ async def test_a_job_stands_in_the_store_as_node_would_have_put_it(
     assert await _surroundings(raw, f"{prefix}:ours:") == await _surroundings(raw, f"{prefix}:theirs:")
 
 
-async def _stored(raw: Redis, key: str) -> dict[str, Any]:
+async def _stored(raw: RawStore, key: str) -> dict[str, Any]:
     fields: dict[str, Any] = await raw.hgetall(key)
     for name in ("data", "opts", "parent"):
         if name in fields:
@@ -113,7 +114,7 @@ async def _stored(raw: Redis, key: str) -> dict[str, Any]:
     return fields
 
 
-async def _surroundings(raw: Redis, base: str) -> dict[str, Any]:
+async def _surroundings(raw: RawStore, base: str) -> dict[str, Any]:
     """What else an add leaves: where the id stands, the marker, the events. Times are left out."""
     found: dict[str, Any] = {}
     for key in sorted(await raw.keys(f"{base}*")):
@@ -131,7 +132,7 @@ async def _surroundings(raw: Redis, base: str) -> dict[str, Any]:
     return found
 
 
-async def test_bullmqs_worker_runs_what_we_add(node: Bullmq, queue: Queue, raw: Redis, prefix: str) -> None:
+async def test_bullmqs_worker_runs_what_we_add(node: Bullmq, queue: Queue, raw: RawStore, prefix: str) -> None:
     await node.worker("q", concurrency=20)
 
     kinds: list[AddOptions] = [{}, {"delay": 0.05}, {"priority": 3}, {"lifo": True}, {"attempts": 2, "backoff": 0.01}]
@@ -147,7 +148,7 @@ async def test_bullmqs_worker_runs_what_we_add(node: Bullmq, queue: Queue, raw: 
         assert fields == [str(number), "2" if number % 5 == 4 else "1"]
 
 
-async def test_node_keeps_and_removes_by_our_rules(node: Bullmq, queue: Queue, raw: Redis, prefix: str) -> None:
+async def test_node_keeps_and_removes_by_our_rules(node: Bullmq, queue: Queue, raw: RawStore, prefix: str) -> None:
     await node.worker("q")
     for number in range(4):
         await queue.add("short", {}, job_id=f"j{number}", remove_on_complete=Keep(count=2))

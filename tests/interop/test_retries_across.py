@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from redis.asyncio import Redis
 
 from interop.sides import Side, SideName
 from support.eventually import eventually
+from support.store import RawStore
 
 Sides = dict[SideName, Side]
 
@@ -16,7 +16,7 @@ Sides = dict[SideName, Side]
 @pytest.mark.parametrize("producer", ["node", "ours"])
 @pytest.mark.parametrize("backoff", [0.0, 0.02], ids=["at once", "after a pause"])
 async def test_attempts_are_counted_over_both(
-    sides: Sides, raw: Redis, prefix: str, producer: SideName, backoff: float
+    sides: Sides, raw: RawStore, prefix: str, producer: SideName, backoff: float
 ) -> None:
     job = await sides[producer].add({}, attempts=4, backoff=backoff)
     for made, side in enumerate(("node", "ours", "node"), 1):
@@ -38,7 +38,7 @@ async def test_attempts_are_counted_over_both(
 
 @pytest.mark.parametrize("last", ["node", "ours"])
 async def test_the_last_attempt_fails_for_good_whoever_made_it(
-    sides: Sides, raw: Redis, prefix: str, last: SideName
+    sides: Sides, raw: RawStore, prefix: str, last: SideName
 ) -> None:
     other: SideName = "ours" if last == "node" else "node"
     job = await sides[other].add({}, attempts=2)

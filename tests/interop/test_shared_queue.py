@@ -9,53 +9,48 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from faults.workers import WorkerProcess, add_jobs, ended_jobs, states, until_ended
 from interop.bullmq import Bullmq
 from interop.conftest import StartWorker
 from support.eventually import eventually
 from support.history import History, check
+from support.store import RawStore
 from taurine.queue import Queue
 
 LEASE = 3.0
 SWEEP = 1.0
-NODE_OPTIONS = {"concurrency": 10, "lockDuration": 3000, "stalledInterval": 1000, "maxStalledCount": 20}
-OUR_OPTIONS = {"concurrency": 10, "lease": LEASE, "stalled_interval": SWEEP, "max_stalled": 20}
+NODE_OPTIONS: dict[str, Any] = {"concurrency": 10, "lockDuration": 3000, "stalledInterval": 1000, "maxStalledCount": 20}
+OUR_OPTIONS: dict[str, Any] = {"concurrency": 10, "lease": LEASE, "stalled_interval": SWEEP, "max_stalled": 20}
 
 
-class Crew:
+class Crew(AsyncExitStack):
     """Workers of both kinds, each killed by SIGKILL and replaced by one with a new name."""
 
     def __init__(self, url: str, prefix: str, history: History) -> None:
+        super().__init__()
         self._url, self._prefix, self._history = url, prefix, history
         self._numbers = itertools.count(1)
-        self._processes = AsyncExitStack()
         self._node: list[tuple[str, Bullmq]] = []
         self._ours: list[WorkerProcess] = []
 
-    async def __aenter__(self) -> Crew:
+    async def hire(self) -> None:
         for _ in range(2):
             await self.hire_node()
             await self.hire_ours()
-        return self
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._processes.__aexit__(*error)
 
     async def hire_node(self) -> None:
         name = f"node-{next(self._numbers)}"
-        node = await self._processes.enter_async_context(Bullmq(self._url, self._prefix))
+        node = await self.enter_async_context(Bullmq(self._url, self._prefix))
         await node.worker("q", name, history=self._history.directory, **NODE_OPTIONS)
         self._node.append((name, node))
 
     async def hire_ours(self) -> None:
         name = f"ours-{next(self._numbers)}"
         ours = WorkerProcess(self._url, self._prefix, self._history, name=name, **OUR_OPTIONS)
-        self._ours.append(await self._processes.enter_async_context(ours))
+        self._ours.append(await self.enter_async_context(ours))
 
     async def replace_node(self) -> None:
         name, node = self._node.pop(0)
@@ -70,13 +65,14 @@ class Crew:
 
 
 async def test_both_kinds_of_workers_share_a_queue_while_they_are_killed(
-    redis_url: str, prefix: str, queue: Queue, raw: Redis, tmp_path: Path, figure: Callable[[str], None]
+    *, redis_url: str, prefix: str, queue: Queue, raw: RawStore, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     total, kills, base = 6000, 6, f"{prefix}:q:"
     history = History(tmp_path)
     await add_jobs(queue, history, total, {"ms": 20, "failures": 0})
 
     async with Crew(redis_url, prefix, history) as crew:
+        await crew.hire()
         for kill in range(1, kills + 1):
 
             async def far_enough(share: float = kill / (kills + 1)) -> bool:
@@ -104,7 +100,7 @@ async def second_node(redis_url: str, prefix: str) -> AsyncIterator[Bullmq]:
 
 
 async def test_we_recover_the_orphans_of_a_killed_node_worker(
-    node: Bullmq, second_node: Bullmq, worker: StartWorker, raw: Redis, prefix: str
+    node: Bullmq, second_node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str
 ) -> None:
     await second_node.listen("q")
     # All sweeps of a queue share one mutex, which the killed worker's would else hold for its 30 s.
@@ -125,7 +121,7 @@ async def test_we_recover_the_orphans_of_a_killed_node_worker(
 
 
 async def test_node_recovers_the_orphans_of_our_killed_worker(
-    node: Bullmq, redis_url: str, prefix: str, queue: Queue, raw: Redis, tmp_path: Path
+    *, node: Bullmq, redis_url: str, prefix: str, queue: Queue, raw: RawStore, tmp_path: Path
 ) -> None:
     await queue.add_many([("hold", {"hold": True}, {"job_id": f"j{number}"}) for number in range(3)])
     async with WorkerProcess(redis_url, prefix, History(tmp_path), name="ours", lease=0.3, stalled_interval=0) as ours:
@@ -143,7 +139,7 @@ async def test_node_recovers_the_orphans_of_our_killed_worker(
 
 
 async def test_a_job_that_node_has_marked_to_fail_is_failed_by_us_without_running(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str
 ) -> None:
     """`defa` travels: written by the sweep of one engine, heeded by the claim of the other."""
     await _orphan(queue, worker, raw, prefix)
@@ -160,7 +156,7 @@ async def test_a_job_that_node_has_marked_to_fail_is_failed_by_us_without_runnin
 
 
 async def test_a_job_that_we_have_marked_to_fail_is_failed_by_node_without_running(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str
 ) -> None:
     await _orphan(queue, worker, raw, prefix)
     sweeping = worker(stalled_interval=0.05, max_stalled=0)
@@ -177,7 +173,7 @@ async def test_a_job_that_we_have_marked_to_fail_is_failed_by_node_without_runni
     await _has_failed_unrun(raw, prefix)
 
 
-async def _orphan(queue: Queue, worker: StartWorker, raw: Redis, prefix: str) -> None:
+async def _orphan(queue: Queue, worker: StartWorker, raw: RawStore, prefix: str) -> None:
     """A job `j` that is active and under no lease, as a killed worker leaves it."""
     await queue.add("ran twice", {"result": "it ran"}, job_id="j")
     dead = worker()
@@ -186,7 +182,7 @@ async def _orphan(queue: Queue, worker: StartWorker, raw: Redis, prefix: str) ->
     await raw.delete(f"{prefix}:q:j:lock")
 
 
-async def _has_failed_unrun(raw: Redis, prefix: str) -> None:
+async def _has_failed_unrun(raw: RawStore, prefix: str) -> None:
     fields = await raw.hgetall(f"{prefix}:q:j")
     assert fields["failedReason"] == "job stalled more than allowable limit"
     assert (fields["stc"], fields["ats"], fields["atm"]) == ("1", "2", "1")

@@ -11,22 +11,22 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from faults.workers import until_ended
 from interop.bullmq import Bullmq
 from interop.conftest import StartWorker
 from interop.sides import Side, SideName
 from support.eventually import eventually
+from support.store import RawStore
 from taurine.options import AddOptions, RateLimit
 from taurine.queue import Queue, Worker
 
 AT_ONCE = 4.0
-IDLE_NODE = {"drainDelay": 60}
+IDLE_NODE: dict[str, Any] = {"drainDelay": 60}
 IDLE_OURS: dict[str, Any] = {"drain_delay": 60}
 
 
-async def _blocked(raw: Redis, count: int = 1) -> None:
+async def _blocked(raw: RawStore, count: int = 1) -> None:
     """Wait until as many clients block on markers."""
 
     async def blocked() -> bool:
@@ -39,7 +39,7 @@ async def _blocked(raw: Redis, count: int = 1) -> None:
     "options", [{}, {"priority": 5}, {"lifo": True}, {"delay": 0.2}, {"priority": 5, "delay": 0.2}], ids=str
 )
 async def test_an_idle_node_worker_starts_our_job_at_once(
-    node: Bullmq, queue: Queue, raw: Redis, options: AddOptions
+    node: Bullmq, queue: Queue, raw: RawStore, options: AddOptions
 ) -> None:
     await node.worker("q", **IDLE_NODE)
     await _blocked(raw)
@@ -52,7 +52,7 @@ async def test_an_idle_node_worker_starts_our_job_at_once(
     "options", [{}, {"priority": 5}, {"lifo": True}, {"delay": 200}, {"priority": 5, "delay": 200}], ids=str
 )
 async def test_our_idle_worker_starts_nodes_job_at_once(
-    node: Bullmq, worker: StartWorker, raw: Redis, options: dict[str, Any]
+    node: Bullmq, worker: StartWorker, raw: RawStore, options: dict[str, Any]
 ) -> None:
     async with worker(**IDLE_OURS):
         await _blocked(raw)
@@ -61,7 +61,7 @@ async def test_our_idle_worker_starts_nodes_job_at_once(
 
 
 async def test_an_earlier_delay_moves_the_alarm_of_whoever_waits(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore
 ) -> None:
     async with worker(**IDLE_OURS):
         await _blocked(raw)
@@ -76,7 +76,7 @@ async def test_an_earlier_delay_moves_the_alarm_of_whoever_waits(
 
 
 async def test_who_takes_one_of_two_jobs_wakes_the_next_worker(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str
 ) -> None:
     await node.worker("q", "node", **IDLE_NODE)
     async with worker(name="ours", concurrency=1, **IDLE_OURS) as ours:
@@ -91,7 +91,7 @@ async def test_who_takes_one_of_two_jobs_wakes_the_next_worker(
 
 
 async def test_a_worker_of_ours_that_stops_leaves_its_alarm_to_others(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str
 ) -> None:
     """Whoever pops the marker of a delayed job owns the alarm, and must not take it to the grave."""
     async with worker(**IDLE_OURS):
@@ -106,7 +106,7 @@ async def test_a_worker_of_ours_that_stops_leaves_its_alarm_to_others(
 
 
 async def test_a_paused_worker_of_ours_leaves_its_alarm_to_others(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str
 ) -> None:
     async with worker(**IDLE_OURS) as ours:
         await _blocked(raw)
@@ -121,7 +121,7 @@ async def test_a_paused_worker_of_ours_leaves_its_alarm_to_others(
 
 
 async def test_a_full_worker_of_ours_leaves_its_alarm_to_others(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str
 ) -> None:
     await queue.add("long", {"hold": True}, job_id="long")
     async with worker(concurrency=2, **IDLE_OURS) as ours:
@@ -136,7 +136,7 @@ async def test_a_full_worker_of_ours_leaves_its_alarm_to_others(
         await ours.stop(grace=0)
 
 
-async def _alarm_taken(raw: Redis, prefix: str) -> None:
+async def _alarm_taken(raw: RawStore, prefix: str) -> None:
     async def taken() -> bool:
         return not await raw.exists(f"{prefix}:q:marker")
 
@@ -145,7 +145,7 @@ async def _alarm_taken(raw: Redis, prefix: str) -> None:
 
 @pytest.mark.parametrize("failed_by", ["node", "ours"])
 async def test_a_retry_after_a_pause_wakes_the_other_engine(
-    sides: dict[SideName, Side], node: Bullmq, worker: StartWorker, raw: Redis, failed_by: SideName
+    sides: dict[SideName, Side], node: Bullmq, worker: StartWorker, raw: RawStore, failed_by: SideName
 ) -> None:
     job = await sides[failed_by].add({}, attempts=2, backoff=0.1)
     assert await sides[failed_by].take() == job
@@ -159,7 +159,7 @@ async def test_a_retry_after_a_pause_wakes_the_other_engine(
 
 @pytest.mark.parametrize("pauser", ["node", "ours"])
 async def test_a_pause_holds_both_and_a_resume_wakes_them(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, pauser: str
+    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, pauser: str
 ) -> None:
     await node.listen("q")
     await node.worker("q", **IDLE_NODE)
@@ -188,7 +188,7 @@ async def test_a_pause_holds_both_and_a_resume_wakes_them(
 
 
 async def test_a_concurrency_of_one_over_both_engines(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str, figure: Callable[[str], None]
+    *, node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str, figure: Callable[[str], None]
 ) -> None:
     """Never two active, and no gap of a blocked worker's time-out between two jobs."""
     await node.queue("q", "setGlobalConcurrency", 1)
@@ -221,33 +221,30 @@ async def test_a_concurrency_of_one_over_both_engines(
 
 @pytest.mark.parametrize("last", ["node", "ours"])
 async def test_a_freed_slot_wakes_the_engine_that_waits_for_it(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str, last: str
+    *, node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str, last: str
 ) -> None:
     """The engine that holds the only slot finishes, takes nothing further, and the other one is idle."""
     await queue.set_concurrency(1)
-    holder: Worker | None = None
+    await queue.add("first", {}, job_id="first")
+    holder = worker()
+    held = None
     if last == "node":
-        await queue.add("first", {}, job_id="first")
         assert (await node.take("q"))["id"] == "first"
     else:
-        holder = worker()
-        await queue.add("first", {}, job_id="first")
         held = await holder.fetch()
-        assert held is not None
     await queue.add("second", {}, job_id="second")
     async with worker(name="ours", drain_delay=2.0 if last == "node" else 60):
-        if holder is not None:
+        if held is not None:
             await node.worker("q", **IDLE_NODE)
             await _blocked(raw, 2)
             await holder.complete(held)
-            await holder.stop()
         else:
             await node.settle("first")
         await node.until_state("q", "second", "completed", within=AT_ONCE)
 
 
 async def test_a_rate_limit_is_shared(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: Redis, prefix: str, figure: Callable[[str], None]
+    *, node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str, figure: Callable[[str], None]
 ) -> None:
     """Starts are counted per window of the limiter key, over both kinds of workers."""
     most, window, total = 10, 0.25, 60

@@ -454,14 +454,15 @@ class Model:
         codes = [0] * len(attempts)
         touched: list[str] = []
         kept: dict[FinishedSet, set[str]] = {"completed": set(), "failed": set()}
-        order = sorted(range(len(attempts)), key=lambda i: not isinstance(attempts[i][2], WaitingForChildren))
+        waits = [isinstance(outcome, WaitingForChildren) and at_first[name] == -4 for name, _, outcome in attempts]
+        order = sorted(range(len(attempts)), key=lambda position: not waits[position])
         for position in order:
             stored_id, token, outcome = attempts[position]
             code = self._refusal(stored_id, token, outcome, at_first[stored_id])
             codes[position] = code
             if code == 0:
                 self._settle(self.jobs[stored_id], outcome, now, touched, kept)
-        for parent in touched:
+        for parent in touched:  # a parent that is released is in line: the second time changes nothing
             self._release_if_done(parent, now)
         for ended in kept:
             for policy in kept[ended]:

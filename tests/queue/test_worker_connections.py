@@ -225,7 +225,7 @@ async def test_a_user_with_few_rights_can_work(server_factory: Any, prefix: str)
             await raw.client_kill_filter(_type="normal", skipme=True)
             await site.queue.add("work")
             await site.until(completed=4)
-        refused = await raw.execute_command("ACL", "LOG")
+        refused: Any = await raw.execute_command("ACL", "LOG")
         await site.close()
 
     objects = {entry["object"] for entry in refused}

@@ -124,12 +124,12 @@ class _Batch:
 
 
 class Adder:
-    """Sends the new jobs of one queue, over one link of its own."""
+    """Sends the new jobs of one queue."""
 
     def __init__(self, store: QueueStore) -> None:
         self._store = store
         self._script = load("add")
-        self._link = store.connection.link()
+        self._link: Link | None = None
         self._waiting: deque[tuple[NewJob, asyncio.Future[Added]]] = deque()
         self._sent: deque[_Batch] = deque()
         self._flushing: asyncio.Task[None] | None = None
@@ -142,11 +142,12 @@ class Adder:
         added: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, added))
         if self._flushing is None:
+            self._link = self._store.connection.take_idle()
             self._flushing = asyncio.create_task(self._flush(), name="taurine add")
-        elif len(self._waiting) >= _JOINED_BATCH and len(self._sent) < _IN_FLIGHT and self._link.connected:
+        elif self._link is not None and len(self._waiting) >= _JOINED_BATCH and len(self._sent) < _IN_FLIGHT:
             # The flush runs after all callers of this turn of the loop. A full batch leaves now, and the server works meanwhile.
             with contextlib.suppress(StoreError):  # the flush finds the link cut, and tells every caller
-                await self._send_waiting()
+                await self._send_waiting(self._link)
         return await added
 
     async def add_many(self, jobs: Sequence[NewJob]) -> list[Added]:
@@ -171,16 +172,16 @@ class Adder:
         """Return when what was given to `add` has been sent and answered, or has failed."""
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
-        await self._link.close()
 
     async def _flush(self) -> None:
         try:
-            if not self._sent and await self._link.is_stale():
-                await self._link.close()
+            link = self._link = self._link or await self._store.connection.take()
+            if not self._sent and await link.is_stale():
+                await link.close()
             while self._waiting or self._sent:
                 while self._waiting and len(self._sent) < _IN_FLIGHT:
-                    await self._send_waiting()
-                await self._receive(self._link, self._sent)
+                    await self._send_waiting(link)
+                await self._receive(link, self._sent)
         except Exception as error:  # noqa: BLE001 - callers wait for these futures alone: each must hear of any error
             # Whatever was on its way or in line fails now: waiting for the server is the caller's choice, not ours.
             failed = [caller for batch in self._sent for caller in batch.callers]
@@ -189,12 +190,14 @@ class Adder:
             self._sent.clear()
             self._waiting.clear()
         finally:
-            self._flushing = None
+            link, self._link, self._flushing = self._link, None, None
+            if link is not None:
+                await self._store.connection.give_back(link)
 
-    async def _send_waiting(self) -> None:
+    async def _send_waiting(self, link: Link) -> None:
         entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _JOINED_BATCH))]
         batch = _Batch([job for job, _ in entries], [caller for _, caller in entries])
-        await self._send(self._link, batch, self._sent)
+        await self._send(link, batch, self._sent)
 
     async def _send(self, link: Link, batch: _Batch, sent: deque[_Batch]) -> None:
         # In `sent` before the first await: replies are matched to batches by their order.

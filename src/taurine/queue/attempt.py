@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from taurine.errors import (
     Cancel,
@@ -113,7 +113,7 @@ class AttemptPolicy:
         if strategy is None:
             return _PAUSE_UNKNOWN
         try:
-            pause: object = strategy(attempts_made, backoff.type, error, job)
+            pause = cast("object", strategy(attempts_made, backoff.type, error, job))
         except Exception:
             log.exception("the back-off strategy for %r raised; the job pauses %g s", backoff.type, _PAUSE_UNKNOWN)
             return _PAUSE_UNKNOWN

@@ -249,22 +249,30 @@ class Connection:
     @contextlib.asynccontextmanager
     async def borrow(self) -> AsyncGenerator[Link]:
         """An idle link for the length of a `with` block, or a new one; the caller leaves no reply unread on it."""
-        link = await self._take_idle()
+        link = await self.take()
         try:
             yield link
         finally:
-            if link.idle and not self._closed:
-                self._idle.append(link)
-            else:
-                await link.close()
+            await self.give_back(link)
 
-    async def _take_idle(self) -> Link:
-        while self._idle:
-            link = self._idle.pop()
+    def take_idle(self) -> Link | None:
+        """An open link that nobody uses, or None; without a look whether the server has closed it. The caller gives it back."""
+        return self._idle.pop() if self._idle else None
+
+    async def take(self) -> Link:
+        """An open link that nobody uses, or a new one. The caller gives it back."""
+        while (link := self.take_idle()) is not None:
             if not await link.is_stale():
                 return link
             await link.close()
         return self.link()
+
+    async def give_back(self, link: Link) -> None:
+        """Take back a link; one that is cut, or that a reply is due on, is closed."""
+        if link.idle and not self._closed:
+            self._idle.append(link)
+        else:
+            await link.close()
 
     async def close(self) -> None:
         """Close the idle links. Safe to call twice; a later command opens a link of its own and closes it."""

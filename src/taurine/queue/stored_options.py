@@ -94,7 +94,7 @@ def _plan_cached(items: tuple[tuple[str, Hashable], ...], types: tuple[type, ...
     return _plan(dict(items), prefix)
 
 
-def _plan(options: dict[str, Any], prefix: str) -> Plan:
+def _refuse_unknown(options: dict[str, Any]) -> None:
     if "repeat" in options:
         raise InvalidOption(
             "the repeat option is no longer there; use `queue.upsert_scheduler(id, every=seconds)` or `pattern=…`"
@@ -102,6 +102,10 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     for name in options:
         if name not in _KNOWN:
             raise InvalidOption(f"unknown job option {name!r}{did_you_mean(name, _KNOWN)}")
+
+
+def _store_plain(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that concern the job alone, in their stored form."""
     stored: dict[str, Any] = {}
     for name, short, low, high in _WHOLE_NUMBERS:
         if (value := options.get(name)) is not None:
@@ -115,6 +119,12 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     for name, short in (("remove_on_complete", "removeOnComplete"), ("remove_on_fail", "removeOnFail")):
         if (keep := options.get(name)) is not None:
             stored[short] = _keep_to_wire(keep, name)
+    return stored
+
+
+def _plan(options: dict[str, Any], prefix: str) -> Plan:
+    _refuse_unknown(options)
+    stored = _store_plain(options)
     dedup = _dedup_to_wire(options.get("deduplication"))
     if dedup:
         stored["de"] = dedup

@@ -97,7 +97,7 @@ local function finish(kind, id, key, job, value, keep)
   local parent = job[3] and openParent(job[3], job[4])
   if parent then
     if kind == 'complete' then
-      if childCompleted(parent, key, value) then releasedParents[parent.key] = parent end
+      if childCompleted(parent, key, value) then releasedParents[#releasedParents + 1] = parent end
     else
       childFailed(parent, key, value, now)
     end
@@ -232,17 +232,25 @@ local function recordFinished(event)
   if metricsPoints > 0 then countFinished(queue, event, #ids / 2, metricsPoints, now) end
 end
 
+local function settleAt(i, holders, childCodes)
+  local at = HEADER + (i - 1) * FIELDS
+  return settle(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], holders[i], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], childCodes[i])
+end
+
+-- Parents that are to wait for children go first: a child that ends in the same batch would else find nobody waiting, and the parent would
+-- wait for ever.
 local function settleAll()
   local codes = {}
   local childCodes, holders = pendingChildren(), leaseHolders()
   cutActive(childCodes, holders)
-  for i = 1, attemptCount do
-    local at = HEADER + (i - 1) * FIELDS
-    local id, token = ARGV[at + 2], ARGV[at + 3]
-    codes[i] = settle(ARGV[at + 1], id, token, holders[i], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], childCodes[i])
+  for i in pairs(childCodes) do
+    if childCodes[i] == -4 and ARGV[HEADER + (i - 1) * FIELDS + 1] == 'children' then
+      codes[i] = settleAt(i, holders, childCodes)
+    end
   end
+  for i = 1, attemptCount do codes[i] = codes[i] or settleAt(i, holders, childCodes) end
   giveUpLeases()
-  for _, parent in pairs(releasedParents) do releaseIfNothingPending(parent, now) end
+  for _, parent in ipairs(releasedParents) do releaseIfNothingPending(parent, now) end
   recordFinished('completed')
   recordFinished('failed')
   return codes
