@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import os
 import subprocess
 import tempfile
 import time
@@ -12,6 +13,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, cast
 
 from redis import Redis
+
+from taurine.embedded.allocator import with_allocator
 from redis.exceptions import ConnectionError as ServerNotReady
 
 from taurine.embedded.binary import find_server
@@ -104,7 +107,9 @@ def running_server() -> Generator[Server]:
     with tempfile.TemporaryDirectory(prefix="taurine-bench-") as directory:
         port = _free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen([find_server(), *options], stdout=subprocess.DEVNULL)
+        # As the embedded server is started, so that the figures are those of the default.
+        environment = with_allocator(os.environ)
+        process = subprocess.Popen([find_server(), *options], stdout=subprocess.DEVNULL, env=environment)
         try:
             observer = Redis(port=port)
             _wait_until_ready(observer)

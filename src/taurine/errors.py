@@ -1,42 +1,42 @@
 """Every error that Taurine raises, in one tree.
 
-    TaurineError
-    ├── InvalidOption (ValueError)          an argument or setting is out of its range
-    │   └── InvalidName                     a queue name, prefix or job id that cannot be stored
-    ├── PayloadError (ValueError)           job data that cannot be stored as JSON
-    │   └── PayloadTooLarge                 job data above its size limit
-    ├── StoreError                          the Redis or Valkey server did not do what was asked
-    │   ├── StoreUnavailable                no answer in bounded time; retry is safe
-    │   └── StoreRefused                    the server answered with an error (out of memory, no permission, …)
-    ├── JobError                            one job could not be changed as asked
-    │   ├── JobNotFound                     code -1
-    │   ├── LeaseMissing                    code -2
-    │   ├── NotInState                      code -3
-    │   ├── PendingChildren                 code -4
-    │   ├── ParentNotFound                  code -5
-    │   ├── LeaseLost                       code -6
-    │   ├── ParentNotReplaceable            code -7
-    │   ├── BelongsToScheduler              code -8
-    │   ├── FailedChildren                  code -9
-    │   ├── CorruptJob                      stored fields that cannot be decoded
-    │   ├── JobLocked                       the job, or a child of it, is being worked on
-    │   ├── JobFailed                       waited for a job, and it failed
-    │   └── WaitTimeout (TimeoutError)      waited for a job, and it did not end in time
-    ├── QueueError                          one queue could not be changed as asked
-    │   ├── QueueNotPaused
-    │   └── QueueBusy
-    ├── SchedulerError
-    │   ├── SchedulerIdTaken                code -10
-    │   └── SchedulerSlotsTaken             code -11
-    ├── EmbeddedServerError                 the private Valkey server could not be started or used safely
-    └── HandlerSignal                       raised by a handler to choose the outcome of its attempt
-        ├── Permanent                       fail for good, whatever attempts remain
-        ├── RetryAfter                      fail this attempt, run again after a delay
-        ├── Snooze                          run again after a delay, no attempt charged
-        ├── Release                         run again as soon as possible, no attempt charged
-        ├── RateLimited                     run again when the limit allows, no attempt charged
-        ├── WaitForChildren                 run again when all children have ended, no attempt charged
-        └── Cancel                          stop for good, on purpose
+TaurineError
+├── InvalidOption (ValueError)          an argument or setting is out of its range
+│   └── InvalidName                     a queue name, prefix or job id that cannot be stored
+├── PayloadError (ValueError)           job data that cannot be stored as JSON
+│   └── PayloadTooLarge                 job data above its size limit
+├── StoreError                          the Redis or Valkey server did not do what was asked
+│   ├── StoreUnavailable                no answer in bounded time; retry is safe
+│   └── StoreRefused                    the server answered with an error (out of memory, no permission, …)
+├── JobError                            one job could not be changed as asked
+│   ├── JobNotFound                     code -1
+│   ├── LeaseMissing                    code -2
+│   ├── NotInState                      code -3
+│   ├── PendingChildren                 code -4
+│   ├── ParentNotFound                  code -5
+│   ├── LeaseLost                       code -6
+│   ├── ParentNotReplaceable            code -7
+│   ├── BelongsToScheduler              code -8
+│   ├── FailedChildren                  code -9
+│   ├── CorruptJob                      stored fields that cannot be decoded
+│   ├── JobLocked                       the job, or a child of it, is being worked on
+│   ├── JobFailed                       waited for a job, and it failed
+│   └── WaitTimeout (TimeoutError)      waited for a job, and it did not end in time
+├── QueueError                          one queue could not be changed as asked
+│   ├── QueueNotPaused
+│   └── QueueBusy
+├── SchedulerError
+│   ├── SchedulerIdTaken                code -10
+│   └── SchedulerSlotsTaken             code -11
+├── EmbeddedServerError                 the private Valkey server could not be started or used safely
+└── HandlerSignal                       raised by a handler to choose the outcome of its attempt
+    ├── Permanent                       fail for good, whatever attempts remain
+    ├── RetryAfter                      fail this attempt, run again after a delay
+    ├── Snooze                          run again after a delay, no attempt charged
+    ├── Release                         run again as soon as possible, no attempt charged
+    ├── RateLimited                     run again when the limit allows, no attempt charged
+    ├── WaitForChildren                 run again when all children have ended, no attempt charged
+    └── Cancel                          stop for good, on purpose
 """
 
 from __future__ import annotations

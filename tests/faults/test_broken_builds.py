@@ -38,7 +38,7 @@ async def test_it_finds_a_script_that_heeds_no_lease(
     base = f"{prefix}:q:"
     # Without renewals the old owner does not hear of its loss before it finishes, so only the script is in its way.
     broken: dict[str, Any] = {"broken": "heeds no lease", "renew_leases": False}
-    await _freeze_the_owner(redis_url, prefix, base, raw, history, {"ms": 1500}, **broken)
+    await _freeze_the_owner(redis_url, prefix, raw, history, {"ms": 1500}, **broken)
 
     verdict = check(history, states=await states(raw, base))
     assert verdict.stale_writes

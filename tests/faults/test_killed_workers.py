@@ -119,7 +119,7 @@ async def test_f03_the_old_owners_finish_is_refused(
     *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
     """F03: the owner sleeps through its lease and wakes with the job just done; another one has it by then."""
-    await _freeze_the_owner(redis_url, prefix, base, raw, history, {"ms": 1000})
+    await _freeze_the_owner(redis_url, prefix, raw, history, {"ms": 1000})
 
     verdict = check(history, states=await states(raw, base))
     figure(verdict.summary())
@@ -134,7 +134,7 @@ async def test_f03_the_old_owners_progress_and_logs_are_refused(
     *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
     """F03: and its handler is cancelled as soon as the loss is known."""
-    await _freeze_the_owner(redis_url, prefix, base, raw, history, {"reports": 100})
+    await _freeze_the_owner(redis_url, prefix, raw, history, {"reports": 100})
 
     verdict = check(history, states=await states(raw, base))
     figure(verdict.summary())
@@ -151,7 +151,7 @@ async def test_f03_the_old_owners_progress_and_logs_are_refused(
 
 
 async def _freeze_the_owner(
-    *, url: str, prefix: str, base: str, raw: RawStore, history: History, data: dict[str, Any], **broken: Any
+    url: str, prefix: str, raw: RawStore, history: History, data: dict[str, Any], **broken: Any
 ) -> None:
     """One job and two workers: whoever got it is stopped for 3 leases, wakes when the other one runs it, and both go on to the end."""
     lease = 0.5
@@ -172,7 +172,7 @@ async def _freeze_the_owner(
             max(0.0, froze + 3 * lease - time.monotonic())
         )  # the fault's length, not a wait for something
         owner.thaw()
-        await until_ended(raw, base, 1)
+        await until_ended(raw, f"{prefix}:q:", 1)
 
 
 async def _start_number(number: int, history: History) -> Event:

@@ -19,7 +19,7 @@ from interop.sides import Side, SideName
 from support.eventually import eventually
 from support.store import RawStore
 from taurine.options import AddOptions, RateLimit
-from taurine.queue import Queue, Worker
+from taurine.queue import Queue
 
 AT_ONCE = 4.0
 IDLE_NODE: dict[str, Any] = {"drainDelay": 60}
@@ -241,6 +241,7 @@ async def test_a_freed_slot_wakes_the_engine_that_waits_for_it(
         else:
             await node.settle("first")
         await node.until_state("q", "second", "completed", within=AT_ONCE)
+    await holder.stop()
 
 
 async def test_a_rate_limit_is_shared(

@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from taurine.embedded import keeper
+from taurine.embedded.allocator import with_allocator
 from taurine.embedded.binary import find_python
 from taurine.embedded.directory import SOCKET, Directory
 from taurine.embedded.keeper import LOG, Record, read_record, write_record
@@ -14,7 +15,7 @@ from taurine.errors import EmbeddedServerError
 
 __all__ = ["ensure_keeper", "has_keeper"]
 
-ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "GLIBC_TUNABLES")
 """All that a keeper gets of its maker's environment: it outlives its maker, whose secrets are not its own."""
 
 
@@ -72,7 +73,7 @@ def _spawn(directory: Directory, lock: FileLock, socket: str, command: list[str]
             stdout=log,
             stderr=log,
             cwd=directory.path,
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            env=with_allocator({name: os.environ[name] for name in ENVIRONMENT if name in os.environ}),
             pass_fds=(lock.fd,),
             start_new_session=True,
             check=False,

@@ -97,7 +97,10 @@ local function finish(kind, id, key, job, value, keep)
   local parent = job[3] and openParent(job[3], job[4])
   if parent then
     if kind == 'complete' then
-      if childCompleted(parent, key, value) then releasedParents[#releasedParents + 1] = parent end
+      if childCompleted(parent, key, value) and not releasedParents[parent.key] then
+        releasedParents[parent.key] = true
+        releasedParents[#releasedParents + 1] = parent
+      end
     else
       childFailed(parent, key, value, now)
     end
