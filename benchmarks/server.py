@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,10 +13,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, cast
 
 from redis import Redis
-
-from taurine.embedded.allocator import with_allocator
 from redis.exceptions import ConnectionError as ServerNotReady
 
+from taurine.embedded.allocator import with_allocator
 from taurine.embedded.binary import find_server
 
 if TYPE_CHECKING:
