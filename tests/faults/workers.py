@@ -25,7 +25,7 @@ __all__ = ["WorkerProcess", "add_jobs", "states", "until_ended"]
 
 _TESTS = Path(__file__).parents[1]
 _SOURCE = Path(taurine.__file__).parents[1]
-_START_SECONDS = 20.0
+_START_SECONDS = 40.0
 _STOP_SECONDS = 30.0
 
 
@@ -98,7 +98,10 @@ class WorkerProcess:
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_TESTS), str(_SOURCE)])},
         )  # fmt: skip
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), _START_SECONDS)
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), _START_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"worker {self.name} was not ready in {_START_SECONDS:g} s:\n{self.stderr}") from None
         assert line == b"ready\n", f"worker {self.name} did not start:\n{self.stderr}"
 
     async def kill(self) -> None:

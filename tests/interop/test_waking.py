@@ -75,11 +75,18 @@ async def test_an_earlier_delay_moves_the_alarm_of_whoever_waits(
     assert await node.state("q", late["id"]) == "delayed"
 
 
+@pytest.mark.parametrize("first", ["node", "ours"])
 async def test_who_takes_one_of_two_jobs_wakes_the_next_worker(
-    node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str
+    *, node: Bullmq, worker: StartWorker, queue: Queue, raw: RawStore, prefix: str, first: str
 ) -> None:
-    await node.worker("q", "node", **IDLE_NODE)
+    """Whoever has blocked for longest is woken, takes one, and tells the other: once each way round."""
+    if first == "node":
+        await node.worker("q", "node", **IDLE_NODE)
+        await _blocked(raw)
     async with worker(name="ours", concurrency=1, **IDLE_OURS) as ours:
+        if first == "ours":
+            await _blocked(raw)
+            await node.worker("q", "node", **IDLE_NODE)
         await _blocked(raw, 2)
         await queue.add_many([("hold", {"hold": True}, {"job_id": "a"}), ("hold", {"hold": True}, {"job_id": "b"})])
 

@@ -121,7 +121,9 @@ def expiring(model: Model) -> set[str]:
 
 def without_freedom(keys: Keyspace) -> Keyspace:
     """`keys` as `expected` has them: what the engine may choose itself is left out."""
-    kept = {suffix: content for suffix, content in keys.items() if suffix not in ("events", "marker", "pc", "stalled-check")}
+    kept = {
+        suffix: content for suffix, content in keys.items() if suffix not in ("events", "marker", "pc", "stalled-check")
+    }
     if "prioritized" in kept:
         kept["prioritized"] = {member: float(score // 2**32) for member, score in kept["prioritized"].items()}
     if "meta" in kept:

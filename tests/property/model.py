@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from taurine.options import ChildFailurePolicy, Dedup, Keep
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
@@ -16,6 +16,7 @@ from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater,
 __all__ = ["Ask", "Model", "ModelJob", "Run", "TurnResult"]
 
 Collection: TypeAlias = Literal["wait", "prioritized", "delayed", "active", "waiting-children", "completed", "failed"]
+_COLLECTIONS: tuple[Collection, ...] = get_args(Collection)
 FinishedSet: TypeAlias = Literal["completed", "failed"]
 
 _BY_HAND = 2**53 - 1
@@ -155,18 +156,9 @@ class Model:
         }[collection]
 
     def place_of(self, stored_id: str) -> Collection | None:
-        places: tuple[Collection, ...] = (
-            "wait",
-            "prioritized",
-            "delayed",
-            "active",
-            "waiting-children",
-            "completed",
-            "failed",
-        )
-        found = [place for place in places if stored_id in self.line(place)]
+        found: list[Collection] = [place for place in _COLLECTIONS if stored_id in self.line(place)]
         assert len(found) <= 1, f"the model itself has {stored_id} in {found}"
-        return found[0] if found else None
+        return next(iter(found), None)
 
     @property
     def blocked(self) -> bool:
@@ -250,7 +242,7 @@ class Model:
             owner.expires = False
             return owner.id
         if dedup.replace:
-            if owner.id not in self.delayed:
+            if not self._waits_under(dedup.id, owner.id):
                 return owner.id
             self._discard(owner.id, now)
             self.followers.pop(dedup.id, None)
@@ -258,10 +250,14 @@ class Model:
             return None
         if dedup.extend and ttl:
             owner.expires = True
-        if dedup.reschedule and owner.id in self.delayed:
+        if dedup.reschedule and self._waits_under(dedup.id, owner.id):
             self.jobs[owner.id].delay = ask.delay
             self._delay(owner.id, (ask.timestamp or now) + ask.delay)
         return owner.id
+
+    def _waits_under(self, dedup_id: str, owner: str) -> bool:
+        """True for a delayed job of this deduplication id. A throttle outlives its job, whose id another one may have by now."""
+        return owner in self.delayed and self.jobs[owner].dedup_id == dedup_id
 
     def _is_followed(self, dedup: Dedup, owner: str) -> bool:
         """True when a duplicate is to run after the owner: it runs now, or was to be followed when it last did."""
@@ -389,7 +385,8 @@ class Model:
         if parent is None:
             return
         parts: tuple[dict[str, Any], ...] = (parent.unsuccessful, parent.ignored, parent.processed)
-        if any([part.pop(child.id, None) is not None for part in parts]):
+        ended = [part.pop(child.id) for part in parts if child.id in part]
+        if ended:
             parent.pending.add(child.id)
 
     def _child_failed(self, child: ModelJob, reason: str, now: int) -> None:
@@ -464,8 +461,8 @@ class Model:
                 self._settle(self.jobs[stored_id], outcome, now, touched, kept)
         for parent in touched:  # a parent that is released is in line: the second time changes nothing
             self._release_if_done(parent, now)
-        for ended in kept:
-            for policy in kept[ended]:
+        for ended, policies in kept.items():
+            for policy in policies:
                 self._evict(ended, policy, now)
         return codes
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from support.eventually import eventually
+from support.proxy import FaultProxy
+from support.server import ValkeyServer
 from support.site import Site
 from taurine.errors import InvalidOption, StoreRefused
 from taurine.queue.job import Job
@@ -269,7 +271,7 @@ async def test_stopping_waits_for_running_jobs_and_claims_none_bmq_091(site: Sit
 
 
 async def test_what_does_not_end_in_the_grace_time_goes_back_to_the_front_uncharged_bmq_091(site: Site) -> None:
-    """Stopped by force, it hands back its jobs: in their order, in front of all others, no attempt charged, no lease left."""
+    """Stopped by force, it hands back its jobs: in front of all others, no attempt charged, no lease left."""
     handler = Held()
     await add_many(site, 5)
     async with site.working(handler, concurrency=3) as worker:
@@ -398,6 +400,25 @@ async def test_stopped_at_any_moment_it_loses_and_holds_nothing(site: Site, mome
     assert await site.raw.keys(site.keys.job("*:lock")) == []
     async with site.working(handler, concurrency=8):
         await site.until(completed=400)
+
+
+async def test_jobs_that_arrive_after_the_stop_are_handed_back_unrun_bmq_091(site: Site, valkey: ValkeyServer) -> None:
+    """They are claimed at the server, and the reply is still on its way."""
+    handler = Held()
+
+    async def waiting() -> bool:
+        return any("b" in client["flags"] for client in await site.raw.client_list())
+
+    async with FaultProxy(valkey.socket) as proxy, site.working(handler, proxy.url) as worker:
+        await eventually(waiting, message="the worker's blocking read")
+        proxy.delay(replies=0.8)
+        await site.queue.add_many([("work", {})] * 3)
+        await site.until(active=3)
+        await worker.stop(grace=0)
+
+    await site.until(wait=3)
+    assert handler.started == []
+    assert await site.raw.keys(site.keys.job("*:lock")) == []
 
 
 async def test_a_worker_that_is_refused_says_so(site: Site) -> None:

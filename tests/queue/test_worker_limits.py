@@ -176,7 +176,11 @@ async def test_a_limited_worker_looks_again_though_nobody_calls_it_bmq_092(
     handler = Counting()
     await site.raw.set(site.keys.limiter, 2**53 - 1, px=3_600_000)
     await site.queue.add("work")
-    async with site.working(handler, rate_limit=RateLimit(10, LONG), renew_leases=False, stalled_interval=0):
+    await site.raw.delete(site.keys.marker)
+    worker = site.worker(
+        handler, rate_limit=RateLimit(10, LONG), renew_leases=False, stalled_interval=0, drain_delay=3_600
+    )
+    async with site.running(worker):
         await eventually(lambda: hand_clock.sleepers)
         await site.raw.delete(site.keys.limiter)
         await site.until(wait=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
@@ -23,21 +24,28 @@ class ChildFailed(Exception):
 class Child:
     """A Python module that runs as a process; a module's `async with` block ends it, one way or the other.
 
-    It is in a session of its own, so a Ctrl-C in the terminal reaches only the process that started it, which ends it. Should that one be killed,
-    the child's standard input closes: see `lifeline`.
+    It does not hear a Ctrl-C in the terminal: the process that started it does, and ends it. Should that one be killed, the child's standard
+    input closes: see `lifeline`.
+
+    name: what it is called in messages. module: which of the demo's. arguments: its own, after the demo's directory.
     """
 
-    def __init__(self, home: Path, module: str, *arguments: str) -> None:
-        self.name = arguments[0] if arguments else module
+    def __init__(self, home: Path, name: str, module: str, *arguments: str) -> None:
+        self.name = name
         self._command = (sys.executable, "-m", f"taurine.demo.{module}", str(home), *arguments)
         self._log = home / f"{self.name}.log"
         self._process: Process | None = None
 
     async def __aenter__(self) -> Self:
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=DEVNULL, stderr=log, start_new_session=True
-            )
+        # A signal that is blocked while the child is made stays blocked in it from its first moment on; here it comes a moment later.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with self._log.open("wb") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=PIPE, stdout=DEVNULL, stderr=log
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return self
 
     async def __aexit__(self, *_: object) -> None:

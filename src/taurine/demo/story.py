@@ -67,14 +67,15 @@ class Story:
         say("server", f"Valkey on a private unix socket, process {server.pid}")
         queue = await stack.enter_async_context(Queue(QUEUE, server.url))
         survivor, victim = [
-            await stack.enter_async_context(Child(self._home, "worker", name)) for name in ("worker-1", "worker-2")
+            await stack.enter_async_context(Child(self._home, name, "worker", name))
+            for name in ("worker-1", "worker-2")
         ]
         await self._until_connected(queue, survivor, victim)
         say("workers", f"processes {survivor.pid} and {victim.pid}")
         shown = "so that one sees the recovery; by default 30 s both"
         say("", f"leases of {LEASE:g} s, looked at every {STALLED_INTERVAL:g} s, {shown}")
 
-        producer = Child(self._home, "producer", *([] if self._limit is None else [str(self._limit)]))
+        producer = Child(self._home, "producer", "producer", *([] if self._limit is None else [str(self._limit)]))
         await (await stack.enter_async_context(producer)).finish()
         say("producer", f"added {total:,} jobs and ended")
         await self._index(queue, total, survivor, victim)

@@ -46,7 +46,7 @@ Target: TypeAlias = "str | Redis | Connection"
 
 # Answers of a server that is there but cannot serve now; the same command works later.
 _PASSING = re.compile(
-    r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED|MISCONF)\b"
+    r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b"
 )
 # hiredis declares a tuple of one; it takes any length.
 _pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]

@@ -30,8 +30,13 @@ local function keepAsNext(queue, key, dedup, owner, job)
   return true
 end
 
-local function rescheduleOwner(queue, owner, job)
-  if redis.call('ZREM', queue.delayed, owner) == 0 then return end
+-- True when the owner was delayed and is taken out of line. A throttle outlives its job, and the name may be another job's by now.
+local function takeDelayedOwner(queue, dedup, owner)
+  return redis.call('HGET', queue.base .. owner, 'deid') == dedup.id and redis.call('ZREM', queue.delayed, owner) == 1
+end
+
+local function rescheduleOwner(queue, dedup, owner, job)
+  if not takeDelayedOwner(queue, dedup, owner) then return end
   redis.call('HSET', queue.base .. owner, 'delay', job.delay)
   placeDelayed(queue, owner, job.timestamp + job.delay)
   armDelay(queue)
@@ -59,7 +64,7 @@ local function deduplicate(queue, dedup, job, now)
   end
   if dedup.keepLast and keepAsNext(queue, key, dedup, owner, job) then return owner end
   if dedup.replace then
-    if redis.call('ZREM', queue.delayed, owner) == 0 then return owner end
+    if not takeDelayedOwner(queue, dedup, owner) then return owner end
     discardReplaced(queue, owner, now)
     emit(queue, 'deduplicated', 'jobId', job.id, 'deduplicationId', dedup.id, 'deduplicatedJobId', owner)
     redis.call('DEL', nextKey(queue, dedup.id))
@@ -72,7 +77,7 @@ local function deduplicate(queue, dedup, job, now)
   end
   if dedup.extend and ttl > 0 then setOwner(key, owner, ttl) end
   emit(queue, 'deduplicated', 'jobId', owner, 'deduplicationId', dedup.id, 'deduplicatedJobId', job.id)
-  if dedup.reschedule then rescheduleOwner(queue, owner, job) end
+  if dedup.reschedule then rescheduleOwner(queue, dedup, owner, job) end
   return owner
 end
 
