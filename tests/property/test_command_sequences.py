@@ -355,7 +355,7 @@ class Commands(RuleBasedStateMachine):
         wanted = self.model.turn([(claim.stored_id, claim.token, outcome)], token="", want=0, now=self.now)
         assert self.code_of(call) == wanted.codes[0]
 
-    @command(weight=6, want=st.integers(1, 3))
+    @command(weight=12, want=st.integers(1, 3))
     def idle_worker(self, want: int) -> None:
         """Pops the marker, or is woken by its timer; nothing else tells it of work."""
         popped: list[tuple[str, float]] = self.raw.zpopmin(self.keys.marker)  # pyright: ignore[reportAssignmentType] - sync client
@@ -369,14 +369,14 @@ class Commands(RuleBasedStateMachine):
         self.timer = reply.due_ms
         self.waits_for_limit = reply.wait_ms > 0
 
-    @command(weight=2, pick=picks)
+    @command(weight=3, pick=picks)
     def renew(self, pick: int) -> None:
         claim = self.claim_of(pick)
         if claim is not None:
             kept = self.do(self.worker.renew(claim.job))
             assert kept == self.model.renew(claim.stored_id, claim.token, claim.started)
 
-    @command(weight=3, pick=picks)
+    @command(weight=4, pick=picks)
     def lease_ends(self, pick: int) -> None:
         if not self.model.active:
             return
@@ -384,14 +384,14 @@ class Commands(RuleBasedStateMachine):
         self.raw.delete(self.keys.lock(stored_id))
         self.model.lapse(stored_id)
 
-    @command(weight=3, times=st.integers(1, 2))
-    def sweep(self, times: int) -> None:
+    @command(weight=4, times=st.integers(1, 2), most=st.integers(0, 1))
+    def sweep(self, times: int, most: int) -> None:
         for _ in range(times):
             self.raw.delete(self.keys.stalled_check)
-            put_back = self.do(self.store.run("sweep", self.now, 60_000, 1))
+            put_back = self.do(self.store.run("sweep", self.now, 60_000, most))
             ids = [raw_id.decode() for raw_id in put_back]
             assert set(ids) == self.model.stalled()
-            self.model.sweep(ids, max_stalled=1)
+            self.model.sweep(ids, max_stalled=most)
             assert self.do(self.worker.recover_stalled()) == [], "two sweeps in one interval"
 
     @command(weight=2, pick=picks, value=st.integers(1, 3), what=st.sampled_from(["progress", "log", "data"]))
@@ -418,7 +418,7 @@ class Commands(RuleBasedStateMachine):
 
     # Operators -----------------------------------------------------------------------------------------------------------------
 
-    @command(weight=1)
+    @command(weight=2)
     def pause(self) -> None:
         self.do(self.queue.pause())
         self.model.paused = True
@@ -428,7 +428,7 @@ class Commands(RuleBasedStateMachine):
         self.do(self.queue.resume())
         self.model.paused = False
 
-    @command(weight=2, most=st.sampled_from([None, None, 1, 2, 3]))
+    @command(weight=4, most=st.sampled_from([None, None, 1, 2, 3]))
     def set_concurrency(self, most: int | None) -> None:
         self.do(self.queue.set_concurrency(most))
         self.model.concurrency = most
@@ -692,6 +692,37 @@ STRANGER_UNDER_A_THROTTLED_NAME: Steps = [
     ("add", {"drawn": (Ask(data=4, dedup=Dedup("x", reschedule=True)), 0, 0)}),
 ]
 
+_SIMPLE, _LAST = Dedup("x"), Dedup("x", keep_last_if_active=True)
+FOLLOWER_WHOSE_NAME_IS_TAKEN: Steps = [
+    ("add", {"drawn": (Ask(data=1, dedup=_SIMPLE), 0, 0)}),
+    ("claim", {"want": 1}),
+    ("add", {"drawn": (Ask(data=2, stored_id="a", dedup=_LAST), 0, 0)}),
+    ("add", {"drawn": (Ask(data=3, stored_id="a"), 0, 0)}),
+    ("turn", {"settled": [(0, Completed("1", "::"))], "want": 0}),
+]
+FORMER_OWNER_RUNS_AGAIN: Steps = [
+    ("add", {"drawn": (Ask(data=1, dedup=_SIMPLE), 0, 0)}),
+    ("claim", {"want": 1}),
+    ("turn", {"settled": [(0, Completed("1", "::"))], "want": 0}),
+    ("add", {"drawn": (Ask(data=2, dedup=_SIMPLE), 0, 0)}),
+    ("claim", {"want": 1}),
+    ("add", {"drawn": (Ask(data=3, dedup=_LAST), 0, 0)}),
+    ("retry", {"pick": 0, "ended": "completed", "made": False, "started": False}),
+    ("claim", {"want": 1}),
+    ("turn", {"settled": [(1, Completed("1", "::"))], "want": 0}),
+]
+AWAITED_CHILD_IS_EVICTED: Steps = [
+    ("add", {"drawn": (PLAIN, 0, 0)}),
+    ("claim", {"want": 1}),
+    ("add", {"drawn": (PLAIN, 1, 0)}),
+    ("turn", {"settled": [(0, WaitingForChildren())], "want": 1}),
+    ("turn", {"settled": [(0, FAILED)], "want": 0}),
+    ("time_passes", {"seconds": 1.0}),
+    ("add", {"drawn": (PLAIN, 0, 0)}),
+    ("claim", {"want": 1}),
+    ("turn", {"settled": [(0, replace(FAILED, keep="1::"))], "want": 0}),
+]
+
 
 def parent_waits_in_the_batch_of_its_child(policy: ChildFailurePolicy | None, outcome: Outcome) -> Steps:
     return [
@@ -708,6 +739,9 @@ def parent_waits_in_the_batch_of_its_child(policy: ChildFailurePolicy | None, ou
     [
         SETTLED_TWICE,
         STRANGER_UNDER_A_THROTTLED_NAME,
+        FOLLOWER_WHOSE_NAME_IS_TAKEN,
+        FORMER_OWNER_RUNS_AGAIN,
+        AWAITED_CHILD_IS_EVICTED,
         parent_waits_in_the_batch_of_its_child(None, Completed("1", "::")),
         parent_waits_in_the_batch_of_its_child(None, replace(FAILED, keep="0::")),
         parent_waits_in_the_batch_of_its_child("fail", FAILED),

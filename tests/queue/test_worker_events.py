@@ -114,6 +114,21 @@ async def test_a_stalled_job_and_renewed_and_lost_leases_are_told_bmq_100(
     assert diary.of("failed") == []
 
 
+async def test_progress_is_told_bmq_100(site: Site) -> None:
+    async def handler(job: Job) -> None:
+        await job.update_progress({"done": 5})
+
+    worker = site.worker(handler)
+    diary = Diary(worker)
+    await site.queue.add("work", job_id="w")
+    async with site.running(worker):
+        await site.until(completed=1)
+
+    ((job, value),) = diary.of("progress")
+    assert (job.id, value) == ("w", {"done": 5})
+    assert await site.raw.hget(site.keys.job("w"), "progress") == '{"done":5}'
+
+
 async def test_an_outage_is_told_once_bmq_100(site: Site, valkey: ValkeyServer) -> None:
     gate = asyncio.Event()
 
