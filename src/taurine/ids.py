@@ -74,12 +74,23 @@ def public_id(stored: str) -> str:
     return unquote(stored[len(_ESCAPE) :]) if stored.startswith(_ESCAPE) else stored
 
 
+def _is_storable(job_id: object) -> bool:
+    if not isinstance(job_id, str):
+        return False
+    try:
+        job_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def lookup_ids(job_id: str) -> tuple[str, ...]:
     """The stored ids to try for a job that a caller names, best first.
 
     The second one finds jobs whose id this module would not give: automatic numbers, runs of schedulers, jobs of other producers.
+    None for what no job can be stored under: a queue's own key, text that UTF-8 cannot hold, and what is no text.
     """
-    if job_id in _RESERVED:
+    if not _is_storable(job_id) or job_id in _RESERVED:
         return ()
     if _needs_escape(job_id) and not job_id.startswith("repeat:"):
         return (_ESCAPE + quote(job_id, safe=" /"), job_id)

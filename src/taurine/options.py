@@ -6,10 +6,9 @@ Durations are seconds (`float`) or `timedelta` everywhere in Python. Millisecond
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from taurine.errors import InvalidOption
 from taurine.retry import Backoff
@@ -25,6 +24,7 @@ __all__ = [
     "RateLimit",
     "Seconds",
     "Telemetry",
+    "require_count",
     "to_milliseconds",
     "to_seconds",
 ]
@@ -64,11 +64,11 @@ def to_milliseconds(value: Seconds, name: str, *, minimum: float = 0.0, maximum:
     return round(to_seconds(value, name, minimum=minimum, maximum=maximum) * 1000)
 
 
-def _require_count(value: int | None, name: str, *, minimum: int) -> None:
-    if value is None:
-        return
+def require_count(value: int, name: str, *, minimum: int) -> int:
+    """`value`, a whole number from `minimum`. Raises InvalidOption for another."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise InvalidOption(f"expected {name} to be a whole number from {minimum}, got {value!r}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,10 @@ class Keep:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        _require_count(self.count, "Keep.count", minimum=0)
-        _require_count(self.limit, "Keep.limit", minimum=1)
+        if self.count is not None:
+            require_count(self.count, "Keep.count", minimum=0)
+        if self.limit is not None:
+            require_count(self.limit, "Keep.limit", minimum=1)
         if self.age is not None:
             to_seconds(self.age, "Keep.age")
 
@@ -101,7 +103,7 @@ class RateLimit:
     duration: Seconds
 
     def __post_init__(self) -> None:
-        _require_count(self.max, "RateLimit.max", minimum=1)
+        require_count(self.max, "RateLimit.max", minimum=1)
         to_seconds(self.duration, "RateLimit.duration", minimum=0.001)
 
 
@@ -187,6 +189,3 @@ class AddOptions(TypedDict, total=False):
     telemetry: Telemetry
     """Trace context. Default: none."""
 
-
-DefaultOptions: TypeAlias = Mapping[str, Any]
-BackoffStrategy: TypeAlias = Callable[[int, str, BaseException, Any], float]

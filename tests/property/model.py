@@ -105,6 +105,18 @@ class TurnResult:
     due: int
 
 
+@dataclass(slots=True)
+class Batch:
+    """What a turn does when all its attempts are settled."""
+
+    front: list[str] = field(default_factory=list)
+    """Jobs that go back in front of `wait`, together and in this order."""
+    parents: list[str] = field(default_factory=list)
+    """Parents that may have lost their last child."""
+    kept: dict[FinishedSet, set[str]] = field(default_factory=lambda: {"completed": set(), "failed": set()})
+    """The retention policies that jobs of each set ended under."""
+
+
 Attempt: TypeAlias = tuple[str, str, Outcome]
 Run: TypeAlias = tuple[str, int]
 """A scheduler's run: its job's id and its delay."""
@@ -449,8 +461,7 @@ class Model:
         """Parents are judged by the children that they had before the batch, and wait for them before any of these is settled."""
         at_first = {stored_id: self._children_code(stored_id) for stored_id, _, _ in attempts}
         codes = [0] * len(attempts)
-        touched: list[str] = []
-        kept: dict[FinishedSet, set[str]] = {"completed": set(), "failed": set()}
+        batch = Batch()
         waits = [isinstance(outcome, WaitingForChildren) and at_first[name] == -4 for name, _, outcome in attempts]
         order = sorted(range(len(attempts)), key=lambda position: not waits[position])
         for position in order:
@@ -458,10 +469,11 @@ class Model:
             code = self._refusal(stored_id, token, outcome, at_first[stored_id])
             codes[position] = code
             if code == 0:
-                self._settle(self.jobs[stored_id], outcome, now, touched, kept)
-        for parent in touched:  # a parent that is released is in line: the second time changes nothing
+                self._settle(self.jobs[stored_id], outcome, now, batch)
+        self.wait += reversed(batch.front)
+        for parent in batch.parents:  # a parent that is released is in line: the second time changes nothing
             self._release_if_done(parent, now)
-        for ended, policies in kept.items():
+        for ended, policies in batch.kept.items():
             for policy in policies:
                 self._evict(ended, policy, now)
         return codes
@@ -484,9 +496,7 @@ class Model:
             return -2
         return 0 if job.lock == token else -6
 
-    def _settle(
-        self, job: ModelJob, outcome: Outcome, now: int, touched: list[str], kept: dict[FinishedSet, set[str]]
-    ) -> None:
+    def _settle(self, job: ModelJob, outcome: Outcome, now: int, batch: Batch) -> None:
         job.lock = None
         self.suspects.discard(job.id)
         self.active.remove(job.id)
@@ -497,15 +507,15 @@ class Model:
                 if parent and job.id in parent.pending:
                     parent.pending.remove(job.id)
                     parent.processed[job.id] = outcome.result
-                    touched.append(parent.id)
+                    batch.parents.append(parent.id)
                 job.result = outcome.result
-                self._finish(job, "completed", outcome.keep, now, kept)
+                self._finish(job, "completed", outcome.keep, now, batch)
             case Failed():
                 job.reason, job.traces = outcome.reason, outcome.stacktrace
                 self._end_deduplication(job, now)
                 self._child_failed(job, outcome.reason, now)
                 job.deferred = None
-                self._finish(job, "failed", outcome.keep, now, kept)
+                self._finish(job, "failed", outcome.keep, now, batch)
             case RetryNow():
                 job.reason, job.traces, job.made = outcome.reason, outcome.stacktrace, job.made + 1
                 self._ready(job.id, first=outcome.lifo)
@@ -516,14 +526,14 @@ class Model:
             case Snoozed():
                 job.delay = outcome.pause_ms
                 self._delay(job.id, now + outcome.pause_ms)
-            case Released():
+            case Released() if job.priority:
                 self._front(job.id)
+            case Released():
+                batch.front.append(job.id)
             case WaitingForChildren():
                 self.waiting_children[job.id] = now
 
-    def _finish(
-        self, job: ModelJob, ended: FinishedSet, keep: str, now: int, kept: dict[FinishedSet, set[str]]
-    ) -> None:
+    def _finish(self, job: ModelJob, ended: FinishedSet, keep: str, now: int, batch: Batch) -> None:
         job.made += 1
         if keep.startswith("0:"):
             self._delete(job.id)
@@ -531,7 +541,7 @@ class Model:
             return
         job.finished_at = now
         self.scored(ended)[job.id] = now
-        kept[ended].add(keep)
+        batch.kept[ended].add(keep)
 
     def _evict(self, ended: FinishedSet, policy: str, now: int) -> None:
         count, age, _ = policy.split(":")

@@ -723,6 +723,16 @@ AWAITED_CHILD_IS_EVICTED: Steps = [
     ("turn", {"settled": [(0, replace(FAILED, keep="1::"))], "want": 0}),
 ]
 
+RESUMED_WITH_EVERY_SLOT_TAKEN: Steps = [
+    ("set_concurrency", {"most": 1}),
+    ("add_many", {"drawn": [(PLAIN, 0, 0), (PLAIN, 0, 0), (replace(PLAIN, delay=1000), 0, 0)]}),
+    ("turn", {"settled": [], "want": 1}),
+    ("pause", {}),
+    ("resume", {}),
+    ("idle_worker", {"want": 1}),
+    ("turn", {"settled": [(0, Completed("1", "::"))], "want": 1}),
+]
+
 
 def parent_waits_in_the_batch_of_its_child(policy: ChildFailurePolicy | None, outcome: Outcome) -> Steps:
     return [
@@ -742,6 +752,7 @@ def parent_waits_in_the_batch_of_its_child(policy: ChildFailurePolicy | None, ou
         FOLLOWER_WHOSE_NAME_IS_TAKEN,
         FORMER_OWNER_RUNS_AGAIN,
         AWAITED_CHILD_IS_EVICTED,
+        RESUMED_WITH_EVERY_SLOT_TAKEN,
         parent_waits_in_the_batch_of_its_child(None, Completed("1", "::")),
         parent_waits_in_the_batch_of_its_child(None, replace(FAILED, keep="0::")),
         parent_waits_in_the_batch_of_its_child("fail", FAILED),

@@ -162,7 +162,7 @@ WORKER_COMMANDS = """
     get mget psetex del pttl persist incr incrby
     hget hgetall hmget hset hdel hexists hincrby
     lpush rpush rpop llen lrange lrem ltrim lpos
-    zrange zrem zpopmin zscore zremrangebyrank
+    zrange zrem zpopmin zcard zscore zremrangebyrank
     sadd srem smembers scard
     xadd xtrim
 """

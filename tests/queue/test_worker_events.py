@@ -69,7 +69,7 @@ async def test_each_failed_attempt_is_told_bmq_100(site: Site) -> None:
     assert [(job.id, str(error)) for job, error in diary.of("failed")] == [("1", "as asked")] * 3
 
 
-async def test_a_failed_job_that_cannot_be_decoded_is_told_without_a_job_bmq_100(site: Site) -> None:
+async def test_a_job_that_cannot_be_decoded_is_told_with_what_is_corrupt_bmq_100(site: Site) -> None:
     worker = site.worker(work)
     diary = Diary(worker)
     await site.queue.add("work")
@@ -78,7 +78,7 @@ async def test_a_failed_job_that_cannot_be_decoded_is_told_without_a_job_bmq_100
         await eventually(lambda: diary.of("failed"))
 
     ((job, error),) = diary.of("failed")
-    assert job is None
+    assert "data" in job.corrupt
     assert isinstance(error, CorruptJob)
 
 

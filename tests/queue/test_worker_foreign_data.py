@@ -101,7 +101,8 @@ async def test_a_job_that_cannot_be_decoded_is_failed_with_a_reason_that_names_i
     assert "'broken:one' of queue 'q'" in reason
     assert f"the stored {field} cannot be decoded" in reason
     assert handler.seen == []
-    assert json.loads((await site.hash(stored))["stacktrace"]) == [reason]
+    (trace,) = json.loads((await site.hash(stored))["stacktrace"])
+    assert reason in trace
 
 
 async def test_an_id_without_a_hash_is_dropped_and_reported(site: Site, caplog: pytest.LogCaptureFixture) -> None:

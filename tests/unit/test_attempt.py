@@ -26,7 +26,7 @@ from taurine.errors import (
     WaitForChildren,
 )
 from taurine.options import MAX_DELAY, Keep
-from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_delay, describe, unreadable
+from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_delay, describe
 from taurine.queue.connection import Connection
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
@@ -218,9 +218,13 @@ def test_an_error_is_described_in_storable_text(error: Exception, text: str) -> 
     assert outcome.reason == text
 
 
-def test_a_job_that_cannot_be_decoded_is_kept_as_failed() -> None:
-    error = CorruptJob("job '7' of queue 'q': the stored data cannot be decoded", job_id="7", queue="q")
-    assert unreadable(error) == Failed(str(error), json.dumps([str(error)]), "::", 1)
+def test_a_job_that_cannot_be_decoded_is_failed_for_good() -> None:
+    job = a_job()
+    job.corrupt = "the stored data cannot be decoded"
+    refusal = a_policy().refusal(job)
+
+    assert isinstance(refusal, CorruptJob)
+    assert isinstance(a_policy().failed(job, refusal), Failed)
 
 
 @pytest.mark.parametrize(

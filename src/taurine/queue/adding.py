@@ -8,7 +8,6 @@ kept, and each caller gets the outcome of its own job.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +128,6 @@ class Adder:
     def __init__(self, store: QueueStore) -> None:
         self._store = store
         self._script = load("add")
-        self._link: Link | None = None
         self._waiting: deque[tuple[NewJob, asyncio.Future[Added]]] = deque()
         self._sent: deque[_Batch] = deque()
         self._flushing: asyncio.Task[None] | None = None
@@ -142,12 +140,8 @@ class Adder:
         added: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, added))
         if self._flushing is None:
-            self._link = self._store.connection.take_idle()
+            # A task of its own does all the sending: a caller that is cancelled while it sent would cut the link, and take the others with it.
             self._flushing = asyncio.create_task(self._flush(), name="taurine add")
-        elif self._link is not None and len(self._waiting) >= _JOINED_BATCH and len(self._sent) < _IN_FLIGHT:
-            # The flush runs after all callers of this turn of the loop. A full batch leaves now, and the server works meanwhile.
-            with contextlib.suppress(StoreError):  # the flush finds the link cut, and tells every caller
-                await self._send_waiting(self._link)
         return await added
 
     async def add_many(self, jobs: Sequence[NewJob]) -> list[Added]:
@@ -174,10 +168,9 @@ class Adder:
             await asyncio.wait({self._flushing})
 
     async def _flush(self) -> None:
+        link: Link | None = None
         try:
-            link = self._link = self._link or await self._store.connection.take()
-            if not self._sent and await link.is_stale():
-                await link.close()
+            link = await self._store.connection.take()
             while self._waiting or self._sent:
                 while self._waiting and len(self._sent) < _IN_FLIGHT:
                     await self._send_waiting(link)
@@ -190,7 +183,7 @@ class Adder:
             self._sent.clear()
             self._waiting.clear()
         finally:
-            link, self._link, self._flushing = self._link, None, None
+            self._flushing = None
             if link is not None:
                 await self._store.connection.give_back(link)
 

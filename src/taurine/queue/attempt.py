@@ -86,6 +86,8 @@ class AttemptPolicy:
 
     def refusal(self, job: Job) -> BaseException | None:
         """Why a claimed job must be failed without running it, if it must."""
+        if (corruption := job.corruption()) is not None:
+            return corruption
         if job.deferred_failure is not None:
             return Permanent(job.deferred_failure)
         if self.max_started_attempts is not None and job.attempts_started > self.max_started_attempts:
@@ -119,11 +121,6 @@ class AttemptPolicy:
             return _PAUSE_UNKNOWN
         # A strategy is untyped code of a caller: it may return anything.
         return float(pause) if isinstance(pause, (int, float)) else _PAUSE_UNKNOWN
-
-
-def unreadable(error: CorruptJob) -> Failed:
-    """The outcome of a claimed job that cannot be decoded: it is kept as failed, to be looked at."""
-    return Failed(describe(error), encode_json([str(error)]), keep_text(None), 1)
 
 
 def describe(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import contextlib
 import logging
 import math
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -26,15 +27,16 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
-    ConnectionError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
     ResponseError,
-    TimeoutError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from taurine.errors import InvalidOption, StoreError, StoreRefused, StoreUnavailable
+from taurine.options import require_count
 from taurine.queue.scripts import Argument, Script
 
 __all__ = ["Connection", "Link", "Target"]
@@ -45,9 +47,7 @@ Target: TypeAlias = "str | Redis | Connection"
 """A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or a Connection."""
 
 # Answers of a server that is there but cannot serve now; the same command works later.
-_PASSING = re.compile(
-    r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b"
-)
+_PASSING = re.compile(r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b")
 # hiredis declares a tuple of one; it takes any length.
 _pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
 _CREDENTIALS = re.compile(r"//[^@/]*@")
@@ -57,7 +57,7 @@ def _translate(error: BaseException, where: str) -> StoreError:
     # Over a unix socket redis-py wraps it in an error that means an outage.
     if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
         return StoreRefused(f"the server at {where} refused the credentials: {error}; check user and password")
-    if isinstance(error, BusyLoadingError | ReadOnlyError | ConnectionError | TimeoutError | OSError):
+    if isinstance(error, BusyLoadingError | ReadOnlyError | RedisConnectionError | RedisTimeoutError | OSError):
         return StoreUnavailable(
             f"no answer from the server at {where}: {error or type(error).__name__}; it may be repeated"
         )
@@ -178,10 +178,13 @@ class Connection:
 
     target: a URL, or a ready `redis.asyncio.Redis`, whose address, credentials and TLS settings are used on sockets of our own.
     connect_timeout: seconds to open a socket. Default: 1.
-    timeout: seconds for a command's answer. Default: 5.
+    timeout: seconds for a command's answer, and for a free link. Default: 5.
+    max_links: links that single calls share; further calls wait their turn. Workers and readers have links of their own. Default: 16.
     """
 
-    def __init__(self, target: str | Redis, *, connect_timeout: float = 1.0, timeout: float = 5.0) -> None:
+    def __init__(
+        self, target: str | Redis, *, connect_timeout: float = 1.0, timeout: float = 5.0, max_links: int = 16
+    ) -> None:
         pool = _pool_of(target)
         self._make_connection = pool.connection_class
         self._settings: dict[str, Any] = {
@@ -198,7 +201,10 @@ class Connection:
         self.identity: object = target if isinstance(target, str) else target.connection_pool
         self._connect_timeout = connect_timeout
         self._timeout = timeout
+        self._max_links = require_count(max_links, "max_links", minimum=1)
         self._idle: list[Link] = []
+        self._taken = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
     @classmethod
@@ -257,18 +263,58 @@ class Connection:
 
     def take_idle(self) -> Link | None:
         """An open link that nobody uses, or None; without a look whether the server has closed it. The caller gives it back."""
-        return self._idle.pop() if self._idle else None
+        if not self._idle or self._taken >= self._max_links:
+            return None
+        self._taken += 1
+        return self._idle.pop()
 
     async def take(self) -> Link:
-        """An open link that nobody uses, or a new one. The caller gives it back."""
-        while (link := self.take_idle()) is not None:
-            if not await link.is_stale():
-                return link
-            await link.close()
+        """An open link that nobody uses, or a new one. The caller gives it back.
+
+        Raises StoreUnavailable when all are in use for longer than the time-out.
+        """
+        if self._taken >= self._max_links:
+            await self._wait_for_turn()
+        else:
+            self._taken += 1
+        try:
+            while self._idle:
+                link = self._idle.pop()
+                if not await link.is_stale():
+                    return link
+                await link.close()
+        except BaseException:
+            self._pass_turn()
+            raise
         return self.link()
+
+    async def _wait_for_turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._pass_turn()  # it came together with the end of the wait
+            if not isinstance(error, TimeoutError):
+                raise
+            raise StoreUnavailable(
+                f"all {self._max_links} links to {self.where} were in use for {self._timeout:g} s; it may be repeated"
+            ) from None
+
+    def _pass_turn(self) -> None:
+        """Let the next caller in line have a link, if there is one."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._taken -= 1
 
     async def give_back(self, link: Link) -> None:
         """Take back a link; one that is cut, or that a reply is due on, is closed."""
+        self._pass_turn()
         if link.idle and not self._closed:
             self._idle.append(link)
         else:

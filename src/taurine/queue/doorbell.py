@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 from taurine.errors import StoreError
 from taurine.ids import unique_id
 from taurine.queue.connection import Connection
-from taurine.queue.keys import QueueKeys
+from taurine.queue.keys import QueueKeys, private_key
 
 __all__ = ["Doorbell", "shared_doorbell"]
 
@@ -50,8 +50,8 @@ class Doorbell:
         self._connection = connection
         self._block = block
         self._link = connection.link()
-        # Outside every queue's own keys, with the prefix so that one access rule covers both.
-        self._nudge_key = f"{prefix}::taurine:nudge:{unique_id()}"
+        # With the prefix, so that one access rule covers it and the queues.
+        self._nudge_key = private_key(prefix, f"nudge:{unique_id()}")
         self._idle: dict[str, tuple[QueueKeys, list[Ring]]] = {}
         """By marker; several workers of one queue may be idle, the one that has been longest first."""
         self._reading: frozenset[str] | None = None
@@ -151,7 +151,8 @@ class Doorbell:
         if marker == self._nudge_key:
             return
         if not self._ring(marker, math.floor(score)):
-            await self._connection.call("ZADD", marker, score, member)
+            # One that came meanwhile stays, unless it is later: the earlier due time is the one to wake at.
+            await self._connection.call("ZADD", marker, "LT", score, member)
 
     def _ring(self, marker: str, due_ms: int) -> bool:
         """Call one worker that has a use for it; it takes what it can, and marks what it leaves for the next."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 from taurine.errors import (
     CorruptJob,
@@ -132,12 +132,10 @@ class Job:
     def claimed(
         cls, store: QueueStore, raw_id: bytes, attempts_started: int, fields: Sequence[bytes], token: str
     ) -> Job:
-        """A job from the turn script's reply. Raises CorruptJob, naming the field, for one that cannot be decoded."""
+        """A job from the turn script's reply. Never raises for what its hash holds: see `corrupt`."""
         job = cls(store, raw_id.decode("utf-8", "replace"))
         pairs = iter(fields)
         job._fill(zip(pairs, pairs, strict=True))
-        if job.corrupt is not None:
-            raise CorruptJob(f"job {job.id!r} of queue {job.queue!r}: {job.corrupt}", job_id=job.id, queue=job.queue)
         job.attempts_started = attempts_started
         job.processed_at = store.clock.now()
         job.token = token
@@ -403,6 +401,12 @@ class Job:
         """True when the running handler is to stop: it was cancelled, its lease is lost, or the worker stops."""
         return self.cancel_reason is not None
 
+    def corruption(self) -> CorruptJob | None:
+        """What is corrupt about the job as an error, which fails it; None for a sound one."""
+        if self.corrupt is None:
+            return None
+        return CorruptJob(f"job {self.id!r} of queue {self.queue!r}: {self.corrupt}", job_id=self.id, queue=self.queue)
+
     def mark_cancelled(self, reason: str) -> None:
         """Set `cancel_reason`; for the worker that runs the job."""
         self.cancel_reason = reason
@@ -427,8 +431,11 @@ def _checked_list(raw: bytes) -> bytes:
 
 
 def _checked_link(raw: bytes) -> bytes:
-    link: Any = decode_json(raw)
-    if not isinstance(link, dict) or not {"id", "queueKey"} <= link.keys():
+    link = decode_json(raw)
+    if not isinstance(link, dict):
+        raise ValueError("it names no job")
+    members = cast("dict[str, Any]", link)
+    if not isinstance(members.get("queueKey"), str) or not isinstance(members.get("id"), str | int):
         raise ValueError("it names no job")
     return raw
 

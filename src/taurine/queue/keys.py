@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 
 from taurine.ids import check_prefix, check_queue_name
 
-__all__ = ["AD_HOC_LIMIT", "QueueKeys"]
+__all__ = ["AD_HOC_LIMIT", "QueueKeys", "private_key"]
 
 AD_HOC_LIMIT = 2**53 - 1
 """What the limiter key counts while a queue is limited by hand: more starts than any limit allows."""
+
+
+def private_key(prefix: str, suffix: str) -> str:
+    """A key of Taurine's own, outside every queue's range so that BullMQ's clean-up of orphans leaves it alone."""
+    return f"{prefix}::taurine:{suffix}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,3 @@ class QueueKeys:
         """The connection name by which Node's `getWorkers` and dashboards find a worker of this queue."""
         name = f"{self.prefix}:{base64.b64encode(self.name.encode()).decode()}"
         return f"{name}:w:{label}" if label else name
-
-    def private(self, suffix: str) -> str:
-        """A key of Taurine's own, outside the queue's range so that BullMQ's clean-up of orphans leaves it alone."""
-        return f"{self.prefix}::taurine:{suffix}"

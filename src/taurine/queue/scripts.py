@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol, TypeAlias
+from typing import TypeAlias
 
-__all__ = ["Argument", "Runner", "Script", "load"]
+__all__ = ["Argument", "Script", "load"]
 
 Argument: TypeAlias = str | bytes | int | float
 
@@ -28,12 +28,6 @@ class Script:
     name: str
     text: str
     digest: str
-
-
-class Runner(Protocol):
-    """Something that sends one command to the server and returns its reply, bytes undecoded."""
-
-    async def call(self, *command: Argument) -> Any: ...
 
 
 @cache

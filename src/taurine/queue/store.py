@@ -8,6 +8,7 @@ from typing import Any
 from taurine.clock import Clock
 from taurine.errors import (
     BelongsToScheduler,
+    CorruptJob,
     FailedChildren,
     JobError,
     JobNotFound,
@@ -34,6 +35,7 @@ _ERRORS: dict[int, tuple[type[JobError], str]] = {
     -6: (LeaseLost, "is leased to another worker; stop working on it"),
     -7: (ParentNotReplaceable, "belongs to another parent that is still stored"),
     -8: (BelongsToScheduler, "is the next run of a scheduler; remove the scheduler instead"),
+    -12: (CorruptJob, "could not be settled, since data of it or of its parent is broken; it is kept as failed"),
     -9: (FailedChildren, "has a failed child whose policy is to fail its parent"),
 }
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from redis.exceptions import NoScriptError
 
-from taurine.errors import StoreError, StoreRefused, StoreUnavailable
+from taurine.errors import StoreError, StoreRefused
 from taurine.queue.connection import Connection, Link
 from taurine.queue.keys import QueueKeys
 from taurine.queue.scripts import load
@@ -45,7 +45,7 @@ class TurnLink:
     async def send(self, turn: Turn) -> Turn:
         """Send a turn and return it as it was sent: with the tokens of lost turns, if there are any.
 
-        Raises StoreUnavailable, after which the turn may have happened, or StoreRefused.
+        Raises StoreUnavailable, after which the turn may have happened. A caller that is cancelled has a lost turn too.
         """
         if not self._link.connected:
             await self._reconnect()
@@ -54,13 +54,13 @@ class TurnLink:
         self._sent = turn
         try:
             await self._link.send(("EVALSHA", self._script.digest, 1, self._keys.meta, *turn.arguments()))
-        except StoreError:
+        except BaseException:
             self._lose()
             raise
         return turn
 
     async def receive(self) -> TurnReply:
-        """The reply to the turn under way. Raises StoreUnavailable, after which it may have happened, or StoreRefused: it has not."""
+        """The reply to the turn under way. Raises StoreUnavailable or StoreRefused, after which it may have happened, if only in part."""
         turn = self._sent
         assert turn is not None
         try:
@@ -68,11 +68,16 @@ class TurnLink:
                 reply = await self._link.receive()
             except NoScriptError:
                 reply = await self._link.call("EVAL", self._script.text, 1, self._keys.meta, *turn.arguments())
-        except StoreUnavailable:
+        except BaseException:
             self._lose()
             raise
         self._lost_tokens = ()
         return TurnReply(*reply)
+
+    @property
+    def has_lost(self) -> bool:
+        """True after a turn without a reply, until a later turn was answered."""
+        return bool(self._lost_tokens)
 
     def _lose(self) -> None:
         if self._sent is not None:

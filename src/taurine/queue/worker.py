@@ -16,7 +16,6 @@ from typing import Any, Self, TypeAlias
 
 from taurine.clock import Clock, SystemClock
 from taurine.errors import (
-    CorruptJob,
     FailedChildren,
     InvalidOption,
     PendingChildren,
@@ -26,8 +25,8 @@ from taurine.errors import (
     WaitForChildren,
 )
 from taurine.ids import public_id, unique_id
-from taurine.options import Keep, RateLimit, Seconds, to_seconds
-from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_delay, unreadable
+from taurine.options import Keep, RateLimit, Seconds, require_count, to_seconds
+from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_delay
 from taurine.queue.connection import Connection, Target
 from taurine.queue.doorbell import Doorbell, shared_doorbell
 from taurine.queue.job import Job
@@ -37,6 +36,7 @@ from taurine.queue.scheduler import ScheduleStrategy, advance
 from taurine.queue.server_check import server_warnings
 from taurine.queue.stalled import StalledSweep
 from taurine.queue.store import QueueStore
+from taurine.queue.stored_options import plan
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Turn, TurnReply
 from taurine.queue.turn_link import TurnLink
 from taurine.queue.worker_events import Callback, WorkerEvent, WorkerEvents
@@ -54,8 +54,14 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _LONGEST_LIMIT_PAUSE = 30.0
 """Seconds after which a rate-limited worker looks again, whatever the limit says: it may have been lifted by a plain delete."""
 
+_BROKEN = -12
+"""The turn script's code for a job that it could not settle for broken data."""
+
 _CANCEL_TIME = 1.0
 """Seconds that a cancelled handler has to end before its job is handed back without waiting for it."""
+
+_READ_MARGIN = 2.0
+"""Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
 
 _SETTLE_TIME = 5.0
 """Seconds that a stopping worker gives the server to take its last outcomes."""
@@ -138,6 +144,14 @@ class Worker:
             raise InvalidOption(f"expected the handler to be an async function of a job, got {handler!r:.80}")
         if any(character.isspace() or not character.isprintable() for character in name):
             raise InvalidOption(f"expected the worker's name to be printable and without spaces, got {name!r:.80}")
+        if rate_limit is not None and not isinstance(rate_limit, RateLimit):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise InvalidOption(f"expected rate_limit to be a RateLimit, got {type(rate_limit).__name__}")
+        keeping = {"remove_on_complete": remove_on_complete, "remove_on_fail": remove_on_fail}
+        plan(
+            {name: keep for name, keep in keeping.items() if keep is not None}, prefix=prefix
+        )  # checked as a job's own would be
+        if max_started_attempts is not None:
+            require_count(max_started_attempts, "max_started_attempts", minimum=1)
         random = random or SystemRandom()
         self._handler = handler
         self._store = QueueStore(QueueKeys(queue, prefix), Connection.to(target), clock or SystemClock())
@@ -150,7 +164,7 @@ class Worker:
         self._stalled_interval = to_seconds(stalled_interval, "stalled_interval")
         self._drain_delay = to_seconds(drain_delay, "drain_delay", minimum=0.01)
         self._rate_limit = rate_limit
-        self._metrics_points = metrics_points
+        self._metrics_points = require_count(metrics_points, "metrics_points", minimum=0)
         self._schedule_strategy = schedule_strategy
         self._policy = AttemptPolicy(
             remove_on_complete=remove_on_complete,
@@ -172,7 +186,7 @@ class Worker:
         self._sweep = StalledSweep(
             self._store,
             interval=self._stalled_interval or 30.0,
-            max_stalled=max_stalled,
+            max_stalled=require_count(max_stalled, "max_stalled", minimum=0),
             on_stalled=lambda job_id: self._events.emit("stalled", job_id),
             known_empty=self._known_empty,
             random=random,
@@ -338,18 +352,20 @@ class Worker:
             wait = min(left, self._drain_delay)
             if reply.due_ms:
                 wait = min(wait, max(0.001, reply.due_ms / 1000 - self._clock.now()))
-            async with self._store.connection.borrow() as link:
-                await link.call("BZPOPMIN", self._store.keys.marker, max(wait, 0.001), timeout=wait + 2.0)
+            link = self._store.connection.link()  # its own: a shared one would be kept from others while it blocks
+            try:
+                await link.call("BZPOPMIN", self._store.keys.marker, max(wait, 0.001), timeout=wait + _READ_MARGIN)
+            finally:
+                await link.close()
 
     async def _fetched(self, reply: TurnReply, turn: Turn) -> Job:
         raw_id, started, fields = reply.jobs[0]
-        try:
-            job = Job.claimed(self._store, raw_id, started, fields, turn.token)
-        except CorruptJob as error:
-            await self._settle_by_hand(_text(raw_id), turn.token, unreadable(error))
-            raise
+        job = Job.claimed(self._store, raw_id, started, fields, turn.token)
         if job.scheduler_id is not None:
             await self._advance_schedule(job)
+        if (error := job.corruption()) is not None:
+            await self.fail(job, error)
+            raise error
         return job
 
     async def complete(self, job: Job, result: Any = None) -> None:
@@ -471,7 +487,8 @@ class Worker:
 
     def _heed(self, reply: TurnReply, turn: Turn) -> None:
         self._due_ms = reply.due_ms
-        self._limited_until = 0.0
+        if turn.want:
+            self._limited_until = 0.0
         if reply.wait_ms > 0:
             self._limited_until = self._clock.monotonic() + min(reply.wait_ms / 1000, _LONGEST_LIMIT_PAUSE)
         for raw_id in reply.dropped:
@@ -490,15 +507,9 @@ class Worker:
         now = self._clock.monotonic()
         active_heard, progress_heard = self._events.heard("active"), self._events.heard("progress")
         for raw_id, started, fields in reply.jobs:
-            try:
-                job = Job.claimed(self._store, raw_id, started, fields, turn.token)
-            except CorruptJob as error:
-                log.error("%s; the job is failed", error)
-                self._ended.append(_Ended(Lease(_text(raw_id), turn.token, 0, now), unreadable(error), None, error))
-                self._wake.set()
-                continue
+            job = Job.claimed(self._store, raw_id, started, fields, turn.token)
             attempt = _Attempt(job, Lease(job.stored_id, turn.token, job.attempts_started, now))
-            if self._stopping:
+            if self._stopping or self._paused:
                 self._ended.append(_Ended(attempt.lease, Released(), job))
                 self._wake.set()
                 continue
@@ -512,7 +523,7 @@ class Worker:
     async def _attempt(self, attempt: _Attempt) -> None:
         job = attempt.job
         value: Any = None
-        outcome: Outcome | None
+        outcome: Outcome | None = Released()  # stands if the attempt is cut off where nothing below foresees it
         try:
             if job.scheduler_id is not None:
                 await self._advance_schedule(job)
@@ -528,7 +539,11 @@ class Worker:
                 await self._limit_queue(error.delay)
             settled = job.lease_given_up and isinstance(error, WaitForChildren)
             outcome, value = None if settled else self._policy.failed(job, error), error
-        self._end(attempt, outcome, value)
+        except BaseException as error:
+            outcome, value = self._policy.failed(job, error), error
+            raise
+        finally:
+            self._end(attempt, outcome, value)
 
     def _after_cancel(self, attempt: _Attempt, error: asyncio.CancelledError) -> Outcome:
         if attempt.job.cancel_reason is not None and not attempt.handed_back:
@@ -561,6 +576,10 @@ class Worker:
             elif code in (PendingChildren.code, FailedChildren.code) and job is not None:
                 error = self._store.error(code, job.stored_id)
                 self._ended.append(_Ended(ended.lease, self._policy.failed(job, error), job, error))
+            elif code == _BROKEN:
+                error = self._store.error(code, ended.lease.stored_id)
+                log.error("%s", error)
+                self._events.emit("failed", job, error)
             elif not again:
                 error = self._store.error(code, ended.lease.stored_id)
                 log.warning("%s; its outcome was dropped, the run that holds the job counts", error)
@@ -700,6 +719,12 @@ class Worker:
             for warning in await server_warnings(self._store.connection):
                 log.warning("worker of %s: %s", self._store.keys.name, warning)
 
+    def _last_turn(self) -> Turn | None:
+        """What is left to settle at the end; and, after a lost turn, what it claimed, to be handed back."""
+        if self._turns.has_lost and not self._ended:
+            return self._turn(0, [])
+        return self._next_turn()
+
     def _tasks(self) -> set[asyncio.Task[None]]:
         return {attempt.task for attempt in self._running.values() if attempt.task is not None}
 
@@ -719,10 +744,11 @@ class Worker:
         """The last of `run`, also when it was cancelled: nothing is kept that could be handed back."""
         doorbell.disarm(self._store.keys, self._ring)
         self._stopping = True
+        self._lose_turn()
         await self._hand_back()
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_SETTLE_TIME):
-                while (turn := self._next_turn()) is not None:
+                while (turn := self._last_turn()) is not None:
                     await self._take_turns(turn)
                 await self._pass_alarm_on()
         if unsent := len(self._ended) + len(self._unsettled):

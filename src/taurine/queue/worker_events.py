@@ -17,7 +17,7 @@ WorkerEvent: TypeAlias = Literal[
     "error", "paused", "resumed", "closing", "closed",
 ]  # fmt: skip
 """Arguments of each: ready, drained, paused, resumed, closing, closed: none. active(job). progress(job, value). completed(job, result).
-failed(job or None, error): each failed attempt; None for a job that could not be decoded. stalled(job_id). leases_renewed(job_ids).
+failed(job, error): each failed attempt; a job that cannot be decoded has `corrupt` set. stalled(job_id). leases_renewed(job_ids).
 lease_lost(job). renewal_failed(error): the server could not be asked. error(error): the worker's own trouble, an outage for example."""
 
 Callback: TypeAlias = Callable[..., object]

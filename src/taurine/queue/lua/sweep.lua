@@ -23,10 +23,19 @@ local function belongsToScheduler(key)
     or redis.call('ZSCORE', queue.schedulers, scheduler) ~= false
 end
 
+-- Counts from anew when the count that stands there is no number.
+local function countStall(key)
+  local stalls = redis.pcall('HINCRBY', key, 'stc', 1)
+  if type(stalls) == 'number' then return stalls end
+  redis.call('HSET', key, 'stc', 1)
+  return 1
+end
+
 local function putBack(id)
   local key = queue.base .. id
-  if redis.call('EXISTS', key) == 0 then return false end  -- no job behind the id: it only leaves active
-  local stalls = redis.call('HINCRBY', key, 'stc', 1)
+  -- No job behind the id, or a key of another type: the id only leaves active.
+  if redis.call('TYPE', key).ok ~= 'hash' then return false end
+  local stalls = countStall(key)
   if stalls > limit and not belongsToScheduler(key) then
     redis.call('HSET', key, 'defa', 'job stalled more than allowable limit')
   end

@@ -16,13 +16,15 @@
             children  ''                  ''                      ''                      wait for children, not charged
   Returns { codes, jobs, dropped, wait, due }
           codes     for each attempt: 0 settled · 1 children: none is pending, the job is still active · -1 not stored ·
-                    -2 no lease · -3 not active · -4 pending children · -6 another's lease · -9 a child failed
+                    -2 no lease · -3 not active · -4 pending children · -6 another's lease · -9 a child failed ·
+                    -12 kept as failed, since data of it or of its parent is broken
           jobs      for each claimed job: id · attempts started · its hash before the claim, fields and values in turn
           dropped   ids that were in line with no job stored under them
           wait      ms until the rate limit allows more; 0 none; -1 paused, or as many active as the queue allows
           due       when the first delayed job is due, ms; 0 none
   Events  completed, failed, retries-exhausted, delayed, waiting, waiting-children, drained; active; and of parents and followers.
-  Cost    O(attempts + claims); removing an id from active scans from its oldest end. Eviction costs the evicted.
+  Cost    O(attempts + claims); removing an id from active scans from its oldest end. Eviction costs the evicted, at most 1,000 a policy.
+          After a lost reply, once O(active).
   Atomic: a slot that a settled job frees is counted before jobs are claimed, and no job is in two places. ]]
 --@include queue events marker placing storing parents deduplication eviction metrics
 
@@ -49,6 +51,7 @@ end
 -- Settling ---------------------------------------------------------------------------------------------------------------
 
 local finishedIds = { completed = {}, failed = {} }
+local finishedCounts = { completed = 0, failed = 0 }
 local policies = { completed = {}, failed = {} }
 local released, gaveUp, releasedParents, postponed = {}, {}, {}, false
 
@@ -106,6 +109,7 @@ local function finish(kind, id, key, job, value, keep)
     end
   end
 
+  finishedCounts[event] = finishedCounts[event] + 1
   local policy, limit = keep, nil
   if kind == 'fail' then policy, limit = string.match(keep, '^(.*)/(%d*)$') end
   if string.sub(policy, 1, 2) == '0:' then
@@ -140,13 +144,14 @@ local function retryLater(id, key, pause)
   postponed = true
 end
 
--- In front of the line: of `wait`, or of the job's own priority.
+-- In front of the line: of `wait`, or of the job's own priority. Those of `wait` go there together, in their old order.
+local toFront = {}
 local function release(id, key)
   local priority = priorityOf(key)
   if priority > 0 then
     redis.call('ZADD', queue.prioritized, priority * PRIORITY_STEP, id)
   else
-    redis.call('RPUSH', queue.wait, id)
+    toFront[#toFront + 1] = id
   end
   emit(queue, 'waiting', 'jobId', id, 'prev', 'active')
 end
@@ -228,16 +233,31 @@ local function giveUpLeases()
 end
 
 local function recordFinished(event)
-  local ids = finishedIds[event]
-  if #ids == 0 then return end
-  callInChunks('ZADD', queue[event], ids)
+  callInChunks('ZADD', queue[event], finishedIds[event])
   for policy in pairs(policies[event]) do evict(queue, queue[event], policy, now) end
-  if metricsPoints > 0 then countFinished(queue, event, #ids / 2, metricsPoints, now) end
+  if metricsPoints > 0 and finishedCounts[event] > 0 then
+    countFinished(queue, event, finishedCounts[event], metricsPoints, now)
+  end
+end
+
+-- A job that cannot be settled, since a key of it or of its parent holds something else than it should, must not take its batch along:
+-- it is kept as failed, to be looked at.
+local function keepBroken(id)
+  local key = queue.base .. id
+  local reason = 'it could not be settled: data of it, or of its parent, is broken'
+  redis.call('LREM', queue.active, -1, id)
+  redis.pcall('HSET', key, 'failedReason', reason, 'finishedOn', nowText)
+  redis.call('ZADD', queue.failed, nowText, id)
+  emit(queue, 'failed', 'jobId', id, 'failedReason', reason, 'prev', 'active')
 end
 
 local function settleAt(i, holders, childCodes)
   local at = HEADER + (i - 1) * FIELDS
-  return settle(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], holders[i], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], childCodes[i])
+  local id, owner = ARGV[at + 2], ARGV[at + 3]
+  local ok, code = pcall(settle, ARGV[at + 1], id, owner, holders[i], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], childCodes[i])
+  if ok then return code end
+  keepBroken(id)
+  return -12
 end
 
 -- Parents that are to wait for children go first: a child that ends in the same batch would else find nobody waiting, and the parent would
@@ -253,7 +273,10 @@ local function settleAll()
   end
   for i = 1, attemptCount do codes[i] = codes[i] or settleAt(i, holders, childCodes) end
   giveUpLeases()
-  for _, parent in ipairs(releasedParents) do releaseIfNothingPending(parent, now) end
+  local front = {}
+  for i = #toFront, 1, -1 do front[#front + 1] = toFront[i] end
+  callInChunks('RPUSH', queue.wait, front)
+  for _, parent in ipairs(releasedParents) do pcall(releaseIfNothingPending, parent, now) end
   recordFinished('completed')
   recordFinished('failed')
   return codes
@@ -278,8 +301,9 @@ local function budget()
   end
   if meta[1] then return 0, -1 end
   local free = want
-  if meta[2] then
-    free = math.min(free, tonumber(meta[2]) - redis.call('LLEN', queue.active))
+  local concurrency = tonumber(meta[2])
+  if concurrency then
+    free = math.min(free, concurrency - redis.call('LLEN', queue.active))
     if free <= 0 then return 0, -1 end
   end
   if rateMax then free = math.min(free, rateMax - (started or 0)) end
@@ -333,7 +357,8 @@ local function countStarts(jobs)
     if redis.call('HEXISTS', queue.base .. job[1], 'defa') == 0 then starts = starts + 1 end
   end
   if starts == 0 then return end
-  if redis.call('INCRBY', queue.limiter, starts) == starts and rateWindow then
+  local started = redis.pcall('INCRBY', queue.limiter, starts)  -- a counter that is no number limits nobody
+  if started == starts and rateWindow then
     redis.call('PEXPIRE', queue.limiter, math.floor(math.abs(rateWindow)))
   end
 end
@@ -365,9 +390,13 @@ local function reclaimLost(jobs)
   for _, id in ipairs(redis.call('LRANGE', queue.active, 0, -1)) do
     local lock = queue.base .. id .. ':lock'
     if lost[redis.call('GET', lock)] then
-      redis.call('SET', lock, token, 'PX', leaseMs)
-      local started = tonumber(redis.call('HGET', queue.base .. id, 'ats'))
-      jobs[#jobs + 1] = { id, started, redis.call('HGETALL', queue.base .. id) }
+      local fields = redis.pcall('HGETALL', queue.base .. id)
+      if #fields == 0 then
+        dropped[#dropped + 1] = id
+      else
+        redis.call('SET', lock, token, 'PX', leaseMs)
+        jobs[#jobs + 1] = { id, tonumber(redis.call('HGET', queue.base .. id, 'ats')) or 1, fields }
+      end
     end
   end
 end

@@ -14,9 +14,9 @@ end
 local function forgetFinished(queue, set, ids, now)
   if set == queue.failed then
     for _, id in ipairs(ids) do
-      local fields = redis.call('HMGET', queue.base .. id, 'parentKey', 'parent')
-      local parent = fields[1] and openParent(fields[1], fields[2])
-      if parent then unlinkFromParent(parent, queue.base .. id, now) end
+      local fields = redis.pcall('HMGET', queue.base .. id, 'parentKey', 'parent')
+      local parent = not fields.err and fields[1] and openParent(fields[1], fields[2])
+      if parent then pcall(unlinkFromParent, parent, queue.base .. id, now) end  -- its keys may be of another type
     end
   end
   deleteJobs(queue, ids)
@@ -33,10 +33,11 @@ local function evict(queue, set, policyText, now)
     end
   end
   if policy.count then
-    local surplus = redis.call('ZRANGE', set, 0, -(policy.count + 1))
-    if #surplus > 0 then
-      forgetFinished(queue, set, surplus, now)
-      redis.call('ZREMRANGEBYRANK', set, 0, -(policy.count + 1))
+    -- At most `limit` in one go: a set that was kept without a limit until now shrinks over many turns.
+    local surplus = math.min(redis.call('ZCARD', set) - policy.count, policy.limit)
+    if surplus > 0 then
+      forgetFinished(queue, set, redis.call('ZRANGE', set, 0, surplus - 1), now)
+      redis.call('ZREMRANGEBYRANK', set, 0, surplus - 1)
     end
   end
 end

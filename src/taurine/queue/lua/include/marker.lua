@@ -13,11 +13,9 @@ local function armDelay(queue)
   if first[2] then redis.call('ZADD', queue.marker, tonumber(first[2]) / 4096, '1') end
 end
 
--- For changes that may free a slot or lift a limit: wakes a worker if anything can be claimed now.
+-- For changes that may free a slot or lift a limit: wakes a worker if anything can be claimed now. The due time is told in any case: a pause
+-- has taken it away, and in a queue that stays blocked nobody is woken who would learn of it.
 local function armIfClaimable(queue)
-  if redis.call('EXISTS', queue.wait, queue.prioritized) > 0 then
-    arm(queue)
-  else
-    armDelay(queue)
-  end
+  armDelay(queue)
+  if redis.call('EXISTS', queue.wait, queue.prioritized) > 0 then arm(queue) end
 end

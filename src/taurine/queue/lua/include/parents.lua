@@ -3,7 +3,8 @@
 
 local function openParent(parentKey, parentJson)
   local ok, parent = pcall(cjson.decode, parentJson or '')
-  if not ok or type(parent) ~= 'table' or not parent.queueKey then return nil end
+  if not ok or type(parent) ~= 'table' or type(parent.queueKey) ~= 'string' then return nil end
+  if type(parent.id) ~= 'string' and type(parent.id) ~= 'number' then return nil end
   return {
     key = parentKey,
     id = tostring(parent.id),

@@ -29,7 +29,8 @@ end
 local function isBlocked(queue)
   local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency')
   if meta[1] then return true end
-  return meta[2] and redis.call('LLEN', queue.active) >= tonumber(meta[2])
+  local limit = tonumber(meta[2] or nil)  -- what is no number is no limit
+  return limit ~= nil and redis.call('LLEN', queue.active) >= limit
 end
 
 -- Lua's unpack fails near 8,000 values; every long argument list goes through here.
