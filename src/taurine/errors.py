@@ -18,7 +18,7 @@ TaurineError
 │   ├── ParentNotReplaceable            code -7
 │   ├── BelongsToScheduler              code -8
 │   ├── FailedChildren                  code -9
-│   ├── CorruptJob                      stored fields that cannot be decoded
+│   ├── CorruptJob                      stored fields that cannot be decoded, or keys of another type
 │   ├── JobLocked                       the job, or a child of it, is being worked on
 │   ├── JobFailed                       waited for a job, and it failed
 │   └── WaitTimeout (TimeoutError)      waited for a job, and it did not end in time
@@ -193,7 +193,7 @@ class FailedChildren(JobError):
 
 
 class CorruptJob(JobError):
-    """Stored fields of the job cannot be decoded; the message names the field."""
+    """Stored fields of the job cannot be decoded, or a key of it holds a value of another type; the message says which."""
 
 
 class JobLocked(JobError):

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support.proxy import FaultProxy
 from support.server import ValkeyServer
 from support.site import Site
 from taurine.errors import ParentNotFound, PayloadTooLarge, StoreUnavailable
 from taurine.options import Parent
+from taurine.queue import Queue
 
 
 async def evalsha_calls(raw: Redis) -> int:
@@ -70,6 +72,26 @@ async def test_adds_that_are_cancelled_take_nobody_with_them(site: Site) -> None
     assert [isinstance(outcome, asyncio.CancelledError) for outcome in outcomes] == [True, False] * 10
     line = await site.line()
     assert [f"j{number}" for number in range(1, 20, 2)] == [job_id for job_id in line if int(job_id[1:]) % 2]
+
+
+async def test_one_cancelled_add_of_a_thousand_at_a_slow_server_takes_nobody_with_it(
+    site: Site, valkey: ValkeyServer
+) -> None:
+    async with FaultProxy(valkey.port) as proxy, Queue("q", proxy.url, prefix=site.keys.prefix) as queue:
+        await queue.add("first")
+        proxy.black_hole()
+        # More than the sockets on the way take: whoever sends has to wait.
+        adding = [asyncio.create_task(queue.add("work", {"n": n, "x": "x" * 50_000})) for n in range(1_000)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        for task in (cancelled := adding[249::250]):
+            task.cancel()
+        await asyncio.wait(cancelled)
+        await proxy.heal()
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+
+    failed = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)]
+    assert failed == [249, 499, 749, 999], [outcomes[number] for number in failed[:3]]
 
 
 async def test_adds_survive_a_server_that_forgot_the_script(site: Site) -> None:

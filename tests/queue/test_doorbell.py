@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -91,6 +92,23 @@ async def test_a_marker_that_nobody_has_a_use_for_is_put_back(doorbell: Doorbell
     await eventually(lambda: bell.rung)
     await eventually(lambda: raw.zscore(keys.marker, "1"))
     assert await raw.zrange(keys.marker, 0, -1, withscores=True) == [("1", 5_000.0)]
+
+
+async def test_a_marker_put_back_does_not_replace_an_earlier_one(doorbell: Doorbell, raw: Redis, prefix: str) -> None:
+    keys, bell = QueueKeys("q", prefix), Bell(wants=False)
+    connection = doorbell._connection
+    call = connection.call
+
+    async def call_after_another_has_armed(*command: Any) -> Any:
+        await raw.zadd(keys.marker, {"1": 3_000})
+        return await call(*command)
+
+    connection.call = call_after_another_has_armed
+    doorbell.arm(keys, bell)
+    await until_reading(raw, 1)
+    await raw.zadd(keys.marker, {"1": 5_000})
+    await eventually(lambda: bell.rung)
+    assert await raw.zrange(keys.marker, 0, -1, withscores=True) == [("1", 3_000.0)]
 
 
 async def test_a_marker_of_a_queue_that_was_disarmed_meanwhile_is_put_back(

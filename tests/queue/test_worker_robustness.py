@@ -144,7 +144,8 @@ async def test_nothing_starts_once_pause_has_returned_bmq_090(site: Site) -> Non
 
 
 async def test_jobs_removed_as_they_finish_are_counted(site: Site) -> None:
-    await site.queue.add_many([("n", {}, {"remove_on_complete": True})] * 10)
+    for _ in range(10):
+        await site.queue.add("n", remove_on_complete=True)
     async with site.working(nothing, metrics_points=5):
         await eventually(lambda: site.raw.hget(site.keys.key("metrics:completed"), "count"))
         await site.until()

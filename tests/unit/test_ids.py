@@ -111,6 +111,11 @@ def test_ids_of_schedulers_runs_are_looked_up_as_they_are() -> None:
     assert lookup_ids("wait") == ()
 
 
+@pytest.mark.parametrize("job_id", ["\ud800", "a\udfff", None, 7, b"a", ["a"]])
+def test_what_no_job_can_be_stored_under_is_not_looked_up(job_id: Any) -> None:
+    assert lookup_ids(job_id) == ()
+
+
 @pytest.mark.parametrize("name", ["", "a:b", "a\n", "x" * 513, None, 7])
 def test_queue_names_that_cannot_be_stored_are_refused(name: Any) -> None:
     with pytest.raises(InvalidName, match="queue name"):

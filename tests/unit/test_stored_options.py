@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taurine.errors import InvalidOption
-from taurine.options import MAX_PRIORITY, Dedup, Keep, Parent, Telemetry
+from taurine.options import MAX_DELAY, MAX_PRIORITY, Dedup, Keep, Parent, Telemetry
 from taurine.queue.stored_options import JobOptions, keep_text, parse_options, plan, timestamp_ms
 from taurine.retry import Backoff, Custom, Exponential, Fixed
 
@@ -139,7 +141,70 @@ def test_members_that_nobody_knows_are_kept() -> None:
     assert raw == {"attempts": 2, "fromTheFuture": {"a": [1]}}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "5", "null", '{"attempts":"many"}', '{"backoff":[1]}', '{"de":5}', "{"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"removeOnComplete":{"count":-1}}', JobOptions(remove_on_complete=Keep())),
+        ('{"removeOnComplete":{"count":1e15}}', JobOptions(remove_on_complete=Keep(count=10**15))),
+        ('{"removeOnComplete":10.0}', JobOptions(remove_on_complete=Keep(count=10))),
+        ('{"removeOnComplete":-1e999}', JobOptions(remove_on_complete=False)),
+        ('{"removeOnComplete":{"age":1e12}}', JobOptions(remove_on_complete=Keep(age=MAX_DELAY))),
+        ('{"removeOnFail":{"age":3600,"limit":0}}', JobOptions(remove_on_fail=Keep(age=3600))),
+        ('{"removeOnFail":"yes"}', JobOptions()),
+        ('{"backoff":{"type":"fixed","delay":-1}}', JobOptions(backoff=Fixed(0))),
+        ('{"backoff":{"type":"fixed","delay":1e99,"jitter":7}}', JobOptions(backoff=Fixed(MAX_DELAY, 1.0))),
+        ('{"backoff":{"type":"exponential","delay":9,"factor":0,"cap":-1}}', JobOptions(backoff=Exponential(0.009))),
+        ('{"backoff":"fixed"}', JobOptions(backoff=Fixed(0))),
+        ('{"backoff":"mine"}', JobOptions(backoff=Custom(type="mine"))),
+        ('{"backoff":{"delay":5}}', JobOptions(backoff=Fixed(0.005))),
+        ('{"backoff":[1]}', JobOptions()),
+        ('{"backoff":true}', JobOptions()),
+        ('{"attempts":2.5,"priority":-4,"delay":"x","sizeLimit":0,"kl":-1}', JobOptions(attempts=2)),
+        ('{"attempts":"3","priority":1e9}', JobOptions(attempts=3, priority=MAX_PRIORITY)),
+        ('{"attempts":"many","stackTraceLimit":NaN,"tm":5,"repeat":"daily"}', JobOptions()),
+        ('{"de":{"id":"x","ttl":0.4}}', JobOptions(deduplication=Dedup("x", ttl=0.001))),
+        ('{"de":{"id":7,"ttl":"soon"}}', JobOptions(deduplication=Dedup("7"))),
+        ('{"de":{}}', JobOptions()),
+        ('{"de":5}', JobOptions()),
+    ],
+)
+def test_what_other_producers_left_unchecked_is_read_leniently(text: str, expected: JobOptions) -> None:
+    """Node runs such jobs, so they must not fail here as corrupt."""
+    assert replace(parse_options(text), raw=None) == expected
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["fixed", "exponential"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+stored_keep = json_values | st.fixed_dictionaries({}, optional=dict.fromkeys(("count", "age", "limit"), json_values))
+stored_members: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(
+        ("attempts", "delay", "priority", "lifo", "sizeLimit", "kl", "stackTraceLimit", "fpof", "tm", "omc", "repeat"),
+        json_values,
+    ),
+    "removeOnComplete": stored_keep,
+    "removeOnFail": stored_keep,
+    "backoff": json_values
+    | st.fixed_dictionaries({}, optional=dict.fromkeys(("type", "delay", "jitter", "factor", "cap"), json_values)),
+    "de": json_values
+    | st.fixed_dictionaries({"id": json_values}, optional={"ttl": json_values, "extend": json_values}),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=stored_members), st.integers(1, 10_000))
+def test_any_object_is_read_as_options_that_a_worker_can_use(members: dict[str, Any], attempts_made: int) -> None:
+    options = parse_options(json.dumps(members))
+    keep_text(options.remove_on_complete)
+    keep_text(options.remove_on_fail)
+    assert options.attempts >= 1
+    assert 0 <= options.priority <= MAX_PRIORITY
+    if isinstance(options.backoff, Fixed | Exponential):
+        assert options.backoff.pause(attempts_made, Random(0)) >= 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", "{"])
 def test_what_are_no_options_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any of the decoders' own; the caller names the field
         parse_options(text)
@@ -173,6 +238,7 @@ def test_what_are_no_options_is_refused(text: str) -> None:
         ({"parent": Parent("p", "q"), "deduplication": "d"}, "deduplicated"),
         ({"telemetry": "ctx"}, "telemetry"),
         ({"backoff": {"type": "fixed"}}, "backoff"),
+        ({"backoff": Custom(lambda _made, _error: 1.0)}, "a function does not travel with a job.*backoff_strategy"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

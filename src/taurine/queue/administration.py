@@ -153,7 +153,7 @@ async def _change_stored(store: QueueStore, job_id: str, change: Callable[[str],
         with contextlib.suppress(JobNotFound):
             return await change(stored_id)
     if not last:
-        raise store.error(-1, job_id)
+        raise store.error(-1, str(job_id))
     return await change(last)
 
 

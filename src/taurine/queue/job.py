@@ -81,7 +81,7 @@ class Job:
     _opts_text: bytes | str = b"{}"
     _created_ms: float = 0
     _delay_ms: float = 0
-    _parent_text: bytes | None = None
+    _parent_text: bytes | str | None = None
     _stacktrace_text: bytes | None = None
 
     def __init__(self, store: QueueStore, stored_id: str) -> None:
@@ -148,6 +148,10 @@ class Job:
         job.name, job.data, job.priority = new.name, new.data, new.priority
         job._opts_text, job._created_ms, job._delay_ms = new.opts_text, new.timestamp, new.delay_ms
         job.duplicate = added.duplicate
+        if new.extras:
+            extras = decode_json(new.extras)
+            job.parent_key, job._parent_text = extras.get("parentKey"), extras.get("parent")
+            job.deduplication_id = extras.get("dedup", {}).get("id")
         return job
 
     @classmethod

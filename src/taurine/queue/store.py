@@ -36,6 +36,7 @@ _ERRORS: dict[int, tuple[type[JobError], str]] = {
     -7: (ParentNotReplaceable, "belongs to another parent that is still stored"),
     -8: (BelongsToScheduler, "is the next run of a scheduler; remove the scheduler instead"),
     -12: (CorruptJob, "could not be settled, since data of it or of its parent is broken; it is kept as failed"),
+    -13: (CorruptJob, "cannot be stored: a key of it, its parent or its deduplication holds another type of value"),
     -9: (FailedChildren, "has a failed child whose policy is to fail its parent"),
 }
 

@@ -6,6 +6,7 @@ a queue share theirs; the same holds for reading (`parse_options`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any, cast
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import check_queue_name, parent_wire_id
 from taurine.options import (
+    MAX_DELAY,
     MAX_PRIORITY,
     AddOptions,
     ChildFailurePolicy,
@@ -156,6 +158,10 @@ def _whole(value: object, name: str, low: int, high: int) -> int:
 
 def _backoff_to_wire(backoff: object) -> dict[str, Any]:
     if isinstance(backoff, Custom):
+        if backoff.strategy is not None:
+            raise InvalidOption(
+                f"a function does not travel with a job; add it with Custom(type={backoff.type!r}) and give the worker backoff_strategy"
+            )
         return {"type": backoff.type}
     if isinstance(backoff, Exponential):
         wire: dict[str, Any] = {"type": "exponential", "delay": to_milliseconds(backoff.base, "backoff")}
@@ -258,70 +264,114 @@ def timestamp_ms(value: float | datetime) -> int:
 
 @lru_cache(maxsize=1024)
 def parse_options(text: bytes | str) -> JobOptions:
-    """The options in a job's hash. Raises ValueError for text that is no JSON object, or a member of a wrong type."""
+    """The options in a job's hash. Raises ValueError for text that is no JSON object.
+
+    Other producers check less than `plan` does, and their jobs run all the same: a member of a wrong type, or below its range, counts as
+    left out, and one above its range as the highest value.
+    """
     raw = decode_json(text)
     if not isinstance(raw, dict):
         raise ValueError("opts is no JSON object")
-    try:
-        return _read(cast("dict[str, Any]", raw))
-    except (TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"opts has a member of a wrong type: {error}") from None
+    return _read(cast("dict[str, Any]", raw))
 
 
 def _read(raw: dict[str, Any]) -> JobOptions:
     policy: ChildFailurePolicy | None = next((name for name, flag in _POLICY_FLAGS.items() if raw.get(flag)), None)
-    dedup: dict[str, Any] | None = raw.get("de")
-    tm = raw.get("tm")
+    whole = {name: _read_whole(raw.get(short), low, high) for name, short, low, high in _WHOLE_NUMBERS}
+    metadata, repeat = raw.get("tm"), raw.get("repeat")
+    if not isinstance(metadata, str):
+        metadata = None
     return JobOptions(
-        attempts=max(1, int(raw.get("attempts") or 1)),
+        attempts=whole["attempts"] or 1,
         backoff=_read_backoff(raw.get("backoff")),
-        delay=float(raw.get("delay") or 0) / 1000,
-        priority=int(raw.get("priority") or 0),
+        delay=_read_duration(raw.get("delay")) or 0.0,
+        priority=whole["priority"] or 0,
         lifo=bool(raw.get("lifo")),
-        size_limit=raw.get("sizeLimit"),
-        keep_logs=raw.get("kl"),
-        stacktrace_limit=raw.get("stackTraceLimit"),
+        size_limit=whole["size_limit"],
+        keep_logs=whole["keep_logs"],
+        stacktrace_limit=whole["stacktrace_limit"],
         remove_on_complete=_read_keep(raw.get("removeOnComplete")),
         remove_on_fail=_read_keep(raw.get("removeOnFail")),
-        deduplication=_read_dedup(dedup) if dedup else None,
+        deduplication=_read_dedup(raw.get("de")),
         on_child_failure=policy,
-        telemetry=Telemetry(tm, bool(raw.get("omc"))) if tm is not None or raw.get("omc") else None,
-        repeat=raw.get("repeat"),
+        telemetry=Telemetry(metadata, bool(raw.get("omc"))) if metadata is not None or raw.get("omc") else None,
+        repeat=cast("dict[str, Any]", repeat) if isinstance(repeat, dict) else None,
         raw=raw,
     )
 
 
-def _read_backoff(raw: Any) -> Backoff | None:
-    if not raw:
+def _read_number(value: object, low: float, high: float) -> float | None:
+    """A stored number, also one in text, as JavaScript reads both; None for what is none, or is below `low`."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    # NaN is not at least `low` either.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
         return None
-    if isinstance(raw, int | float):
-        return Fixed(raw / 1000)
-    delay, jitter = float(raw.get("delay") or 0) / 1000, float(raw.get("jitter") or 0)
-    if raw["type"] == "fixed":
-        return Fixed(delay, jitter)
-    if raw["type"] == "exponential":
-        cap = raw.get("cap")
-        return Exponential(delay, float(raw.get("factor") or 2), None if cap is None else cap / 1000, jitter)
-    return Custom(type=str(raw["type"]))
+    return min(value, high)
 
 
-def _read_keep(raw: Any) -> bool | Keep | None:
+def _read_whole(value: object, low: int, high: int) -> int | None:
+    number = _read_number(value, low, high)
+    return None if number is None else int(number)
+
+
+def _read_duration(ms: object, *, minimum_ms: float = 0.0) -> float | None:
+    """Stored milliseconds as seconds."""
+    number = _read_number(ms, 0.0, MAX_DELAY * 1000)
+    return None if number is None else max(number, minimum_ms) / 1000
+
+
+def _read_backoff(raw: object) -> Backoff | None:
+    if isinstance(raw, str):
+        raw = {"type": raw}
+    if not isinstance(raw, dict):
+        delay = _read_duration(raw)
+        return Fixed(delay) if delay else None
+    members = cast("dict[str, Any]", raw)
+    kind = members.get("type")
+    if isinstance(kind, str) and kind not in ("", "fixed", "exponential"):
+        return Custom(type=kind)
+    delay = _read_duration(members.get("delay")) or 0.0
+    jitter = _read_number(members.get("jitter"), 0.0, 1.0) or 0.0
+    if kind == "exponential":
+        factor = _read_number(members.get("factor"), 1.0, MAX_DELAY) or 2.0
+        return Exponential(delay, factor, _read_duration(members.get("cap")), jitter)
+    return Fixed(delay, jitter)
+
+
+def _read_keep(raw: object) -> bool | Keep | None:
     if raw is None or isinstance(raw, bool):
         return raw
-    if isinstance(raw, int):
-        return Keep(count=raw) if raw >= 0 else False
-    return Keep(count=raw.get("count"), age=raw.get("age"), limit=raw.get("limit"))
+    if not isinstance(raw, dict):
+        number = _read_number(raw, -math.inf, 2**53)
+        if number is None or number < 0:
+            return None if number is None else False
+        return Keep(count=int(number))
+    members = cast("dict[str, Any]", raw)
+    return Keep(
+        count=_read_whole(members.get("count"), 0, 2**53),
+        age=_read_number(members.get("age"), 0.0, MAX_DELAY),
+        limit=_read_whole(members.get("limit"), 1, 2**53),
+    )
 
 
-def _read_dedup(raw: dict[str, Any]) -> Dedup:
-    ttl = raw.get("ttl")
+def _read_dedup(raw: object) -> Dedup | None:
+    if not isinstance(raw, dict):
+        return None
+    members = cast("dict[str, Any]", raw)
+    dedup_id = members.get("id")
+    if isinstance(dedup_id, bool) or not isinstance(dedup_id, str | int | float) or dedup_id == "":
+        return None
     return Dedup(
-        id=str(raw["id"]),
-        ttl=ttl / 1000 if ttl else None,
-        extend=bool(raw.get("extend")),
-        replace=bool(raw.get("replace")),
-        reschedule=bool(raw.get("reschedule")),
-        keep_last_if_active=bool(raw.get("keepLastIfActive")),
+        id=str(dedup_id),
+        ttl=_read_duration(members.get("ttl"), minimum_ms=1.0) if members.get("ttl") else None,
+        extend=bool(members.get("extend")),
+        replace=bool(members.get("replace")),
+        reschedule=bool(members.get("reschedule")),
+        keep_last_if_active=bool(members.get("keepLastIfActive")),
     )
 
 

@@ -6,16 +6,19 @@
           then eight for each job: id ('' for the next number) · name · data, JSON · opts, JSON · timestamp, ms · delay, ms ·
           priority, 0 for none · extras, JSON or '': lifo, parentKey, parent (JSON text),
           dedup {id, ttl ms, extend, replace, reschedule, keepLast}
-  Returns { ids, refused }: for each job its id, the id of the job that stood in its way, or -5 (the parent is not stored) or
-          -7 (the job exists under another parent that is still stored); and the positions, from 1, of those that were not added.
+  Returns { ids, refused }: for each job its id, the id of the job that stood in its way, or a code; and the positions, from 1, of
+          those that were not added. Codes: -5 the parent is not stored · -7 the job exists under another parent that is still
+          stored · -13 a key that the job needs holds a value of another type
   Events  added, waiting, delayed; duplicated; deduplicated, removed.
   Cost    O(jobs); O(log n) more for a delayed or prioritized one; O(active) for a follower of an active job.
-  Atomic: a job exists and is in line, or neither; deduplication sees the jobs of its own batch in order. ]]
+  Atomic: a job exists and is in line, or neither; deduplication sees the jobs of its own batch in order. Types are looked at
+          before the first write for a job: a call that raised half-way would leave a part of the batch. ]]
 --@include queue events marker placing storing parents deduplication
 
 local queue = openQueueOf(KEYS[1])
 local now = tonumber(ARGV[1])
 local FIELDS = 8
+local PARENT_NOT_FOUND, PARENT_NOT_REPLACEABLE, WRONG_TYPE = -5, -7, -13
 local jobCount = (#ARGV - 1) / FIELDS
 
 trimEvents(queue)
@@ -28,13 +31,19 @@ local function flushReady()
   ready = {}
 end
 
+local function holds(kind, key)
+  local found = redis.call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
+
 -- The job exists. A parent that asks for it gets it, unless another parent that still stands has it.
 local function attachExisting(job, key)
   local fields = redis.call('HMGET', key, 'parentKey', 'returnvalue')
   local current = fields[1]
   if current and current ~= job.parentKey and redis.call('EXISTS', current) == 1 then
-    if job.parentKey then return -7 end
+    if job.parentKey then return PARENT_NOT_REPLACEABLE end
   elseif job.parentKey then
+    if not holds('hash', job.parentKey .. ':processed') then return WRONG_TYPE end
     local parent = openParent(job.parentKey, job.parent)
     if redis.call('ZSCORE', queue.completed, job.id) then
       redis.call('HSET', parent.key .. ':processed', key, fields[2] or 'null')
@@ -50,10 +59,16 @@ end
 
 -- The code or id that keeps the job out, or nil.
 local function refuse(job, extras, custom)
-  if job.parentKey and redis.call('EXISTS', job.parentKey) == 0 then return -5 end
   local key = queue.base .. job.id
+  if not holds('hash', key) then return WRONG_TYPE end
+  if job.parentKey then
+    if redis.call('TYPE', job.parentKey).ok ~= 'hash' then return PARENT_NOT_FOUND end
+    if not holds('set', job.parentKey .. ':dependencies') then return WRONG_TYPE end
+  end
   if custom and redis.call('EXISTS', key) == 1 then return attachExisting(job, key) end
-  if extras and extras.dedup then return deduplicate(queue, extras.dedup, job, now) end
+  if not extras or not extras.dedup then return nil end
+  if not holds('string', ownerKey(queue, extras.dedup.id)) then return WRONG_TYPE end
+  return deduplicate(queue, extras.dedup, job, now)
 end
 
 for i = 1, jobCount do
@@ -70,10 +85,7 @@ for i = 1, jobCount do
                        delay = tonumber(delay), parentKey = extras and extras.parentKey,
                        parent = extras and extras.parent }, extras, custom)
   end
-  if outcome then
-    ids[i] = outcome
-    refused[#refused + 1] = i
-  else
+  if not outcome then
     local more = {}
     if extras and extras.parentKey then
       more = { 'parentKey', extras.parentKey, 'parent', extras.parent }
@@ -82,7 +94,13 @@ for i = 1, jobCount do
     if extras and extras.dedup then
       more[#more + 1], more[#more + 2] = 'deid', extras.dedup.id
     end
-    storeJob(queue, id, name, data, opts, timestamp, delay, priority, more)
+    -- For a plain job with an automatic number this is the first look at its key, and the first write.
+    if not pcall(storeJob, queue, id, name, data, opts, timestamp, delay, priority, more) then outcome = WRONG_TYPE end
+  end
+  if outcome then
+    ids[i] = outcome
+    refused[#refused + 1] = i
+  else
     if delay ~= '0' then
       placeDelayed(queue, id, tonumber(timestamp) + tonumber(delay))
       anyDelayed = true

@@ -20,7 +20,7 @@ local now, schedulerId, claimedId, optionsHead = tonumber(ARGV[1]), ARGV[2], ARG
 local priority, lifo, dedupId = tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7]
 local every, ending = tonumber(ARGV[8]), tonumber(ARGV[9])
 local FIRST_TIME = 10
-local NOT_ARMED, SLOT_TAKEN, SLOTS_TAKEN, NO_RUN_LEFT = 0, -10, -11, -12
+local NOT_ARMED = 0
 
 local armed = redis.call('ZSCORE', queue.schedulers, schedulerId)
 if not armed or claimedId ~= 'repeat:' .. schedulerId .. ':' .. armed then return NOT_ARMED end
@@ -32,29 +32,13 @@ if not record[1] then  -- the record is lost, and the claimed job is all that is
   record[1], record[2] = claimed[1] or schedulerId, claimed[2]
 end
 
-local function isTaken(ms)
-  return redis.call('EXISTS', queue.base .. runId(schedulerId, ms)) == 1
+local nextMs
+if every then
+  local slot = followingRun(tonumber(armed), every, tonumber(record[3]) or 0, now)
+  nextMs = freeSlot(queue, schedulerId, slot, every, ending)
+else
+  nextMs = freeTime(queue, schedulerId, ARGV, FIRST_TIME)
 end
-
-local function nextOfInterval()
-  local ms = followingRun(tonumber(armed), every, tonumber(record[3]) or 0, now)
-  for _ = 1, MOST_SLOTS do
-    if ending and ms > ending then return NO_RUN_LEFT end
-    if not isTaken(ms) then return ms end
-    ms = ms + every
-  end
-  return SLOTS_TAKEN
-end
-
-local function nextOfPattern()
-  for i = FIRST_TIME, #ARGV do
-    local ms = tonumber(ARGV[i])
-    if not isTaken(ms) then return ms end
-  end
-  return SLOT_TAKEN
-end
-
-local nextMs = every and nextOfInterval() or nextOfPattern()
 if nextMs < 0 then return nextMs end
 
 trimEvents(queue)

@@ -24,7 +24,6 @@ local optionsHead, priority, lifo = ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
 local every, offset, pattern, zone = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
 local start, ending, limit = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15]
 local FIRST_TIME = 16
-local SLOT_TAKEN, SLOTS_TAKEN, NO_RUN_LEFT = -10, -11, -12
 
 local record = queue.schedulers .. ':' .. schedulerId
 local before = redis.call('HMGET', record, 'every', 'offset', 'pattern', 'tz', 'ic')
@@ -37,10 +36,7 @@ local sameInterval = every and tonumber(before[1]) == every and (not offset or o
 local samePattern = not every and before[3] == pattern and (before[4] or '') == zone
 if sameInterval then offset = tonumber(before[2]) end
 
-local function isTaken(ms)
-  if replaceable and ms == armedMs then return false end
-  return redis.call('EXISTS', queue.base .. runId(schedulerId, ms)) == 1
-end
+local replacedMs = replaceable and armedMs or nil
 
 local function slotOfInterval()
   if not armedMs or not sameInterval then return firstRun(every, offset, start, now) end
@@ -51,21 +47,12 @@ end
 local function nextOfInterval()
   local ms = slotOfInterval()
   if start then ms = math.max(ms, start) end
-  for _ = 1, MOST_SLOTS do
-    if ending and ms > ending then return NO_RUN_LEFT end
-    if not isTaken(ms) then return ms end
-    ms = ms + every
-  end
-  return SLOTS_TAKEN
+  return freeSlot(queue, schedulerId, ms, every, ending, replacedMs)
 end
 
 local function nextOfPattern()
   if samePattern and replaceable and armedExists and armedMs <= now then return armedMs end
-  for i = FIRST_TIME, #ARGV do
-    local ms = tonumber(ARGV[i])
-    if not isTaken(ms) then return ms end
-  end
-  return SLOT_TAKEN
+  return freeTime(queue, schedulerId, ARGV, FIRST_TIME, replacedMs)
 end
 
 local nextMs = every and nextOfInterval() or nextOfPattern()

@@ -10,7 +10,7 @@ end
 
 -- A key that never expires and whose owner is gone would refuse for ever: the newcomer takes it over.
 local function isStale(queue, key, owner)
-  return redis.call('PTTL', key) == -1 and redis.call('EXISTS', queue.base .. owner) == 0
+  return redis.call('PTTL', key) == -1 and redis.call('TYPE', queue.base .. owner).ok ~= 'hash'
 end
 
 -- True when `owner` is active, or has a follower from an earlier attempt, and the newcomer was kept to follow it.
@@ -32,7 +32,7 @@ end
 
 -- True when the owner was delayed and is taken out of line. A throttle outlives its job, and the name may be another job's by now.
 local function takeDelayedOwner(queue, dedup, owner)
-  return redis.call('HGET', queue.base .. owner, 'deid') == dedup.id and redis.call('ZREM', queue.delayed, owner) == 1
+  return redis.pcall('HGET', queue.base .. owner, 'deid') == dedup.id and redis.call('ZREM', queue.delayed, owner) == 1
 end
 
 local function rescheduleOwner(queue, dedup, owner, job)
@@ -84,13 +84,13 @@ end
 -- When the owner is removed, whatever its state.
 local function dropDeduplication(queue, id, dedupId)
   local key = ownerKey(queue, dedupId)
-  if redis.call('GET', key) == id then redis.call('DEL', key, nextKey(queue, dedupId)) end
+  if redis.pcall('GET', key) == id then redis.call('DEL', key, nextKey(queue, dedupId)) end
 end
 
 -- Adds the job that was kept to follow `dedupId`'s owner, if there is one.
 local function addFollower(queue, dedupId, now)
   local follower = nextKey(queue, dedupId)
-  local fields = redis.call('HMGET', follower, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
+  local fields = redis.pcall('HMGET', follower, 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'pdk', 'rjk')
   if not fields[1] then return end
   local counter = redis.call('INCR', queue.id)
   local id = fields[4]
@@ -116,7 +116,8 @@ end
 -- When a job has ended for good: its deduplication id may be taken again, and the job that was kept to follow it is added.
 local function endDeduplication(queue, id, dedupId, now)
   local key = ownerKey(queue, dedupId)
-  local owner = redis.call('GET', key)
+  local owner = redis.pcall('GET', key)
+  if type(owner) == 'table' then return end  -- a key of another type is left alone
   -- Another job holds the id, since this one was retried or let go of it: what follows the holder waits for the holder's end.
   if owner and owner ~= id and redis.call('EXISTS', queue.base .. owner) == 1 then return end
   -- A key with a running expiry stays: it is a throttle.

@@ -29,7 +29,7 @@ end
 local function isBlocked(queue)
   local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency')
   if meta[1] then return true end
-  local limit = tonumber(meta[2] or nil)  -- what is no number is no limit
+  local limit = tonumber(meta[2])  -- what is no number is no limit
   return limit ~= nil and redis.call('LLEN', queue.active) >= limit
 end
 

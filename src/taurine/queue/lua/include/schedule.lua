@@ -2,6 +2,7 @@
 -- score in `repeat`; its record is the hash `repeat:<scheduler>`.
 
 local MOST_SLOTS = 1000  -- taken slots of an interval that are passed over before a call gives up
+local SLOT_TAKEN, SLOTS_TAKEN, NO_RUN_LEFT = -10, -11, -12
 
 local function runId(schedulerId, ms)
   return 'repeat:' .. schedulerId .. ':' .. string.format('%.0f', ms)
@@ -21,6 +22,30 @@ local function followingRun(previous, every, offset, now)
   if previous + every >= now then return previous + every end
   local slot = math.floor(now / every) * every + offset
   return slot > now and slot or slot + every
+end
+
+-- `replacedMs`: when the run is due that is about to go, or nil; its slot counts as free.
+local function isTaken(queue, schedulerId, ms, replacedMs)
+  return ms ~= replacedMs and redis.call('EXISTS', queue.base .. runId(schedulerId, ms)) == 1
+end
+
+-- The first free slot of an interval from `ms` on, or a code.
+local function freeSlot(queue, schedulerId, ms, every, ending, replacedMs)
+  for _ = 1, MOST_SLOTS do
+    if ending and ms > ending then return NO_RUN_LEFT end
+    if not isTaken(queue, schedulerId, ms, replacedMs) then return ms end
+    ms = ms + every
+  end
+  return SLOTS_TAKEN
+end
+
+-- The first free one of a pattern's times, which are `times` from position `first` on, or a code.
+local function freeTime(queue, schedulerId, times, first, replacedMs)
+  for i = first, #times do
+    local ms = tonumber(times[i])
+    if not isTaken(queue, schedulerId, ms, replacedMs) then return ms end
+  end
+  return SLOT_TAKEN
 end
 
 -- Removes a run that was never started, wherever it waits, also while the queue is paused. An id in line that has lost its job goes
