@@ -188,4 +188,3 @@ class AddOptions(TypedDict, total=False):
     """What this job's final failure does to its parent. Default: the parent waits on."""
     telemetry: Telemetry
     """Trace context. Default: none."""
-

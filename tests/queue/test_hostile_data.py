@@ -120,6 +120,17 @@ async def test_an_owner_of_a_deduplication_id_that_is_no_job_stops_nobody(
     assert odd.duplicate == (ttl is not None)
 
 
+async def test_a_delayed_owner_is_replaced_whatever_its_parents_keys_hold(site: Site) -> None:
+    await site.raw.hset(site.keys.job("p"), mapping={"name": "p", "timestamp": "1"})
+    await site.queue.add("owner", job_id="owner", delay=60, deduplication="d")
+    link = f'{{"id":"p","queueKey":"{site.keys.qualified}"}}'
+    await site.raw.hset(site.keys.job("owner"), mapping={"parentKey": site.keys.job("p"), "parent": link})
+    await site.raw.set(site.keys.job("p:dependencies"), "text")
+    outcomes = await add_between_others(site, deduplication=Dedup("d", replace=True))
+    assert [type(outcome) for outcome in outcomes] == [Job, Job, Job], outcomes
+    assert await site.counts() == {"wait": 3}
+
+
 @pytest.mark.parametrize("spoilt", ["de:d", "dn:d"])
 async def test_a_deduplication_key_of_another_type_does_not_keep_its_job_from_ending(site: Site, spoilt: str) -> None:
     async def handler(job: Job) -> None:

@@ -291,7 +291,7 @@ async def test_keys_that_are_no_jobs_are_none(queue: Queue, raw: Redis, keys: Qu
     [
         ("data", "{"),
         ("opts", "[1]"),
-        ("opts", '{"backoff": {"type": "fixed", "delay": "soon"}}'),
+        ("opts", '{"attempts":'),
         ("timestamp", "yesterday"),
         ("timestamp", "nan"),
         ("priority", "high"),

@@ -162,7 +162,7 @@ WORKER_COMMANDS = """
     get mget psetex del pttl persist incr incrby
     hget hgetall hmget hset hdel hexists hincrby
     lpush rpush rpop llen lrange lrem ltrim lpos
-    zrange zrem zpopmin zcard zscore zremrangebyrank
+    zrange zrem zpopmin zcard zscore zremrangebyrank type
     sadd srem smembers scard
     xadd xtrim
 """
@@ -173,7 +173,7 @@ PRODUCER_COMMANDS = """
     get set del exists pttl persist incr incrby
     hget hmget hset hdel
     lpush rpush llen lrem lpos
-    zadd zrange zrem zscore
+    zadd zrange zrem zscore type
     sadd srem scard
     xadd xtrim
 """

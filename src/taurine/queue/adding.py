@@ -29,10 +29,11 @@ __all__ = ["Added", "Adder", "NewJob", "new_job"]
 ATOMIC_BATCH = 1000
 """Jobs that one script call adds at most; a list up to this long is added whole or not at all."""
 
-_JOINED_BATCH = 250
+_JOINED_BATCH = 125
 """Concurrent adds per script call: large enough to share its cost, small enough that sending one overlaps with running another."""
 
-_IN_FLIGHT = 2
+_IN_FLIGHT = 8
+"""Batches on their way at once: enough to keep the server busy, few enough to bound what is unanswered when a link breaks."""
 
 
 @dataclass(slots=True)
@@ -131,17 +132,23 @@ class Adder:
         self._waiting: deque[tuple[NewJob, asyncio.Future[Added]]] = deque()
         self._sent: deque[_Batch] = deque()
         self._flushing: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        """The link of the flush, once it has one."""
 
     async def add(self, job: NewJob) -> Added:
         """Add one job, together with those that other callers add at the same time.
 
-        Raises StoreUnavailable, StoreRefused, ParentNotFound or ParentNotReplaceable. A caller that is cancelled may have added its job.
+        Raises StoreUnavailable, StoreRefused, ParentNotFound, ParentNotReplaceable or CorruptJob. A caller that is cancelled may have added its job.
         """
         added: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, added))
         if self._flushing is None:
-            # A task of its own does all the sending: a caller that is cancelled while it sent would cut the link, and take the others with it.
+            self._link = self._store.connection.take_idle()
             self._flushing = asyncio.create_task(self._flush(), name="taurine add")
+        elif self._link is not None and len(self._waiting) >= _JOINED_BATCH and len(self._sent) < _IN_FLIGHT:
+            # The flush runs after all callers of this turn of the loop. A full batch leaves now, and the server works meanwhile. Nothing is
+            # awaited here: a caller that is cancelled cannot cut the link of the others.
+            self._post_waiting(self._link)
         return await added
 
     async def add_many(self, jobs: Sequence[NewJob]) -> list[Added]:
@@ -152,7 +159,8 @@ class Adder:
             for batch in batches:
                 while len(sent) >= _IN_FLIGHT:
                     await self._receive(link, sent)
-                await self._send(link, batch, sent)
+                sent.append(batch)
+                await link.send(self._command(batch))
             while sent:
                 await self._receive(link, sent)
         added: list[Added] = []
@@ -168,13 +176,16 @@ class Adder:
             await asyncio.wait({self._flushing})
 
     async def _flush(self) -> None:
-        link: Link | None = None
         try:
-            link = await self._store.connection.take()
+            link = self._link = self._link or await self._store.connection.take()
+            if not self._sent and await link.is_stale():
+                await link.close()
+            await link.connect()
             while self._waiting or self._sent:
                 while self._waiting and len(self._sent) < _IN_FLIGHT:
-                    await self._send_waiting(link)
-                await self._receive(link, self._sent)
+                    self._post_waiting(link)
+                if self._sent:
+                    await self._receive(link, self._sent)
         except Exception as error:  # noqa: BLE001 - callers wait for these futures alone: each must hear of any error
             # Whatever was on its way or in line fails now: waiting for the server is the caller's choice, not ours.
             failed = [caller for batch in self._sent for caller in batch.callers]
@@ -183,19 +194,23 @@ class Adder:
             self._sent.clear()
             self._waiting.clear()
         finally:
-            self._flushing = None
+            link, self._link, self._flushing = self._link, None, None
             if link is not None:
                 await self._store.connection.give_back(link)
 
-    async def _send_waiting(self, link: Link) -> None:
+    def _post_waiting(self, link: Link) -> None:
         entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _JOINED_BATCH))]
         batch = _Batch([job for job, _ in entries], [caller for _, caller in entries])
-        await self._send(link, batch, self._sent)
+        try:
+            link.post(self._command(batch))
+        except Exception as error:  # noqa: BLE001 - nothing of it was written; its callers must hear of it
+            for caller in batch.callers:
+                _settle(caller, error)
+        else:
+            self._sent.append(batch)  # replies are matched to batches by their order
 
-    async def _send(self, link: Link, batch: _Batch, sent: deque[_Batch]) -> None:
-        # In `sent` before the first await: replies are matched to batches by their order.
-        sent.append(batch)
-        await link.send(("EVALSHA", self._script.digest, 1, self._store.keys.meta, *self._arguments(batch)))
+    def _command(self, batch: _Batch) -> tuple[Argument, ...]:
+        return ("EVALSHA", self._script.digest, 1, self._store.keys.meta, *self._arguments(batch))
 
     async def _receive(self, link: Link, sent: deque[_Batch]) -> None:
         """Take the reply to the oldest batch on its way and tell its callers."""

@@ -114,20 +114,39 @@ class Link:
             await self.close()
             raise
 
+    def post(self, command: Sequence[Argument]) -> None:
+        """Write one command to an open link, without waiting for the server to take it; its reply is due from `receive`, in order.
+
+        For callers that bound what they post. A link that is broken says so at `receive`. Raises UnicodeEncodeError for text that cannot be
+        sent; nothing was written then.
+        """
+        self._writer().write(_pack(tuple(command)))
+        self._unanswered += 1
+
     async def send(self, command: Sequence[Argument]) -> None:
-        """Write one command; its reply is due from `receive`, in order."""
+        """Write one command, opening the link if need be; its reply is due from `receive`, in order."""
         await self.connect()
-        assert self._socket is not None
+        self.post(command)
+        writer = self._writer()
+        if not writer.transport.get_write_buffer_size():
+            return
         try:
             async with asyncio.timeout(self._timeout):
-                await self._socket.send_packed_command(_pack(tuple(command)), check_health=False)
+                await writer.drain()
         except (RedisError, OSError) as error:
             await self.close()
             raise _translate(error, self._where) from None
         except BaseException:
             await self.close()
             raise
-        self._unanswered += 1
+
+    def _writer(self) -> asyncio.StreamWriter:
+        # redis-py's own way to write is a coroutine: what it would add is a time-out and a copy, and a caller that is cancelled in it would
+        # cut the link for all who share it.
+        writer = self._socket._writer if self._socket is not None else None  # pyright: ignore[reportPrivateUsage] - see above
+        if writer is None:
+            raise StoreUnavailable(f"the link to {self._where} was cut; it may be repeated")
+        return writer
 
     async def receive(self, timeout: float | None = None) -> Any:
         """The reply to the oldest unanswered command; `timeout` in seconds, default the link's own."""

@@ -74,7 +74,8 @@ class Queue:
         Concurrent calls share script calls and keep their order. Repeating a call that raised StoreUnavailable is safe with a `job_id`; without
         one the job may be there twice.
 
-        Raises InvalidOption, InvalidName, PayloadError, PayloadTooLarge, ParentNotFound, ParentNotReplaceable, StoreUnavailable, StoreRefused.
+        Raises InvalidOption, InvalidName, PayloadError, PayloadTooLarge, ParentNotFound, ParentNotReplaceable, CorruptJob (a key that the job
+        needs holds another type of value), StoreUnavailable, StoreRefused.
         """
         job = self._new_job(name, data, options)
         return self._stored(job, await self._adder.add(job))

@@ -47,7 +47,7 @@ local function discardReplaced(queue, owner, now)
   local fields = redis.call('HMGET', queue.base .. owner, 'parentKey', 'parent')
   local parent = fields[1] and openParent(fields[1], fields[2])
   deleteJobs(queue, { owner })
-  if parent then unlinkFromParent(parent, queue.base .. owner, now) end
+  if parent then pcall(unlinkFromParent, parent, queue.base .. owner, now) end  -- its keys may be of another type
   emit(queue, 'removed', 'jobId', owner, 'prev', 'delayed')
 end
 
