@@ -409,7 +409,7 @@ async def test_jobs_that_arrive_after_the_stop_are_handed_back_unrun_bmq_091(sit
     async def waiting() -> bool:
         return any("b" in client["flags"] for client in await site.raw.client_list())
 
-    async with FaultProxy(valkey.socket) as proxy, site.working(handler, proxy.url) as worker:
+    async with FaultProxy(valkey.socket) as proxy, site.working(handler, proxy.url, concurrency=9) as worker:
         await eventually(waiting, message="the worker's blocking read")
         proxy.delay(replies=0.8)
         await site.queue.add_many([("work", {})] * 3)

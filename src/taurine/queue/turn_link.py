@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import deque
 from dataclasses import replace
 
 from redis.exceptions import NoScriptError
@@ -26,7 +27,7 @@ _CLIENT_AGE = re.compile(r"\bage=(\d+)\b")
 
 
 class TurnLink:
-    """One worker's own link; at most one turn is under way on it.
+    """One worker's own link, on which turns are answered in the order in which they were sent.
 
     Its name is how BullMQ's `getWorkers` and dashboards see the worker.
     """
@@ -38,12 +39,12 @@ class TurnLink:
         self._link: Link = connection.link(client_name=self._client_name)
         self._client_id: int | None = None
         self._opened_at = 0.0
-        self._sent: Turn | None = None
+        self._sent: deque[Turn] = deque()
         self._lost_tokens: tuple[str, ...] = ()
         self._script = load("turn")
 
-    async def send(self, turn: Turn) -> Turn:
-        """Send a turn and return it as it was sent: with the tokens of lost turns, if there are any.
+    async def send(self, turn: Turn) -> None:
+        """Send a turn, with the tokens of lost turns if there are any.
 
         Raises StoreUnavailable, after which the turn may have happened. A caller that is cancelled has a lost turn too.
         """
@@ -51,28 +52,33 @@ class TurnLink:
             await self._reconnect()
         if self._lost_tokens:
             turn = replace(turn, lost_tokens=self._lost_tokens)
-        self._sent = turn
+        self._sent.append(turn)
         try:
             await self._link.send(("EVALSHA", self._script.digest, 1, self._keys.meta, *turn.arguments()))
         except BaseException:
             self._lose()
             raise
-        return turn
 
-    async def receive(self) -> TurnReply:
-        """The reply to the turn under way. Raises StoreUnavailable or StoreRefused, after which it may have happened, if only in part."""
-        turn = self._sent
-        assert turn is not None
+    async def receive(self) -> tuple[Turn, TurnReply]:
+        """The oldest turn under way, as it was sent, and its reply.
+
+        Raises StoreUnavailable or StoreRefused, after which every turn under way may have happened, if only in part.
+        """
         try:
-            try:
-                reply = await self._link.receive()
-            except NoScriptError:
-                reply = await self._link.call("EVAL", self._script.text, 1, self._keys.meta, *turn.arguments())
+            while True:
+                try:
+                    reply = await self._link.receive()
+                    break
+                except NoScriptError:
+                    # Nothing of the turn ran. It goes again behind the one that is on its way, which meets the same answer.
+                    self._sent.rotate(-1)
+                    await self._link.send(("EVAL", self._script.text, 1, self._keys.meta, *self._sent[-1].arguments()))
         except BaseException:
             self._lose()
             raise
-        self._lost_tokens = ()
-        return TurnReply(*reply)
+        turn = self._sent.popleft()
+        self._lost_tokens = tuple(token for token in self._lost_tokens if token not in turn.lost_tokens)
+        return turn, TurnReply(*reply)
 
     @property
     def has_lost(self) -> bool:
@@ -80,9 +86,8 @@ class TurnLink:
         return bool(self._lost_tokens)
 
     def _lose(self) -> None:
-        if self._sent is not None:
-            self._lost_tokens = (*self._lost_tokens, self._sent.token)
-            self._sent = None
+        self._lost_tokens = (*self._lost_tokens, *(turn.token for turn in self._sent))
+        self._sent.clear()
 
     async def _reconnect(self) -> None:
         if self._client_id is not None:
