@@ -99,15 +99,19 @@ async def test_a_marker_put_back_does_not_replace_an_earlier_one(doorbell: Doorb
     connection = doorbell._connection
     call = connection.call
 
+    put_back = asyncio.Event()
+
     async def call_after_another_has_armed(*command: Any) -> Any:
         await raw.zadd(keys.marker, {"1": 3_000})
-        return await call(*command)
+        reply = await call(*command)
+        put_back.set()
+        return reply
 
     connection.call = call_after_another_has_armed
     doorbell.arm(keys, bell)
     await until_reading(raw, 1)
     await raw.zadd(keys.marker, {"1": 5_000})
-    await eventually(lambda: bell.rung)
+    await asyncio.wait_for(put_back.wait(), 10)
     assert await raw.zrange(keys.marker, 0, -1, withscores=True) == [("1", 3_000.0)]
 
 

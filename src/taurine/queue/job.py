@@ -142,17 +142,21 @@ class Job:
         return job
 
     @classmethod
-    def added(cls, store: QueueStore, new: NewJob, added: Added) -> Job:
-        """A job as it was just added, or, of a duplicate, as it was to be added."""
-        job = cls(store, added.stored_id)
+    def new(cls, store: QueueStore, new: NewJob) -> Job:
+        """A job that is on its way to the store; `place` gives it its id."""
+        job = cls(store, new.stored_id)
         job.name, job.data, job.priority = new.name, new.data, new.priority
         job._opts_text, job._created_ms, job._delay_ms = new.opts_text, new.timestamp, new.delay_ms
-        job.duplicate = added.duplicate
         if new.extras:
             extras = decode_json(new.extras)
             job.parent_key, job._parent_text = extras.get("parentKey"), extras.get("parent")
             job.deduplication_id = extras.get("dedup", {}).get("id")
         return job
+
+    def place(self, added: Added) -> Job:
+        """This job as it was added; of a duplicate, under the id of the job in its way."""
+        self.stored_id, self.duplicate = added
+        return self
 
     @classmethod
     def stored(cls, store: QueueStore, stored_id: str, fields: Mapping[bytes, bytes]) -> Job:

@@ -5,6 +5,7 @@ A Queue opens nothing until its first call, and never waits for a server that is
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, Self, Unpack
@@ -14,7 +15,7 @@ from taurine.errors import InvalidOption
 from taurine.ids import lookup_ids
 from taurine.options import AddOptions, RateLimit, Seconds, to_milliseconds
 from taurine.queue import administration, reading, scheduler
-from taurine.queue.adding import Added, Adder, NewJob, new_job
+from taurine.queue.adding import Adder, NewJob, new_job
 from taurine.queue.administration import CLEANABLE, OnProgress
 from taurine.queue.connection import Connection, Target
 from taurine.queue.job import Job
@@ -78,7 +79,7 @@ class Queue:
         needs holds another type of value), StoreUnavailable, StoreRefused.
         """
         job = self._new_job(name, data, options)
-        return self._stored(job, await self._adder.add(job))
+        return Job.new(self._store, job).place(await self._adder.add(job))
 
     async def add_many(self, jobs: Iterable[tuple[str, Any] | tuple[str, Any, AddOptions]]) -> list[Job]:
         """Store many jobs: `(name, data)` or `(name, data, options)` each.
@@ -89,15 +90,15 @@ class Queue:
         new = [self._new_job(entry[0], entry[1], entry[2] if len(entry) == 3 else {}) for entry in jobs]
         if not new:
             return []
-        return [self._stored(job, added) for job, added in zip(new, await self._adder.add_many(new), strict=True)]
+        adding = asyncio.create_task(self._adder.add_many(new), name="taurine add many")
+        await asyncio.sleep(0)  # it is sent now; what is returned is made while the server works
+        made = [Job.new(self._store, job) for job in new]
+        return [job.place(added) for job, added in zip(made, await adding, strict=True)]
 
     def _new_job(self, name: str, data: Any, options: Mapping[str, Any]) -> NewJob:
         if options:
             return new_job(self._store, name, data, {**self._defaults, **options})
         return new_job(self._store, name, data, {}, self._meaning)
-
-    def _stored(self, job: NewJob, added: Added) -> Job:
-        return Job.added(self._store, job, added)
 
     # Schedulers ---------------------------------------------------------------------------------------------------------------
 

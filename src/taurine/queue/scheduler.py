@@ -31,7 +31,7 @@ from taurine.errors import (
 )
 from taurine.ids import public_id
 from taurine.options import Keep, Seconds, Telemetry, to_milliseconds, to_seconds
-from taurine.queue.adding import Added, NewJob
+from taurine.queue.adding import NewJob
 from taurine.queue.cron import CronPattern, next_fire
 from taurine.queue.job import Job
 from taurine.queue.scripts import Argument
@@ -280,7 +280,7 @@ async def upsert(
     raw_id, options_text, delay_ms = reply
     stored_id = raw_id.decode()
     new = NewJob(stored_id, name, data, data_text, options_text.decode(), now, delay_ms, priority, extras="")
-    job = Job.added(store, new, Added(stored_id, duplicate=False))
+    job = Job.new(store, new)
     job.scheduler_id = scheduler_id
     return job
 
