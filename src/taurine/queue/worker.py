@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from random import Random, SystemRandom
@@ -153,7 +154,7 @@ class Worker:
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        if handler is not None and not callable(handler):
+        if handler is not None and (not callable(handler) or _is_plain_function(handler)):
             raise InvalidOption(f"expected the handler to be an async function of a job, got {handler!r:.80}")
         if any(character.isspace() or not character.isprintable() for character in name):
             raise InvalidOption(f"expected the worker's name to be printable and without spaces, got {name!r:.80}")
@@ -426,7 +427,7 @@ class Worker:
                 except StoreUnavailable as error:
                     self._lose_turn()
                     if self._reachable is not False:
-                        log.warning("worker of %s: %s; it goes on trying", self._store.keys.name, error)
+                        log.warning("worker of %s: %s; the worker goes on trying", self._store.keys.name, error)
                         self._events.emit("error", error)
                     self._reachable = False
                     await self._clock.sleep(pause)
@@ -564,11 +565,18 @@ class Worker:
                 await self._limit_queue(error.delay)
             settled = job.lease_given_up and isinstance(error, WaitForChildren)
             outcome, value = None if settled else self._policy.failed(job, error), error
+            self._log_failure(job, outcome, error)
         except BaseException as error:
             outcome, value = self._policy.failed(job, error), error
             raise
         finally:
             self._end(attempt, outcome, value)
+
+    def _log_failure(self, job: Job, outcome: Outcome | None, error: Exception) -> None:
+        if isinstance(outcome, Failed):
+            log.warning("queue %s: job %s (%s) failed for good", job.queue, job.id, job.name, exc_info=error)
+        elif isinstance(outcome, RetryNow | RetryLater):
+            log.info("queue %s: job %s (%s) failed and is tried again: %s", job.queue, job.id, job.name, outcome.reason)
 
     def _after_cancel(self, attempt: _Attempt, error: asyncio.CancelledError) -> Outcome:
         if attempt.job.cancel_reason is not None and not attempt.handed_back:
@@ -783,6 +791,11 @@ class Worker:
         await self._sweep.stop()
         await self._turns.close()
         self._events.emit("closed")
+
+
+def _is_plain_function(handler: object) -> bool:
+    """True for a `def` that is no coroutine function; a lambda may well return a coroutine."""
+    return inspect.isfunction(handler) and handler.__name__ != "<lambda>" and not inspect.iscoroutinefunction(handler)
 
 
 def _checked_concurrency(value: int) -> int:
