@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
@@ -17,6 +18,7 @@ from hypothesis import settings
 from redis.asyncio import Redis
 
 from support.leaks import ServerWatch, no_tasks_remain
+from support.postgres import PostgresServer
 from support.server import ValkeyServer
 
 # A property test's deadline per example would make a busy machine a failure. The blob reproduces a failure in one line.
@@ -102,6 +104,44 @@ def server_factory() -> Iterator[Callable[..., ValkeyServer]]:
     for server in servers:
         server.kill()
         shutil.rmtree(server.directory)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL that the tests of this process share."""
+    with contextlib.closing(PostgresServer()) as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture
+async def postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    """An empty database of this test alone, for SQLAlchemy; a connection left open in it fails the test."""
+    name = await postgres.create_database()
+    yield postgres.url_of(name)
+    leaks = await postgres.drop_database(name)
+    if leaks:
+        pytest.fail("the test left behind:\n" + "\n".join(leaks), pytrace=False)
+
+
+@pytest.fixture
+def postgres_factory() -> Iterator[Callable[..., PostgresServer]]:
+    """Start private servers for a test that stops, kills or fills them: `postgres_factory(max_connections=20)`.
+
+    Takes the settings of PostgresServer; `start=False` leaves the first start to the test.
+    """
+    servers: list[PostgresServer] = []
+
+    def make(*, start: bool = True, **settings: str | int) -> PostgresServer:
+        server = PostgresServer(**settings)
+        servers.append(server)
+        if start:
+            server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture

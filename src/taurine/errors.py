@@ -4,7 +4,30 @@ TaurineError
 ├── InvalidOption (ValueError)          an argument or setting is out of its range
 │   └── InvalidName                     a queue name, prefix or job id that cannot be stored
 ├── PayloadError (ValueError)           job data that cannot be stored as JSON
-│   └── PayloadTooLarge                 job data above its size limit
+│   ├── PayloadTooLarge                 job data above its size limit
+│   └── PayloadInvalid                  job data that is not what the job type declares
+├── CatalogError                        what the code declares does not fit together
+│   ├── UnknownJobType                  no job type of this name is declared
+│   ├── AlreadyDeclared                 a name, or a handler, was given twice
+│   └── HandlerMissing                  declared here, but its handler is elsewhere
+├── LedgerError                         the SQL database did not do what was asked
+│   ├── LedgerUnavailable               no answer in bounded time; retry is safe
+│   ├── LedgerRefused                   the database answered with an error (disk full, no permission, …)
+│   └── SchemaMismatch                  the tables are older or newer than the code, or are not there
+├── RecordError                         one job's record could not be changed as asked
+│   ├── RecordNotFound
+│   ├── DuplicateJob                    a job of this id exists, and the caller asked for an error then
+│   ├── IdempotencyConflict             the idempotency key stands for another request
+│   ├── QuotaExceeded                   the tenant has as many unfinished jobs as it may
+│   ├── TransitionRefused               the job's status does not allow it
+│   ├── JobCancelled                    waited for a job, and it was cancelled
+│   └── JobExpired                      waited for a job, and it expired before it ran
+├── AccessError                         the caller may not do this; never retried, and operators are alerted
+│   ├── NotAuthorized                   the caller has no right to this action
+│   └── TenantMismatch                  a job, or data of it, belongs to another tenant
+├── EffectError                         a side effect that is to happen once was not started
+│   ├── EffectUnknown                   an earlier attempt may have done it
+│   └── EffectInProgress                another attempt is doing it
 ├── StoreError                          the Redis or Valkey server did not do what was asked
 │   ├── StoreUnavailable                no answer in bounded time; retry is safe
 │   └── StoreRefused                    the server answered with an error (out of memory, no permission, …)
@@ -28,6 +51,12 @@ TaurineError
 ├── SchedulerError
 │   ├── SchedulerIdTaken                code -10
 │   └── SchedulerSlotsTaken             code -11
+├── AttemptError                        an attempt ended otherwise than by its handler's own result or error
+│   ├── TimeLimitExceeded (TimeoutError)    it ran longer than its time limit
+│   ├── HandlerExited                   the handler tried to end the process it ran in
+│   ├── HandlerFailed                   the handler raised, in a process of its own
+│   ├── WorkerProcessDied               the process that ran it died
+│   └── WorkerProcessNotStarted         the process that was to run it did not start
 ├── EmbeddedServerError                 the private Valkey server could not be started or used safely
 └── HandlerSignal                       raised by a handler to choose the outcome of its attempt
     ├── Permanent                       fail for good, whatever attempts remain
@@ -37,52 +66,84 @@ TaurineError
     ├── RateLimited                     run again when the limit allows, no attempt charged
     ├── WaitForChildren                 run again when all children have ended, no attempt charged
     └── Cancel                          stop for good, on purpose
+
+Beside the tree: TaurineWarning (UserWarning), for what is allowed and most likely a mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
+    "AccessError",
+    "AlreadyDeclared",
+    "AttemptError",
     "BelongsToScheduler",
     "Cancel",
+    "CatalogError",
     "CorruptJob",
+    "DuplicateJob",
+    "EffectError",
+    "EffectInProgress",
+    "EffectUnknown",
     "EmbeddedServerError",
     "FailedChildren",
+    "HandlerExited",
+    "HandlerFailed",
+    "HandlerMissing",
     "HandlerSignal",
+    "IdempotencyConflict",
     "InvalidName",
     "InvalidOption",
+    "JobCancelled",
     "JobError",
+    "JobExpired",
     "JobFailed",
     "JobLocked",
     "JobNotFound",
     "LeaseLost",
     "LeaseMissing",
+    "LedgerError",
+    "LedgerRefused",
+    "LedgerUnavailable",
+    "NotAuthorized",
     "NotInState",
     "ParentNotFound",
     "ParentNotReplaceable",
     "PayloadError",
+    "PayloadInvalid",
     "PayloadTooLarge",
     "PendingChildren",
     "Permanent",
     "QueueBusy",
     "QueueError",
     "QueueNotPaused",
+    "QuotaExceeded",
     "RateLimited",
+    "RecordError",
+    "RecordNotFound",
     "Release",
     "RetryAfter",
     "SchedulerError",
     "SchedulerIdTaken",
     "SchedulerSlotsTaken",
+    "SchemaMismatch",
     "Snooze",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
     "TaurineError",
+    "TaurineWarning",
+    "TenantMismatch",
+    "TimeLimitExceeded",
+    "TransitionRefused",
+    "UnknownJobType",
     "WaitForChildren",
     "WaitTimeout",
+    "WorkerProcessDied",
+    "WorkerProcessNotStarted",
 ]
 
 
@@ -91,6 +152,10 @@ class TaurineError(Exception):
 
     retryable: ClassVar[bool] = False
     """True when the same call may be repeated later and is expected to work."""
+
+
+class TaurineWarning(UserWarning):
+    """Something is allowed, and most likely a mistake; the message says what to do instead."""
 
 
 class InvalidOption(TaurineError, ValueError):
@@ -107,6 +172,136 @@ class PayloadError(TaurineError, ValueError):
 
 class PayloadTooLarge(PayloadError):
     """Job data above its size limit; nothing was stored."""
+
+
+class PayloadInvalid(PayloadError):
+    """Job data that is not what the job type declares; nothing was stored.
+
+    `errors` lists (field, what is wrong) in turn; values are left out, since they may be secret.
+    """
+
+    def __init__(self, message: str, *, job_type: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.job_type = job_type
+        self.errors = tuple(errors)
+
+
+class CatalogError(TaurineError):
+    """What the code declares does not fit together."""
+
+
+class UnknownJobType(CatalogError):
+    """No job type of this name is declared."""
+
+
+class AlreadyDeclared(CatalogError):
+    """A job type of this name, or a handler for it, was declared before."""
+
+
+class HandlerMissing(CatalogError):
+    """The job type is declared here without its handler."""
+
+
+class LedgerError(TaurineError):
+    """The SQL database did not do what was asked."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database gave no answer in bounded time: it is down, locked by another process, or its pool is used up.
+
+    A write may or may not have happened. Repeating a call that names a job, or an enqueue with a job id or idempotency key, is safe.
+    """
+
+    retryable = True
+
+
+class LedgerRefused(LedgerError):
+    """The database answered with an error, for example disk full or no permission; nothing was stored."""
+
+
+class SchemaMismatch(LedgerError):
+    """The ledger's tables are not the ones that this version of Taurine works with."""
+
+
+class RecordError(TaurineError):
+    """One job's record could not be changed as asked; nothing was changed."""
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class RecordNotFound(RecordError):
+    """The ledger holds no job of this id."""
+
+
+class DuplicateJob(RecordError):
+    """A job of this id exists, and the caller asked for an error in that case."""
+
+
+class IdempotencyConflict(RecordError):
+    """The idempotency key was used before, for a request with other data."""
+
+
+class QuotaExceeded(RecordError):
+    """The tenant has as many unfinished jobs as it may; nothing was stored.
+
+    tenant, max_open: whose quota, and how many it allows. job_type: of that type, or None for all types together.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, job_id: str, tenant: str, max_open: int, job_type: str | None) -> None:
+        super().__init__(message, job_id=job_id)
+        self.tenant = tenant
+        self.max_open = max_open
+        self.job_type = job_type
+
+
+class TransitionRefused(RecordError):
+    """The job's status does not allow this change."""
+
+
+class JobCancelled(RecordError):
+    """The job that was waited for was cancelled; `reason` says why."""
+
+    def __init__(self, reason: str, *, job_id: str) -> None:
+        super().__init__(f"job {job_id!r} was cancelled: {reason}", job_id=job_id)
+        self.reason = reason
+
+
+class JobExpired(RecordError):
+    """The job that was waited for expired before it ran."""
+
+
+class AccessError(TaurineError):
+    """The caller may not do this; nothing was done. A job that fails with it is not retried, and operators are alerted."""
+
+
+class NotAuthorized(AccessError):
+    """The caller has no right to this action."""
+
+
+class TenantMismatch(AccessError):
+    """A job, or data that it names, belongs to another tenant."""
+
+
+class EffectError(TaurineError):
+    """A side effect that is to happen once was not started; `key` names it."""
+
+    def __init__(self, message: str, *, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class EffectUnknown(EffectError):
+    """An earlier attempt meant to do it and ended before it said whether it did. Look it up, and give `once` a `look_up` that does so."""
+
+
+class EffectInProgress(EffectError):
+    """Another attempt is doing it now; try again later."""
+
+    retryable = True
 
 
 class StoreError(TaurineError):
@@ -151,9 +346,19 @@ class LeaseMissing(JobError):
 
 
 class NotInState(JobError):
-    """The job is not in the state that this change needs."""
+    """The job is not in a state that this change needs.
+
+    found: where it stood right after, "unknown" when it stood nowhere or that was not asked. allowed: the states in which it may be changed so.
+    """
 
     code = -3
+
+    def __init__(
+        self, message: str, *, job_id: str, queue: str, found: str = "unknown", allowed: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, job_id=job_id, queue=queue)
+        self.found = found
+        self.allowed = tuple(allowed)
 
 
 class PendingChildren(JobError):
@@ -251,6 +456,57 @@ class SchedulerSlotsTaken(SchedulerError):
     """Jobs already stand under the ids of the scheduler's next 32 runs."""
 
     code = -11
+
+
+class AttemptError(TaurineError):
+    """An attempt ended otherwise than by its handler's own result or error."""
+
+
+class TimeLimitExceeded(AttemptError, TimeoutError):
+    """The attempt ran longer than its time limit and was stopped, or given up where it could not be stopped."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, limit: float) -> None:
+        super().__init__(message)
+        self.limit = limit
+        """Seconds."""
+
+
+class HandlerExited(AttemptError):
+    """The handler tried to end the process it ran in (`sys.exit`), or cancelled itself; the process goes on."""
+
+
+class HandlerFailed(AttemptError):
+    """The handler raised in a process of its own; the text is that of its error.
+
+    type_name: the error's type, with its module unless it is a builtin. traceback: as text, from that process. verdict: how the error
+    was classified there, as JSON, since its class may not exist here.
+    """
+
+    def __init__(self, message: str, *, type_name: str, traceback: str, verdict: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.traceback = traceback
+        self.verdict = verdict
+
+
+class WorkerProcessDied(AttemptError):
+    """The process that ran the handler died under it; others go on.
+
+    signal: the number of the signal that killed it, or None. exit_code: what it exited with, or None where a signal killed it.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, signal: int | None, exit_code: int | None) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = exit_code
+
+
+class WorkerProcessNotStarted(AttemptError):
+    """The process that was to run the handler did not start: it cannot import what it needs, or took too long. The message says which."""
 
 
 class EmbeddedServerError(TaurineError):

@@ -188,3 +188,7 @@ class AddOptions(TypedDict, total=False):
     """What this job's final failure does to its parent. Default: the parent waits on."""
     telemetry: Telemetry
     """Trace context. Default: none."""
+    application: str
+    """JSON that the layer above keeps with the job; every consumer passes over it. Default: none."""
+    replace_finished: bool
+    """A completed or failed job of this id is removed, and this one added in its place; atomic. Default: False, it is a duplicate."""

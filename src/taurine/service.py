@@ -14,7 +14,7 @@ from random import Random
 from typing import Generic, TypeVar
 
 from taurine.clock import Clock
-from taurine.errors import StoreUnavailable
+from taurine.errors import LedgerUnavailable, StoreUnavailable
 
 __all__ = ["Service"]
 
@@ -41,6 +41,10 @@ class Service(ABC, Generic[ResultT]):
     async def run_once(self) -> ResultT:
         """One pass; returns what it did."""
 
+    async def rest(self, seconds: float) -> None:
+        """Wait for the next pass. A subclass that can be told of work waits for that too."""
+        await self._clock.sleep(seconds)
+
     @property
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
@@ -62,10 +66,10 @@ class Service(ABC, Generic[ResultT]):
         while True:
             try:
                 await self.run_once()
-            except StoreUnavailable as error:
-                # The worker's own connection reports an outage once; a line a pass from each loop would only repeat it.
+            except (StoreUnavailable, LedgerUnavailable) as error:
+                # Who serves a caller reports an outage once; a line a pass from each loop would only repeat it.
                 log.debug("%s: %s", self.name, error)
             except Exception:
                 log.exception("%s failed; it goes on", self.name)
             spread = self._jitter * (self._random.random() * 2 - 1)
-            await self._clock.sleep(self.interval * (1 + spread))
+            await self.rest(self.interval * (1 + spread))

@@ -83,6 +83,8 @@ def test_python_and_node_share_a_queue_as_the_readme_says(
             timeout=60,
             check=False,
         )
+        worker.terminate()
+        assert worker.wait(30) == 0, "a signal stops the worker in good order"
     finally:
         worker.kill()
         worker.wait()

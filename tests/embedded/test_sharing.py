@@ -28,7 +28,8 @@ from embedded.processes import (
 )
 from support.eventually import eventually
 from taurine.embedded import EmbeddedServer
-from taurine.embedded.keeper import BELL
+from taurine.embedded.keeper import BELL, USERS_LOCK
+from taurine.embedded.locks import FileLock
 from taurine.errors import EmbeddedServerError, InvalidOption
 
 
@@ -138,8 +139,54 @@ async def test_a_cancelled_start_ends_soon_and_leaves_no_user(home: Path) -> Non
     async with asyncio.timeout(30):
         with pytest.raises(asyncio.CancelledError):
             await start
+    with FileLock(home / "keeper.lock") as keeper:
+        assert keeper.try_exclusive(), "the keeper outlives the start"
     with pytest.raises(EmbeddedServerError):
         _ = server.url
+
+
+def holds_open(path: Path) -> bool:
+    """True when this process has the file open."""
+    return any(os.path.lexists(fd) and fd.resolve() == path for fd in Path("/proc/self/fd").iterdir())
+
+
+async def test_a_cancelled_start_leaves_the_server_to_other_users(home: Path, start_user: StartUser) -> None:
+    user = start_user(home)
+    keeper = record_of(home).keeper
+    os.kill(user.server, signal.SIGSTOP)  # it does not answer, so the start waits
+    server = EmbeddedServer(home)
+    start = asyncio.create_task(server.start())
+    await eventually(lambda: holds_open(home / USERS_LOCK), 10, "the start does not begin")
+
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+
+    os.kill(user.server, signal.SIGCONT)
+    assert record_of(home).keeper == keeper
+    with user.client() as client:
+        assert client.ping()
+
+
+async def test_a_cancelled_start_whose_thread_comes_late_uses_nothing(home: Path) -> None:
+    server = EmbeddedServer(home)
+    begun = threading.Event()
+    forget = server._forget_parent_process
+
+    def forget_and_tell() -> None:
+        begun.set()
+        forget()
+
+    server._forget_parent_process = forget_and_tell
+    with server._mutex:
+        start = asyncio.create_task(server.start())
+        await asyncio.to_thread(begun.wait, 10)
+        start.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert "not started" in repr(server)
+    assert list(home.parent.iterdir()) == [], "the directory was made"
 
 
 async def test_a_start_cancelled_when_it_is_done_leaves_no_user(home: Path) -> None:

@@ -93,12 +93,13 @@ def expected(model: Model, base: str) -> Keyspace:
         keys |= _job_keys(job, base)
     for dedup_id, owner in model.owners.items():
         keys[f"de:{dedup_id}"] = owner.id
-    for dedup_id, (stored_id, ask) in model.followers.items():
+    for dedup_id, (stored_id, ask, released_by) in model.followers.items():
         keys[f"dn:{dedup_id}"] = {
             "name": "n",
             "data": ask.data,
             "opts": _wire_options(ask, base),
             "jid": stored_id,
+            **({"of": released_by} if released_by else {}),
         }
     for name, scheduler in model.schedulers.items():
         keys[f"repeat:{name}"] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from taurine.options import ChildFailurePolicy, Dedup, Keep
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
@@ -85,6 +85,15 @@ class Owner:
     expires: bool
 
 
+class Follower(NamedTuple):
+    """The job that is to follow the holder of a deduplication id."""
+
+    stored_id: str
+    ask: Ask
+    released_by: str | None = None
+    """Whom it follows, once that one has let go of the id."""
+
+
 @dataclass(slots=True)
 class ModelScheduler:
     every: int
@@ -138,7 +147,7 @@ class Model:
         self.failed: dict[str, int] = {}
         self.suspects: set[str] = set()
         self.owners: dict[str, Owner] = {}
-        self.followers: dict[str, tuple[str, Ask]] = {}
+        self.followers: dict[str, Follower] = {}
         """Per deduplication id: the id that the job would have had, and the job."""
         self.schedulers: dict[str, ModelScheduler] = {}
         self.last_number = 0
@@ -250,7 +259,7 @@ class Model:
             self.followers.pop(dedup.id, None)
             return None
         if dedup.keep_last_if_active and self._is_followed(dedup, owner.id):
-            self.followers[dedup.id] = (stored_id, ask)
+            self.followers[dedup.id] = Follower(stored_id, ask)
             owner.expires = False
             return owner.id
         if dedup.replace:
@@ -294,7 +303,7 @@ class Model:
             del self.owners[job.dedup_id]
         if job.dedup_id not in self.followers:
             return
-        stored_id, ask = self.followers.pop(job.dedup_id)
+        stored_id, ask, _ = self.followers.pop(job.dedup_id)
         self.last_number += 1
         if stored_id in self.jobs:
             stored_id = str(self.last_number)
@@ -308,16 +317,22 @@ class Model:
         if dedup_id in self.owners and self.owners[dedup_id].id == job.id:
             del self.owners[dedup_id]
             self.followers.pop(dedup_id, None)
+        elif dedup_id in self.followers and self.followers[dedup_id].released_by == job.id:
+            del self.followers[dedup_id]
 
     def remove_deduplication(self, dedup_id: str) -> bool:
-        return self.owners.pop(dedup_id, None) is not None
+        owner = self.owners.pop(dedup_id, None)
+        if owner is None:
+            return False
+        if dedup_id in self.followers:
+            self.followers[dedup_id] = self.followers[dedup_id]._replace(released_by=owner.id)
+        return True
 
     def release_deduplication(self, stored_id: str) -> bool:
         dedup_id = self.jobs[stored_id].dedup_id
         if dedup_id is None or dedup_id not in self.owners or self.owners[dedup_id].id != stored_id:
             return False
-        del self.owners[dedup_id]
-        return True
+        return self.remove_deduplication(dedup_id)
 
     # Placing -------------------------------------------------------------------------------------------------------------------
 

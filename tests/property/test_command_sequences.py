@@ -387,7 +387,7 @@ class Commands(RuleBasedStateMachine):
     @command(weight=4, times=st.integers(1, 2), most=st.integers(0, 1))
     def sweep(self, times: int, most: int) -> None:
         for _ in range(times):
-            self.raw.delete(self.keys.stalled_check)
+            self.raw.delete(self.keys.key("stalled-check"))
             put_back = self.do(self.store.run("sweep", self.now, 60_000, most))
             ids = [raw_id.decode() for raw_id in put_back]
             assert set(ids) == self.model.stalled()

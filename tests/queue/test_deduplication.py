@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support.eventually import eventually
+from support.site import Site
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
 from taurine.options import Dedup, Parent
@@ -376,6 +377,38 @@ async def test_a_follower_survives_the_loss_of_the_key(queue: Queue, hand: Worke
     assert await job.remove_deduplication_key()
     await hand.complete(job)
     assert await everything_waiting(queue) == [2]
+
+
+@pytest.mark.parametrize(("by", "way"), [("its job", "remove"), ("the queue", "remove"), ("its job", "drain")])
+async def test_a_follower_goes_with_a_job_that_let_go_of_the_key(
+    queue: Queue, hand: Worker, site: Site, by: str, way: str
+) -> None:
+    """BMQ-036 with BMQ-034: nothing would ever start it, and its key would stay for ever."""
+    await queue.add("n", 1, deduplication=LAST, attempts=2, backoff=30)
+    job = await fetched(hand)
+    await queue.add("n", 2, deduplication=LAST)
+    assert await (job.remove_deduplication_key() if by == "its job" else queue.remove_deduplication("x"))
+    await hand.fail(job, ValueError("once"))
+    assert await site.raw.exists(site.keys.key("dn:x")) == 1
+    if way == "remove":
+        await job.remove()
+    else:
+        await queue.drain(delayed=True)
+    assert await site.raw.exists(site.keys.key("dn:x")) == 0
+
+
+async def test_a_follower_of_the_next_holder_stays_when_the_last_one_is_removed(queue: Queue, hand: Worker) -> None:
+    """BMQ-036 with BMQ-034: each follower goes with the job that it was to follow, and with no other."""
+    first = await queue.add("n", 1, deduplication=LAST, attempts=2)
+    await hand.fail(await fetched(hand), ValueError("once"))
+    assert await first.remove_deduplication_key()
+    await queue.add("n", 2, deduplication=LAST, lifo=True)
+    second = await fetched(hand)
+    await queue.add("n", 3, deduplication=LAST)
+    assert await second.remove_deduplication_key()
+    assert await first.remove()
+    await hand.complete(second)
+    assert await everything_waiting(queue) == [3]
 
 
 @pytest.mark.parametrize("dedup", [Dedup("x"), THROTTLE, LAST], ids=["simple", "throttle", "keep last"])

@@ -155,6 +155,26 @@ async def test_work_without_a_marker_is_found_when_the_read_times_out(
     assert not doorbell.saw_empty(full, within=60)
 
 
+async def test_it_goes_on_after_an_error_that_nobody_foresaw(
+    doorbell: Doorbell, raw: Redis, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else no idle worker of the process would hear of work again, and nothing would say so."""
+    bad, good, bell = QueueKeys("bad", prefix), QueueKeys("good", prefix), Bell()
+
+    def broken_bell(_: int) -> bool:
+        raise RuntimeError("a bug in a worker")
+
+    doorbell.arm(bad, broken_bell)
+    doorbell.arm(good, bell)
+    await until_reading(raw, 2)
+    await raw.zadd(bad.marker, {"0": 0})
+    await eventually(lambda: "a bug in a worker" in caplog.text)
+    await until_reading(raw, 1)
+    await raw.zadd(good.marker, {"0": 0})
+    await eventually(lambda: bell.rung)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 async def test_users_of_one_url_share_a_doorbell_and_the_last_ends_it(redis_socket_url: str, prefix: str) -> None:
     one, two = Connection(redis_socket_url), Connection(redis_socket_url)
     async with shared_doorbell(one, prefix=prefix, block=BLOCK) as first:

@@ -20,7 +20,7 @@ async def sweep_after_a_crash(site: Site, claimed: int) -> list[str]:
     worker = site.worker(None)
     await site.raw.delete(*(site.keys.lock(str(number + 1)) for number in range(claimed)))
     await worker.recover_stalled()
-    await site.raw.delete(site.keys.stalled_check)
+    await site.raw.delete(site.keys.key("stalled-check"))
     return await worker.recover_stalled()
 
 

@@ -130,3 +130,44 @@ async def test_a_child_that_is_being_worked_on_protects_its_parent(queue: Queue,
         await parent.remove()
     assert await parent.remove(children=False)
     await hand.complete(child)
+
+
+@pytest.mark.parametrize(
+    ("state", "change", "message"),
+    [
+        ("waiting", "promote", "cannot be promoted: expected it to be delayed, found it waiting; it starts as soon as"),
+        ("active", "change_delay", "cannot be delayed anew: expected it to be delayed, found it active; it runs now; wait"),
+        ("completed", "retry", "cannot be retried: expected it to be failed, found it completed; to run it again call job.retry('completed')"),
+        ("failed", "promote", "cannot be promoted: expected it to be delayed, found it failed; to run it again call job.retry()"),
+        ("delayed", "retry", "cannot be retried: expected it to be failed, found it delayed; to run it now call job.promote()"),
+    ],
+)  # fmt: skip
+async def test_a_job_in_another_state_is_told_of(
+    queue: Queue, hand: Worker, state: str, change: str, message: str
+) -> None:
+    """BMQ-079: where the job is, where it should be, and what to call instead."""
+    job = await queue.add("n", job_id="j", delay=60 if state == "delayed" else 0)
+    if state in ("active", "completed", "failed"):
+        running = await fetched(hand)
+        if state == "completed":
+            await hand.complete(running)
+        if state == "failed":
+            await hand.fail(running, ValueError("no"))
+    changes = {"promote": job.promote, "retry": job.retry, "change_delay": lambda: job.change_delay(5)}
+    with pytest.raises(errors.NotInState) as caught:
+        await changes[change]()
+    assert str(caught.value).startswith(f"job 'j' of queue 'q' {message}")
+    assert (caught.value.found, caught.value.allowed) == (state, ("failed" if change == "retry" else "delayed",))
+
+
+async def test_settling_a_job_that_was_taken_away_names_its_place(
+    queue: Queue, hand: Worker, raw: Redis, prefix: str
+) -> None:
+    """BMQ-079."""
+    await queue.add("n", job_id="j")
+    running = await fetched(hand)
+    await raw.lrem(f"{prefix}:q:active", 1, "j")
+    with pytest.raises(
+        errors.NotInState, match="cannot be settled: expected it to be active, found it unknown; it was moved"
+    ):
+        await hand.complete(running)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -252,3 +252,64 @@ async def test_a_wait_that_is_cancelled_at_any_step_leaves_no_connection(queue: 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await listening(raw, 0)
+
+
+# What it knows afterwards -----------------------------------------------------------------------------------------------------------
+
+
+async def test_after_a_failed_wait_the_job_knows_what_went_wrong(
+    queue: Queue, hand: Worker, clock: ManualClock
+) -> None:
+    """BMQ-071: no second look at the job is needed."""
+    job = await queue.add("n", attempts=2)
+    for reason in ("first", "second"):
+        await hand.fail(await fetched(hand), ValueError(reason))
+    with pytest.raises(JobFailed):
+        await job.wait(timeout=5)
+
+    assert job.failed_reason == "second"
+    assert [trace.splitlines()[-1] for trace in job.stacktrace] == ["ValueError: first", "ValueError: second"]
+    assert (job.attempts_made, job.attempts_started) == (2, 2)
+    assert job.finished_at == pytest.approx(clock.now(), abs=0.01)
+    assert job.corrupt is None
+
+
+async def test_after_a_wait_that_was_heard_of_the_job_knows_its_runs(queue: Queue, hand: Worker, raw: Redis) -> None:
+    """BMQ-071: by the event stream as well as by asking."""
+    job = await queue.add("n")
+    async with waiting(job, raw) as result:
+        running = await fetched(hand)
+        await running.update_progress(50)
+        await hand.complete(running, "done")
+        assert await result == "done"
+    assert (job.result, job.progress, job.attempts_made) == ("done", 50, 1)
+    assert job.finished_at is not None
+
+
+async def test_a_job_that_is_gone_keeps_what_it_knew(queue: Queue, hand: Worker, raw: Redis) -> None:
+    """BMQ-071: the end comes all the same."""
+    job = await queue.add("n", 7, remove_on_complete=True)
+    async with waiting(job, raw) as result:
+        await hand.complete(await fetched(hand), "done")
+        assert await result == "done"
+    assert (job.data, job.attempts_made, job.finished_at) == (7, 0, None)
+
+
+async def test_an_end_is_told_though_the_job_cannot_be_read(
+    server_factory: Callable[[], ValkeyServer], prefix: str
+) -> None:
+    """BMQ-071: a user without the right to read jobs still gets results."""
+    server = server_factory()
+    async with Redis.from_url(server.url) as raw:
+        await raw.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "+@all", "-hmget")
+    async with (
+        Queue("q", server.url, prefix=prefix) as queue,
+        Queue("q", server.url.replace("//", "//poor:pw@"), prefix=prefix) as poor,
+    ):
+        hand = Worker("q", None, server.url, prefix=prefix)
+        job = await queue.add("n")
+        seen = await poor.get_job(job.id)
+        assert seen is not None
+        await hand.complete(await fetched(hand), "done")
+        assert await seen.wait(timeout=5) == "done"
+        await hand.stop()

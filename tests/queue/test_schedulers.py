@@ -482,7 +482,7 @@ async def test_a_run_whose_worker_died_before_it_advanced_is_advanced_by_the_nex
     assert lost is not None
     await raw.delete(keys.lock(lost.id))
     for _ in range(2):
-        await raw.delete(keys.stalled_check)
+        await raw.delete(keys.key("stalled-check"))
         await worker.store.run("sweep", worker.store.now_ms(), 1000, 1)
     clock.advance(500)
 

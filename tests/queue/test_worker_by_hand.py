@@ -137,7 +137,7 @@ async def test_stalled_jobs_are_looked_for_by_hand_bmq_095(timed_site: Site) -> 
     await timed_site.raw.delete(timed_site.keys.lock("1"))
     assert await worker.recover_stalled() == []
     assert await worker.recover_stalled() == []
-    await timed_site.raw.delete(timed_site.keys.stalled_check)
+    await timed_site.raw.delete(timed_site.keys.key("stalled-check"))
     assert await worker.recover_stalled() == ["1"]
     await timed_site.until(wait=1)
 

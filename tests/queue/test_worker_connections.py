@@ -115,6 +115,55 @@ async def test_a_producer_gives_a_mute_server_a_bounded_time_bmq_054(server_fact
     await connection.close()
 
 
+@pytest.mark.parametrize("way", ["add", "many adds", "add_many", "a look"])
+async def test_a_link_that_idled_through_a_restart_fails_no_call_bmq_054(
+    server_factory: Any, prefix: str, way: str
+) -> None:
+    """Also when the event loop was kept busy meanwhile and has not seen the end of the link."""
+    server: ValkeyServer = server_factory()
+    async with Queue("q", server.url, prefix=prefix) as queue:
+        await queue.add("work")
+        server.restart()  # blocks the event loop
+        if way == "add":
+            await queue.add("work")
+        elif way == "many adds":
+            await asyncio.gather(*(queue.add("work") for _ in range(2_000)))
+        elif way == "add_many":
+            await queue.add_many([("work", None)])
+        else:
+            await queue.counts()
+
+
+async def test_links_that_nobody_needs_are_closed_after_a_while_bmq_054(
+    redis_url: str, raw: Redis, prefix: str
+) -> None:
+    async def links() -> int:
+        return sum("127.0.0.1" in client["laddr"] for client in await raw.client_list())
+
+    connection = Connection(redis_url, idle_timeout=0.2)
+    await asyncio.gather(*(connection.call("PING") for _ in range(5)))
+    assert await links() == 5
+
+    async def one_in_use() -> bool:
+        await connection.call("PING")
+        return await links() == 1
+
+    await eventually(one_in_use)
+
+    async def all_closed() -> bool:
+        return await links() == 0
+
+    await eventually(all_closed)
+    assert await connection.call("PING") == b"PONG"
+    await connection.close()
+
+
+@pytest.mark.parametrize("idle_timeout", [0, -1, float("nan"), "5"])
+def test_an_idle_timeout_out_of_range_is_refused(idle_timeout: Any) -> None:
+    with pytest.raises(InvalidOption, match="idle_timeout"):
+        Connection("redis://127.0.0.1:1", idle_timeout=idle_timeout)
+
+
 async def test_nothing_connects_before_the_first_command_bmq_054() -> None:
     queue = Queue("q", "redis://127.0.0.1:1")
     Worker("q", work, "redis://127.0.0.1:1")

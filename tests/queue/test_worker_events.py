@@ -96,7 +96,7 @@ async def test_a_stalled_job_and_renewed_and_lost_leases_are_told_bmq_100(
     assert await gone.fetch()
     await site.raw.delete(site.keys.lock("w"))
     await gone.recover_stalled()
-    await site.raw.delete(site.keys.stalled_check)
+    await site.raw.delete(site.keys.key("stalled-check"))
 
     worker = site.worker(held)
     diary = Diary(worker)
@@ -204,8 +204,12 @@ async def test_a_callback_that_raises_breaks_nothing_bmq_101(site: Site, caplog:
 
 
 def test_an_unknown_event_is_refused_bmq_100() -> None:
-    with pytest.raises(InvalidOption, match=r"'complete'; did you mean 'completed'\?"):
+    with pytest.raises(InvalidOption, match=r"'complete'; did you mean 'completed'\?") as caught:
         WorkerEvents().on("complete", print)  # pyright: ignore[reportArgumentType] - what an untyped caller does
+    for event in get_args(WorkerEvent):
+        assert event in str(caught.value)
+    with pytest.raises(InvalidOption, match=r"got 7$"):
+        WorkerEvents().on(7, print)  # pyright: ignore[reportArgumentType] - what an untyped caller does
 
 
 async def test_other_processes_follow_the_event_stream_bmq_100(site: Site) -> None:

@@ -121,7 +121,7 @@ async def test_renewal_can_be_switched_off_bmq_087(timed_site: Site, hand_clock:
         await timed_site.until(completed=1)
 
     assert renewals == []
-    assert await timed_site.raw.exists(timed_site.keys.stalled_check) == 0
+    assert await timed_site.raw.exists(timed_site.keys.key("stalled-check")) == 0
 
 
 async def test_a_renewal_that_fails_and_one_that_works_again_are_told_bmq_088(site: Site, valkey: ValkeyServer) -> None:

@@ -10,6 +10,7 @@ import pytest
 from support.eventually import eventually
 from support.site import Site
 from taurine.clock import ManualClock
+from taurine.errors import RateLimited
 from taurine.options import RateLimit
 from taurine.queue.job import Job
 
@@ -215,3 +216,31 @@ async def test_a_limit_by_hand_ends_by_itself_bmq_048(site: Site) -> None:
         await site.until(completed=1)
 
     assert time.monotonic() - before >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("before", "rate_limit", "holds"),
+    [
+        pytest.param((2**53 - 1, 50_000), None, True, id="longer, by hand"),
+        pytest.param((2**53 - 1, 5_000), None, False, id="shorter, by hand"),
+        pytest.param((1, 50_000), RateLimit(1, LONG), True, id="a longer window that is used up"),
+        pytest.param((1, 50_000), RateLimit(9, LONG), False, id="a longer window that is not"),
+    ],
+)
+async def test_a_job_that_asks_for_a_pause_shortens_none_bmq_075(
+    timed_site: Site, before: tuple[int, int], rate_limit: RateLimit | None, holds: bool
+) -> None:
+    """A provider says "in 20 s" to one job, after it has said "in 50 s" to another."""
+    site = timed_site
+
+    async def handler(_: Job) -> None:
+        starts, pause_ms = before
+        await site.raw.set(site.keys.limiter, starts, px=pause_ms)
+        raise RateLimited(20)
+
+    await site.queue.add("work")
+    async with site.working(handler, rate_limit=rate_limit):
+        await eventually(lambda: site.raw.exists(site.keys.limiter))
+        await site.until(wait=1)
+        left = await site.raw.pttl(site.keys.limiter)
+    assert (40_000 if holds else 15_000) < left <= (50_000 if holds else 20_000)

@@ -28,9 +28,9 @@ async def abandon(site: Site) -> Job:
     gone = site.worker(None)
     job = await gone.fetch()
     assert job is not None
-    await site.raw.delete(site.keys.lock(job.stored_id), site.keys.stalled_check)
+    await site.raw.delete(site.keys.lock(job.stored_id), site.keys.key("stalled-check"))
     await gone.recover_stalled()
-    await site.raw.delete(site.keys.stalled_check)
+    await site.raw.delete(site.keys.key("stalled-check"))
     return job
 
 
@@ -115,7 +115,7 @@ async def test_how_often_a_job_may_stall_is_an_option_bmq_085(timed_site: Site) 
     for _ in range(3):
         await abandon(site)
         await site.worker(None, max_stalled=4).recover_stalled()
-        await site.raw.delete(site.keys.stalled_check)
+        await site.raw.delete(site.keys.key("stalled-check"))
     await abandon(site)
     async with site.working(handler, max_stalled=4):
         await site.until(failed=1, completed=1)
@@ -130,7 +130,7 @@ async def test_a_job_under_a_lease_does_not_stall_bmq_085(timed_site: Site) -> N
     assert job is not None
     for _ in range(3):
         assert await worker.recover_stalled() == []
-        await site.raw.delete(site.keys.stalled_check)
+        await site.raw.delete(site.keys.key("stalled-check"))
     await worker.complete(job)
     await site.until(completed=1)
 
@@ -151,10 +151,10 @@ async def test_one_worker_looks_for_all_bmq_085(timed_site: Site) -> None:
     await site.queue.add("work")
     await abandon(site)
     assert await site.worker(None, stalled_interval=INTERVAL).recover_stalled() == ["1"]
-    assert 0 < await site.raw.pttl(site.keys.stalled_check) <= INTERVAL * 1000
+    assert 0 < await site.raw.pttl(site.keys.key("stalled-check")) <= INTERVAL * 1000
 
     await abandon(site)
-    await site.raw.set(site.keys.stalled_check, "another worker looked", px=60_000)
+    await site.raw.set(site.keys.key("stalled-check"), "another worker looked", px=60_000)
     assert await site.worker(None, stalled_interval=INTERVAL).recover_stalled() == []
     await site.until(active=1)
 
@@ -163,16 +163,16 @@ async def test_it_looks_again_after_each_interval_bmq_085(timed_site: Site, hand
     site = timed_site
     handler = Recording()
     async with site.working(handler, stalled_interval=INTERVAL, renew_leases=False):
-        await eventually(lambda: site.raw.exists(site.keys.stalled_check))
+        await eventually(lambda: site.raw.exists(site.keys.key("stalled-check")))
         await eventually(lambda: hand_clock.sleepers)
-        await site.raw.delete(site.keys.stalled_check)
+        await site.raw.delete(site.keys.key("stalled-check"))
         await site.raw.rpush(site.keys.active, "lost")
         await site.raw.hset(site.keys.job("lost"), mapping={"name": "n", "data": "{}", "opts": "{}", "timestamp": "1"})
         for _ in range(2):
             hand_clock.advance(INTERVAL * 1.2)
-            await eventually(lambda: site.raw.exists(site.keys.stalled_check))
+            await eventually(lambda: site.raw.exists(site.keys.key("stalled-check")))
             await eventually(lambda: hand_clock.sleepers)
-            await site.raw.delete(site.keys.stalled_check)
+            await site.raw.delete(site.keys.key("stalled-check"))
         await site.until(completed=1)
 
 
@@ -186,4 +186,4 @@ async def test_the_look_can_be_switched_off_bmq_087(timed_site: Site) -> None:
         await eventually(lambda: site.raw.zscore(site.keys.completed, following.id))
 
     await site.until(active=1, completed=1)
-    assert await site.raw.exists(site.keys.stalled_check) == 0
+    assert await site.raw.exists(site.keys.key("stalled-check")) == 0

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
+_CANCELLED = "the start was cancelled"
+
 POLL_SECONDS = 0.02
 WATCH_SECONDS = 1.0
 LONGEST_WATCH_PAUSE_SECONDS = 30.0
@@ -119,11 +121,12 @@ class EmbeddedServer:
         return record.server if record else None
 
     async def start(self) -> None:
-        """`start_sync` without blocking the event loop. When cancelled, the server is not in use."""
+        """`start_sync` without blocking the event loop. When cancelled, the server is not in use, and has ended if nobody else uses it."""
+        given_up = threading.Event()
         try:
-            await asyncio.to_thread(self.start_sync)
+            await asyncio.to_thread(self._start, given_up)
         except asyncio.CancelledError:
-            self._given_up.set()
+            given_up.set()
             await asyncio.shield(asyncio.to_thread(self.stop_sync))
             raise
 
@@ -137,10 +140,16 @@ class EmbeddedServer:
         Raises EmbeddedServerError when the directory is not safe, no server program is found, or the server is not
         ready in time; the directory is not in use then.
         """
+        self._start(threading.Event())
+
+    def _start(self, given_up: threading.Event) -> None:
+        """`start_sync`, until it is `given_up`."""
         self._forget_parent_process()
         with self._mutex:
+            if given_up.is_set():  # and the caller may have stopped already
+                raise EmbeddedServerError(_CANCELLED)
             if self._use is None:
-                self._given_up.clear()
+                self._given_up = given_up
                 self._use = use = self._begin_use()
                 use.watch = threading.Thread(target=self._watch, args=(use,), name="taurine-embedded", daemon=True)
                 use.watch.start()
@@ -187,9 +196,14 @@ class EmbeddedServer:
         share = FileLock(directory.users_lock)
         try:
             self._join(directory, share, deadline)
-            socket = self._await_server(directory, binary, deadline)
         except BaseException:
             share.close()
+            raise
+        try:
+            socket = self._await_server(directory, binary, deadline)
+        except BaseException:
+            # A keeper that was made for this user alone would go on until it looks by itself.
+            self._leave(directory, share)
             raise
         return _Use(directory, share, socket, binary, threading.Event())
 
@@ -220,7 +234,7 @@ class EmbeddedServer:
         """What `attempt` returns as soon as that is true; `meanwhile` says why it may be false."""
         while not (found := attempt()):
             if self._given_up.wait(POLL_SECONDS):
-                raise EmbeddedServerError("the start was cancelled")
+                raise EmbeddedServerError(_CANCELLED)
             if time.monotonic() > deadline:
                 waited = f"not ready after {self._start_timeout:g} s (start_timeout)"
                 raise self._failure(directory, f"{waited}: {meanwhile}")
@@ -233,25 +247,27 @@ class EmbeddedServer:
         return EmbeddedServerError(f"embedded server on {directory.path}: {what}")
 
     def _end_use(self, use: _Use) -> None:
-        deadline = time.monotonic() + self._stop_timeout
         use.ended.set()
         if use.watch is not None:
             use.watch.join()
+        self._leave(use.directory, use.share)
+
+    def _leave(self, directory: Directory, share: FileLock) -> None:
+        """Give up a share of the users' lock, and wait for the keeper's end if it was the last."""
+        deadline = time.monotonic() + self._stop_timeout
         try:
-            if not use.share.in_place():
+            if not share.in_place():
                 return  # its keeper finds out by itself; what is at the path now is not this user's
-            with FileLock(use.directory.start_lock) as start, FileLock(use.directory.keeper_lock) as keeper:
+            with FileLock(directory.start_lock) as start, FileLock(directory.keeper_lock) as keeper:
                 # No one joins while this is held: a newcomer would keep the keeper from ending, and this waiting.
                 # When neither lock is to be had, the keeper has found out in between that this was the last user.
-                last = _in_time(start.try_exclusive, deadline) and (
-                    use.share.try_exclusive() or not use.share.try_shared()
-                )
-                use.share.close()
+                last = _in_time(start.try_exclusive, deadline) and (share.try_exclusive() or not share.try_shared())
+                share.close()
                 if last:
-                    _ring(use.directory.bell)
+                    _ring(directory.bell)
                     _in_time(keeper.try_exclusive, deadline)
         finally:
-            use.share.close()
+            share.close()
 
     def _watch(self, use: _Use) -> None:
         """Replace a keeper that was killed, for as long as this user is there."""

@@ -21,7 +21,7 @@ from taurine.ids import wire_id
 from taurine.queue.connection import Link
 from taurine.queue.scripts import Argument, load
 from taurine.queue.store import QueueStore
-from taurine.queue.stored_options import Plan, plan, timestamp_ms
+from taurine.queue.stored_options import APPLICATION_MEMBER, Plan, plan, timestamp_ms
 from taurine.queue.wire import encode_json, require_encodable
 
 __all__ = ["Added", "Adder", "NewJob", "new_job"]
@@ -34,6 +34,10 @@ _JOINED_BATCH = 125
 
 _IN_FLIGHT = 8
 """Batches on their way at once: enough to keep the server busy, few enough to bound what is unanswered when a link breaks."""
+
+
+_OF_ONE_JOB = frozenset({"job_id", "timestamp", "application"})
+"""Options that say nothing about other jobs."""
 
 
 @dataclass(slots=True)
@@ -74,16 +78,18 @@ class Added(NamedTuple):
 def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any], meaning: Plan | None = None) -> NewJob:
     """Check and encode one job. Raises InvalidOption, InvalidName or PayloadError; nothing is stored.
 
-    meaning: what `options` mean, where the caller has worked it out before.
+    meaning: what `options` mean apart from the job's own id, time and application data, where the caller has worked it out before.
     """
     if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise InvalidName(f"expected a job name, got {name!r:.80}")
     require_encodable(name, "the job name")
     job_id: str | None = None
     created: float | datetime | None = None
-    if "job_id" in options or "timestamp" in options:
+    application: str | None = None
+    if not options.keys().isdisjoint(_OF_ONE_JOB):
         options = dict(options)
         job_id, created = options.pop("job_id", None), options.pop("timestamp", None)
+        application = options.pop("application", None)
     meaning = meaning or plan(options, prefix=store.keys.prefix)
     data_text = encode_json({} if data is None else data)
     if meaning.size_limit is not None and (size := len(data_text.encode())) > meaning.size_limit:
@@ -97,6 +103,8 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any],
     if created is not None:
         timestamp = timestamp_ms(created)
         members = _with_member(members, f'"timestamp":{timestamp}')
+    if application is not None:
+        members = _with_member(members, f'"{APPLICATION_MEMBER}":{application}')
     return NewJob(
         stored_id,
         name,

@@ -75,6 +75,11 @@ async def limit_for(store: QueueStore, milliseconds: int) -> None:
     await store.connection.call("SET", store.keys.limiter, AD_HOC_LIMIT, "PX", milliseconds)
 
 
+async def lengthen_limit(store: QueueStore, milliseconds: int, *, worker_max: int | None) -> None:
+    """As `limit_for`, but a limit that is reached now and holds for longer stays. worker_max: starts per window of a worker's own limit."""
+    await store.run("limit_for", milliseconds, "" if worker_max is None else worker_max)
+
+
 async def lift_limit(store: QueueStore) -> bool:
     return bool(await store.run("configure", "", "1"))
 
@@ -158,7 +163,7 @@ async def _change_stored(store: QueueStore, job_id: str, change: Callable[[str],
 
 
 async def remove_deduplication(store: QueueStore, dedup_id: str) -> bool:
-    return bool(await store.connection.call("DEL", store.keys.deduplication(dedup_id)))
+    return bool(await store.run("release_deduplication", dedup_id, ""))
 
 
 # Many jobs ------------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from taurine.errors import (
     Cancel,
     CorruptJob,
     FailedChildren,
+    HandlerSignal,
     Permanent,
     RateLimited,
     Release,
@@ -28,7 +29,7 @@ from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater,
 from taurine.queue.wire import encode_json, encode_text
 from taurine.retry import Backoff, Custom
 
-__all__ = ["AttemptPolicy", "BackoffStrategies", "BackoffStrategy", "bounded_delay"]
+__all__ = ["AttemptPolicy", "BackoffStrategies", "BackoffStrategy", "Decided", "bounded_delay"]
 
 log = logging.getLogger("taurine.queue")
 
@@ -36,6 +37,19 @@ BackoffStrategy: TypeAlias = Callable[[int, str, BaseException, Job], float]
 """Called with the attempts made, the back-off's type, the error and the job; returns seconds, 0 for at once, negative to fail for good."""
 
 BackoffStrategies: TypeAlias = BackoffStrategy | Mapping[str, BackoffStrategy]
+
+
+class Decided(HandlerSignal):
+    """Raised by a handler that knows already what is to become of an attempt that `error` ended.
+
+    pause: seconds until the next attempt, 0 for at once; None when there is none, whatever attempts the job's own options allow.
+    """
+
+    def __init__(self, error: BaseException, pause: float | None) -> None:
+        super().__init__(str(pause))
+        self.error = error
+        self.pause = pause
+
 
 _PERMANENT = (Permanent, Cancel, CorruptJob, FailedChildren)
 _TRACE_LIMIT = 16 * 1024
@@ -71,8 +85,11 @@ class AttemptPolicy:
             return Released()
         if isinstance(error, WaitForChildren):
             return WaitingForChildren()
+        if isinstance(error, Decided):
+            error, pause = error.error, error.pause
+        else:
+            pause = None if self._is_final(job, error) else self._pause(job, error)
         reason, stacktrace = describe(error), _stacktrace(job, error)
-        pause = None if self._is_final(job, error) else self._pause(job, error)
         if pause is None or pause < 0:
             return self.failed_for_good(job, reason, stacktrace)
         if pause == 0:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from taurine.errors import NotInState
 from taurine.queue.scripts import Argument
+from taurine.queue.states import JobState, not_in_state
 from taurine.queue.store import QueueStore
 from taurine.queue.wire import encode_json, encode_text
 
-__all__ = ["NO_FENCE", "Fence", "add_log", "change", "update_progress"]
+__all__ = ["NO_FENCE", "Fence", "add_log", "change", "change_in_state", "update_progress"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,19 @@ async def change(store: QueueStore, script: str, stored_id: str, *arguments: Arg
     if code < 0:
         raise store.error(code, stored_id)
     return code
+
+
+async def change_in_state(
+    store: QueueStore, script: str, stored_id: str, *arguments: Argument, allowed: JobState, change_name: str
+) -> None:
+    """`change` of a job that must be in one state. Raises NotInState, which tells where the job is instead.
+
+    change_name: what is done to the job, for the message: "promoted", for example.
+    """
+    try:
+        await change(store, script, stored_id, *arguments)
+    except NotInState:
+        raise await not_in_state(store, stored_id, (allowed,), change_name) from None
 
 
 async def update_progress(store: QueueStore, stored_id: str, value: Any, fence: Fence = NO_FENCE) -> None:

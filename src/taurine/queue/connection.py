@@ -16,9 +16,11 @@ import contextlib
 import logging
 import math
 import re
+import select
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import hiredis
@@ -36,7 +38,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from taurine.errors import InvalidOption, StoreError, StoreRefused, StoreUnavailable
-from taurine.options import require_count
+from taurine.options import Seconds, require_count, to_seconds
 from taurine.queue.scripts import Argument, Script
 
 __all__ = ["Connection", "Link", "Target"]
@@ -45,6 +47,9 @@ log = logging.getLogger("taurine.queue")
 
 Target: TypeAlias = "str | Redis | Connection"
 """A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or a Connection."""
+
+_JUST_USED = 0.005
+"""Seconds in which no server is restarted."""
 
 # Answers of a server that is there but cannot serve now; the same command works later.
 _PASSING = re.compile(r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b")
@@ -77,6 +82,8 @@ class Link:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._socket: AbstractConnection | None = None
+        self._look: select.poll | None = None
+        """Asks the machine what has come on the socket."""
         self._unanswered = 0
 
     @property
@@ -103,9 +110,22 @@ class Link:
             await self._cut(socket)
             raise
         self._socket = socket
+        if sys.platform != "win32":  # which has no poll: there, only what the event loop has seen counts
+            self._look = select.poll()
+            self._look.register(self._writer().get_extra_info("socket"), select.POLLIN)
+
+    @property
+    def hung_up(self) -> bool:
+        """True when the server has closed the idle link, or something unread has come on it, as far as the machine knows.
+
+        The event loop may not have looked since: it was kept busy, or this is the first thing that it does after a pause.
+        """
+        if self._socket is None or self._look is None:
+            return False
+        return self._writer().is_closing() or bool(self._look.poll(0))
 
     async def is_stale(self) -> bool:
-        """True when the server has closed the idle link, or left something unread on it."""
+        """True when the server has closed the idle link, or left something unread on it, as far as the event loop knows."""
         try:
             return self._socket is not None and await self._socket.can_read()
         except (RedisError, OSError):
@@ -199,10 +219,21 @@ class Connection:
     connect_timeout: seconds to open a socket. Default: 1.
     timeout: seconds for a command's answer, and for a free link. Default: 5.
     max_links: links that single calls share; further calls wait their turn. Workers and readers have links of their own. Default: 16.
+    idle_timeout: seconds after which such a link is closed when no call needed it; firewalls drop links that are idle for long without a
+    word. Default: 300.
+
+    A shared link that the server has closed meanwhile, by a restart for example, is replaced before a call is sent on it.
+    Raises InvalidOption.
     """
 
     def __init__(
-        self, target: str | Redis, *, connect_timeout: float = 1.0, timeout: float = 5.0, max_links: int = 16
+        self,
+        target: str | Redis,
+        *,
+        connect_timeout: float = 1.0,
+        timeout: float = 5.0,
+        max_links: int = 16,
+        idle_timeout: Seconds = 300.0,
     ) -> None:
         pool = _pool_of(target)
         self._make_connection = pool.connection_class
@@ -221,7 +252,11 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._max_links = require_count(max_links, "max_links", minimum=1)
-        self._idle: list[Link] = []
+        self._idle_timeout = to_seconds(idle_timeout, "idle_timeout", minimum=0.001)
+        self._idle: list[_Idle] = []
+        """The one that has been longest first."""
+        self._look_at_idle: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
         self._closed = False
@@ -281,11 +316,11 @@ class Connection:
             await self.give_back(link)
 
     def take_idle(self) -> Link | None:
-        """An open link that nobody uses, or None; without a look whether the server has closed it. The caller gives it back."""
-        if not self._idle or self._taken >= self._max_links:
+        """An open link that nobody uses, or None. The caller gives it back."""
+        if not self._idle or self._taken >= self._max_links or self._idle[-1].is_dead():
             return None
         self._taken += 1
-        return self._idle.pop()
+        return self._idle.pop().link
 
     async def take(self) -> Link:
         """An open link that nobody uses, or a new one. The caller gives it back.
@@ -298,10 +333,10 @@ class Connection:
             self._taken += 1
         try:
             while self._idle:
-                link = self._idle.pop()
-                if not await link.is_stale():
-                    return link
-                await link.close()
+                entry = self._idle.pop()
+                if not entry.is_dead() and not await entry.link.is_stale():
+                    return entry.link
+                await entry.link.close()
         except BaseException:
             self._pass_turn()
             raise
@@ -334,17 +369,50 @@ class Connection:
     async def give_back(self, link: Link) -> None:
         """Take back a link; one that is cut, or that a reply is due on, is closed."""
         self._pass_turn()
-        if link.idle and not self._closed:
-            self._idle.append(link)
-        else:
+        if not link.idle or self._closed:
             await link.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._idle.append(_Idle(link, loop.time()))
+        if self._look_at_idle is None:
+            self._look_at_idle = loop.call_later(self._idle_timeout, self._drop_idle)
+
+    def _drop_idle(self) -> None:
+        """Close the links that nobody has needed for too long, and look again when the next may be one."""
+        timer, self._look_at_idle = self._look_at_idle, None
+        if timer is None:
+            return
+        loop = asyncio.get_running_loop()
+        # Not by the clock, since a timer may be early by the clock's resolution.
+        while self._idle and self._idle[0].since + self._idle_timeout <= timer.when():
+            closing = loop.create_task(self._idle.pop(0).link.close(), name="taurine close idle link")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        if self._idle:
+            self._look_at_idle = loop.call_at(self._idle[0].since + self._idle_timeout, self._drop_idle)
 
     async def close(self) -> None:
         """Close the idle links. Safe to call twice; a later command opens a link of its own and closes it."""
         self._closed = True
+        if self._look_at_idle is not None:
+            self._look_at_idle.cancel()
+            self._look_at_idle = None
         idle, self._idle = self._idle, []
-        for link in idle:
-            await link.close()
+        for entry in idle:
+            await entry.link.close()
+        await asyncio.gather(*self._closing)
+
+
+class _Idle(NamedTuple):
+    """A link that waits for its next use."""
+
+    link: Link
+    since: float
+    """By the event loop's clock."""
+
+    def is_dead(self) -> bool:
+        """True when the server has hung up meanwhile. A link that was in use a moment ago is not looked at: that would slow down every call."""
+        return asyncio.get_running_loop().time() - self.since > _JUST_USED and self.link.hung_up
 
 
 def _pool_of(target: object) -> ConnectionPool:

@@ -128,12 +128,15 @@ class Doorbell:
             try:
                 await self._read()
                 pause = _FIRST_PAUSE
+                continue
             except StoreError as error:
                 # An idle worker has no other call that would tell of an outage; the first failure is enough.
-                level = logging.WARNING if pause == _FIRST_PAUSE else logging.DEBUG
-                log.log(level, "waiting for work: %s; it goes on trying", error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                log.log(_level(logging.WARNING, pause), "waiting for work: %s; it goes on trying", error)
+            except Exception:
+                # All idle workers of the process hear of work by this loop alone: it must not end while they live.
+                log.log(_level(logging.ERROR, pause), "waiting for work failed; it goes on trying", exc_info=True)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _read(self) -> None:
         markers = list(self._idle)
@@ -177,6 +180,10 @@ class Doorbell:
             self._seen_empty.pop(keys.marker, None)
             if await self._link.call("EXISTS", *line):
                 self._ring(keys.marker, 0)
+
+
+def _level(first: int, pause: float) -> int:
+    return first if pause == _FIRST_PAUSE else logging.DEBUG
 
 
 # Workers that were given the same URL share one doorbell, though nothing else connects them. The table holds only doorbells in use,

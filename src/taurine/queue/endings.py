@@ -6,14 +6,17 @@ the first answer. So an end is either in an answer or in the stream after it. Wa
 Two things can still hide an end, and both are looked for. A job that is removed as it ends may be gone before the question: its end is then
 looked up in what the stream still holds. And the stream may be cut before it was read, or lost with the server: all jobs that are waited for
 are asked about anew after each outage and every `_RECHECK` seconds.
+
+With the end comes what else the job's runs have changed, read for all that ended together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -32,6 +35,10 @@ _PAUSE = 0.2
 """Seconds between tries to reach a server that is down."""
 
 _JOBS_PER_CALL = 500
+
+_FACTS = (b"atm", b"ats", b"stc", b"progress", b"stacktrace", b"failedReason", b"processedOn", b"finishedOn", b"pb")
+"""The fields of a job that its runs change, without the result, which comes by itself."""
+
 _LOOK_BACK_PAGE, _LOOK_BACK_PAGES = 1000, 12
 """A stream holds some 10,000 entries; one that is allowed more is not read to its end for a job that may never have been."""
 
@@ -56,10 +63,15 @@ class Gone:
 
 
 Ending: TypeAlias = Completed | Failed | Gone
+Facts: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Fields of a job's hash and their values."""
 
 
-async def ending_of(store: QueueStore, stored_id: str, timeout: float | None) -> Ending | None:
-    """How the job ended, once it has; None when it has not within `timeout` seconds. Raises StoreUnavailable or StoreRefused."""
+async def ending_of(store: QueueStore, stored_id: str, timeout: float | None) -> tuple[Ending | None, Facts]:
+    """How the job ended, once it has, and what its runs have changed; None when it has not ended within `timeout` seconds.
+
+    There are no facts of a job that is stored no more, and none when the server cannot be asked for them. Raises StoreUnavailable or StoreRefused.
+    """
     async with _shared_watch(store) as watch:
         return await watch.ending_of(stored_id, timeout)
 
@@ -67,17 +79,18 @@ async def ending_of(store: QueueStore, stored_id: str, timeout: float | None) ->
 class _Wait:
     """One caller's wait for one job."""
 
-    __slots__ = ("asked", "done", "outcome")
+    __slots__ = ("asked", "done", "facts", "outcome")
 
     def __init__(self) -> None:
         self.done = asyncio.Event()
         self.outcome: Ending | StoreError | None = None
+        self.facts: Facts = ()
         self.asked = False
         """True once the server has answered about the job."""
 
-    def settle(self, outcome: Ending | StoreError) -> None:
+    def settle(self, outcome: Ending | StoreError, facts: Facts = ()) -> None:
         if self.outcome is None:
-            self.outcome = outcome
+            self.outcome, self.facts = outcome, facts
             self.done.set()
 
 
@@ -90,9 +103,11 @@ class _Watch:
         self._unasked: dict[bytes, None] = {}
         self._asking: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._ended: dict[bytes, Ending] = {}
+        self._telling: asyncio.Task[None] | None = None
         self.users = 0
 
-    async def ending_of(self, stored_id: str, timeout: float | None) -> Ending | None:
+    async def ending_of(self, stored_id: str, timeout: float | None) -> tuple[Ending | None, Facts]:
         raw_id, wait = stored_id.encode(), _Wait()
         self._waits.setdefault(raw_id, []).append(wait)
         try:
@@ -105,17 +120,47 @@ class _Watch:
                 del self._waits[raw_id]
         if isinstance(wait.outcome, StoreError):
             raise wait.outcome
-        return wait.outcome
+        return wait.outcome, wait.facts
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._asking, self._reading) if task is not None]
+        tasks = [task for task in (self._asking, self._reading, self._telling) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _settle(self, raw_id: bytes, outcome: Ending | StoreError) -> None:
+        if isinstance(outcome, Completed | Failed):
+            self._ended[raw_id] = outcome
+            if self._telling is None:
+                self._telling = asyncio.create_task(self._tell_all(), name="taurine tell endings")
+            return
         for wait in self._waits.get(raw_id, ()):
             wait.settle(outcome)
+
+    async def _tell_all(self) -> None:
+        try:
+            while self._ended:
+                ended = dict(itertools.islice(self._ended.items(), _JOBS_PER_CALL))
+                facts = await self._read_facts(ended)
+                for raw_id, outcome in ended.items():
+                    del self._ended[raw_id]
+                    for wait in self._waits.get(raw_id, ()):
+                        wait.settle(outcome, facts.get(raw_id, ()))
+        finally:
+            self._telling = None
+
+    async def _read_facts(self, raw_ids: Collection[bytes]) -> dict[bytes, Facts]:
+        base = self._store.keys.base.encode()
+        try:
+            replies: list[list[bytes | None]] = await self._store.connection.pipeline(
+                [("HMGET", base + raw_id, *_FACTS) for raw_id in raw_ids]
+            )
+        except StoreError:
+            return {}  # the ends are known, and an outage is no reason to hide them
+        return {
+            raw_id: [(field, value) for field, value in zip(_FACTS, values, strict=True) if value is not None]
+            for raw_id, values in zip(raw_ids, replies, strict=True)
+        }
 
     # Asking ---------------------------------------------------------------------------------------------------------------------
 

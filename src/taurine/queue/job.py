@@ -13,6 +13,7 @@ from taurine.errors import (
     CorruptJob,
     InvalidOption,
     JobFailed,
+    NotInState,
     PayloadTooLarge,
     Release,
     Snooze,
@@ -24,7 +25,7 @@ from taurine.options import MAX_PRIORITY, Parent, Seconds, to_milliseconds, to_s
 from taurine.queue import administration, changes, children, endings
 from taurine.queue.adding import Added, NewJob
 from taurine.queue.children import Dependencies, DependencyCounts
-from taurine.queue.states import FinishedState, JobState, find_state
+from taurine.queue.states import FinishedState, JobState, find_state, not_in_state
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import JobOptions, parse_options
 from taurine.queue.turn import Turn, TurnReply, WaitingForChildren
@@ -76,7 +77,7 @@ class Job:
     corrupt: str | None = None
     """What cannot be decoded of a stored job, and why; its other attributes hold what can."""
     name: str = ""
-    data: Any = None
+    _data: tuple[Any, bytes | None] = (None, None)
     priority: int = 0
     _opts_text: bytes | str = b"{}"
     _created_ms: float = 0
@@ -100,9 +101,28 @@ class Job:
         return self._store.keys.name
 
     @property
+    def data(self) -> Any:
+        """What the job was added with, decoded."""
+        return self._data[0]
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self._data = (value, None)
+
+    @property
+    def data_json(self) -> str | bytes:
+        """The data as JSON: as it is stored, for a job that was read."""
+        value, text = self._data
+        return encode_json(value) if text is None else text
+
+    @property
     def options(self) -> JobOptions:
         """The options stored with the job."""
         return parse_options(self._opts_text)
+
+    def stored_options(self) -> dict[str, Any]:
+        """The options as they stand in the job's hash, members unknown to Taurine included."""
+        return decode_json(self._opts_text)
 
     @property
     def created_at(self) -> float:
@@ -175,7 +195,7 @@ class Job:
                 values[reader[0]] = reader[1](raw)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 self.corrupt = self.corrupt or f"the stored {field.decode()} cannot be decoded: {error}"
-        if not ("name" in values and "data" in values and "_opts_text" in values and "_created_ms" in values):
+        if not ("name" in values and "_data" in values and "_opts_text" in values and "_created_ms" in values):
             self.corrupt = self.corrupt or "the stored name, data, opts or timestamp is missing"
 
     # What it says about itself --------------------------------------------------------------------------------------------------
@@ -238,11 +258,13 @@ class Job:
 
         timeout: seconds. Default: no limit. Any number of waits on one queue share one connection. A job that is removed as it ends is
         waited for too, as long as the event stream still tells of its end.
+        What the end has changed is changed here too, if the job is still stored: `result`, `failed_reason`, `stacktrace`, `finished_at`,
+        `attempts_made` and the other facts of its runs.
         Raises JobFailed with the reason, WaitTimeout, JobNotFound for a job that is not stored and left no trace, or was removed meanwhile,
         CorruptJob for a result that is no JSON, and StoreUnavailable when the server cannot be asked at first; later outages are waited out.
         """
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
-        ending = await endings.ending_of(self._store, self.stored_id, seconds)
+        ending, facts = await endings.ending_of(self._store, self.stored_id, seconds)
         if ending is None:
             raise WaitTimeout(
                 f"job {self.id!r} of queue {self.queue!r} did not end within {seconds:g} s; it goes on",
@@ -251,6 +273,7 @@ class Job:
             )
         if isinstance(ending, endings.Gone):
             raise self._store.error(_NOT_STORED, self.stored_id)
+        self._fill(facts)
         if isinstance(ending, endings.Failed):
             self.failed_reason = ending.reason.decode("utf-8", "replace")
             raise JobFailed(self.failed_reason, job_id=self.id, queue=self.queue)
@@ -292,7 +315,9 @@ class Job:
         if state not in ("failed", "completed"):
             raise InvalidOption(f"expected state to be 'failed' or 'completed', got {state!r}")
         flags = [_flag(self.options.lifo), _flag(reset_attempts_made), _flag(reset_attempts_started)]
-        await changes.change(self._store, "retry_job", self.stored_id, state, *flags)
+        await changes.change_in_state(
+            self._store, "retry_job", self.stored_id, state, *flags, allowed=state, change_name="retried"
+        )
         self.finished_at = self.processed_at = None
         if state == "failed":
             self.failed_reason = None
@@ -305,13 +330,16 @@ class Job:
 
     async def promote(self) -> None:
         """Let a delayed job run now. Raises JobNotFound, NotInState (it is not delayed), StoreUnavailable."""
-        await changes.change(self._store, "promote", self.stored_id)
+        await changes.change_in_state(self._store, "promote", self.stored_id, allowed="delayed", change_name="promoted")
         self._delay_ms = 0
 
     async def change_delay(self, delay: Seconds) -> None:
         """Let a delayed job run `delay` seconds from now. Raises InvalidOption, JobNotFound, NotInState (it is not delayed), StoreUnavailable."""
         delay_ms = to_milliseconds(delay, "delay")
-        await changes.change(self._store, "change_delay", self.stored_id, self._store.now_ms(), delay_ms)
+        now_ms = self._store.now_ms()
+        await changes.change_in_state(
+            self._store, "change_delay", self.stored_id, now_ms, delay_ms, allowed="delayed", change_name="delayed anew"
+        )
         self._delay_ms = delay_ms
 
     async def change_priority(self, priority: int, *, lifo: bool = False) -> None:
@@ -382,6 +410,8 @@ class Job:
         attempts = [(self.stored_id, self.token, WaitingForChildren())]
         turn = Turn(self._store.now_ms(), self.token, lease_ms=1, want=0, attempts=attempts)
         code = TurnReply(*await self._store.run("turn", *turn.arguments())).codes[0]
+        if code == NotInState.code:
+            raise await not_in_state(self._store, self.stored_id, ("active",), "made to wait for its children")
         if code < 0:
             raise self._store.error(code, self.stored_id)
         if code == 0:
@@ -463,9 +493,13 @@ def _whole(raw: bytes) -> int:
     return int(float(raw))
 
 
+def _data_with_text(raw: bytes) -> tuple[Any, bytes | None]:
+    return decode_json(raw), raw
+
+
 _READERS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"name": ("name", bytes.decode),
-    b"data": ("data", decode_json),
+    b"data": ("_data", _data_with_text),
     b"opts": ("_opts_text", _checked_options),
     b"timestamp": ("_created_ms", _milliseconds),
     b"delay": ("_delay_ms", _milliseconds),

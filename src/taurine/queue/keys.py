@@ -94,10 +94,6 @@ class QueueKeys:
         return self.base + "limiter"
 
     @property
-    def stalled_check(self) -> str:
-        return self.base + "stalled-check"
-
-    @property
     def schedulers(self) -> str:
         return self.base + "repeat"
 

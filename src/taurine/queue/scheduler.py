@@ -316,7 +316,7 @@ async def _advance(
     now = store.now_ms()
     if schedule.limit is not None and runs > schedule.limit:
         return None
-    stored = dict(job.options.raw or {})
+    stored = job.stored_options()
     previous = stored.get("prevMillis") or 0
     template = _template_of_run(stored)
     times: Iterator[int] = iter(())

@@ -29,7 +29,7 @@ __all__ = ["QueueStore"]
 _ERRORS: dict[int, tuple[type[JobError], str]] = {
     -1: (JobNotFound, "is not stored: it never was, or it was removed"),
     -2: (LeaseMissing, "is under no lease: it expired, or the job was not claimed"),
-    -3: (NotInState, "is not in the state that this change needs"),
+    -3: (NotInState, "is not active any more: somebody else settled or moved it; look at it with queue.get_job()"),
     -4: (PendingChildren, "has unfinished children"),
     -5: (ParentNotFound, "names a parent that is not stored; add the parent first"),
     -6: (LeaseLost, "is leased to another worker; stop working on it"),

@@ -29,7 +29,7 @@ from taurine.options import (
 from taurine.queue.wire import decode_json, encode_json, keep_policy
 from taurine.retry import Backoff, Custom, Exponential, Fixed
 
-__all__ = ["JobOptions", "Plan", "keep_text", "parse_options", "plan", "timestamp_ms"]
+__all__ = ["APPLICATION_MEMBER", "JobOptions", "Plan", "keep_text", "parse_options", "plan", "timestamp_ms"]
 
 _WHOLE_NUMBERS = (
     ("attempts", "attempts", 1, 1_000_000),
@@ -41,6 +41,12 @@ _WHOLE_NUMBERS = (
 """Option, stored name, lowest and highest value."""
 _POLICY_FLAGS: dict[ChildFailurePolicy, str] = {"fail": "fpof", "continue": "cpof", "ignore": "idof", "remove": "rdof"}
 _KNOWN = tuple(AddOptions.__annotations__)
+
+APPLICATION_MEMBER = "taurine"
+"""The member of the stored options that belongs to the layer above; other consumers pass over it."""
+
+_OWN_MEMBERS = frozenset({"jobId", "timestamp", APPLICATION_MEMBER})
+"""What `new_job` appends for one job, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +81,6 @@ class JobOptions:
     telemetry: Telemetry | None = None
     repeat: Mapping[str, Any] | None = None
     """The schedule that made this job, in its stored form."""
-    raw: Mapping[str, Any] | None = None
-    """The stored options as they are, members unknown to Taurine included."""
 
 
 # From the caller to the wire ------------------------------------------------------------------------------------------------
@@ -139,6 +143,8 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     extras: dict[str, Any] = dict(parent)
     if "lifo" in stored:
         extras["lifo"] = True
+    if options.get("replace_finished"):
+        extras["replaceFinished"] = True
     if dedup:
         extras["dedup"] = {**dedup, "keepLast": dedup.get("keepLastIfActive", False)}
     return Plan(
@@ -262,13 +268,33 @@ def timestamp_ms(value: float | datetime) -> int:
 # From the wire ----------------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
 def parse_options(text: bytes | str) -> JobOptions:
     """The options in a job's hash. Raises ValueError for text that is no JSON object.
 
     Other producers check less than `plan` does, and their jobs run all the same: a member of a wrong type, or below its range, counts as
     left out, and one above its range as the highest value.
     """
+    shared = _shared_part(text.encode() if isinstance(text, str) else text)
+    return _parse(text if shared is None else shared)
+
+
+def _shared_part(text: bytes) -> bytes | None:
+    """Stored options without the members at their end that are one job's own, or None where they do not end in such.
+
+    Jobs with an id of their own would else have no options in common, and each would be parsed anew.
+    """
+    head, mark, tail = text.partition(b',"jobId":')
+    if not mark:
+        return None
+    try:
+        own = decode_json(b'{"jobId":' + tail)
+    except ValueError:  # the mark was inside of another member
+        return None
+    return head + b"}" if own.keys() <= _OWN_MEMBERS else None
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: bytes | str) -> JobOptions:
     raw = decode_json(text)
     if not isinstance(raw, dict):
         raise ValueError("opts is no JSON object")
@@ -296,7 +322,6 @@ def _read(raw: dict[str, Any]) -> JobOptions:
         on_child_failure=policy,
         telemetry=Telemetry(metadata, bool(raw.get("omc"))) if metadata is not None or raw.get("omc") else None,
         repeat=cast("dict[str, Any]", repeat) if isinstance(repeat, dict) else None,
-        raw=raw,
     )
 
 

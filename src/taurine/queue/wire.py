@@ -13,9 +13,15 @@ from typing import Any
 
 from taurine.errors import PayloadError
 
-__all__ = ["decode_json", "encode_json", "encode_text", "keep_policy", "require_encodable"]
+__all__ = ["Encoded", "decode_json", "encode_json", "encode_text", "keep_policy", "require_encodable"]
 
 _decode: Callable[[str], Any] = json.JSONDecoder().decode
+
+
+class Encoded(str):
+    """JSON text that is to be stored as it is: a value that a layer above has encoded already."""
+
+    __slots__ = ()
 
 
 def _refuse(value: object) -> None:
@@ -42,6 +48,8 @@ def encode_json(value: Any, what: str = "job data") -> str:
     """`value` as JSON text. Raises PayloadError, naming `what`, for a value that JSON cannot hold."""
     if value is None:
         return "null"
+    if type(value) is Encoded:
+        return value
     try:
         text = _encoder(value)
     except (TypeError, ValueError, RecursionError) as error:

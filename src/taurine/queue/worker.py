@@ -19,6 +19,7 @@ from taurine.clock import Clock, SystemClock
 from taurine.errors import (
     FailedChildren,
     InvalidOption,
+    NotInState,
     PendingChildren,
     RateLimited,
     StoreError,
@@ -27,27 +28,32 @@ from taurine.errors import (
 )
 from taurine.ids import public_id, unique_id
 from taurine.options import Keep, RateLimit, Seconds, require_count, to_seconds
-from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_delay
+from taurine.queue.administration import lengthen_limit
+from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, Decided, bounded_delay
 from taurine.queue.connection import Connection, Target
 from taurine.queue.doorbell import Doorbell, shared_doorbell
 from taurine.queue.job import Job
-from taurine.queue.keys import AD_HOC_LIMIT, QueueKeys
+from taurine.queue.keys import QueueKeys
 from taurine.queue.leases import Lease, LeaseKeeper, Renewal
 from taurine.queue.scheduler import ScheduleStrategy, advance
 from taurine.queue.server_check import server_warnings
+from taurine.queue.signals import stopped_by_signals
 from taurine.queue.stalled import StalledSweep
+from taurine.queue.states import not_in_state
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import plan
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Turn, TurnReply
 from taurine.queue.turn_link import TurnLink
 from taurine.queue.worker_events import Callback, WorkerEvent, WorkerEvents
 
-__all__ = ["Handler", "Worker"]
+__all__ = ["Handler", "RefusalHandler", "Worker"]
 
 log = logging.getLogger("taurine.queue")
 
 Handler: TypeAlias = Callable[[Job], Awaitable[Any]]
 """An async function of a job. What it returns is the job's result; what it raises fails the attempt."""
+
+RefusalHandler: TypeAlias = Callable[[Job, BaseException], Awaitable[Any]]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 """Seconds between tries to reach a server that is down: soon enough to resume at once, seldom enough to cost nothing."""
@@ -125,6 +131,8 @@ class Worker:
     drain_delay: seconds that an idle worker waits before it looks for jobs that nobody announced. Default: 5.
     metrics_points: minutes of finished-job counts to keep in the queue. Default: 0, none.
     schedule_strategy: next times of schedulers that have neither a cron pattern nor an interval; the one that the queue has. Default: none.
+    on_refusal: called in place of the handler for a job that must not run (it stalled too often, its data is broken), with the reason; what it
+    returns or raises ends the attempt. Default: the job fails for that reason.
     clock, random: time and randomness. Default: the machine's.
 
     Raises InvalidOption or InvalidName. As an async context manager it runs in the background and stops at the end of the block.
@@ -151,6 +159,7 @@ class Worker:
         drain_delay: Seconds = 5.0,
         metrics_points: int = 0,
         schedule_strategy: ScheduleStrategy | None = None,
+        on_refusal: RefusalHandler | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
@@ -168,6 +177,7 @@ class Worker:
             require_count(max_started_attempts, "max_started_attempts", minimum=1)
         random = random or SystemRandom()
         self._handler = handler
+        self._on_refusal = on_refusal
         self._store = QueueStore(QueueKeys(queue, prefix), Connection.to(target), clock or SystemClock())
         self._owns_connection = not isinstance(target, Connection)
         self._clock = self._store.clock
@@ -252,10 +262,14 @@ class Worker:
         """Call `callback` at each `event` of this worker; WorkerEvent lists them with their arguments. Raises InvalidOption for another."""
         self._events.on(event, callback)
 
-    async def run(self) -> None:
+    async def run(self, *, handle_signals: bool = False) -> None:
         """Work until `stop` is called. An outage is waited out, however long; cancelling hands the running jobs back.
 
-        Raises InvalidOption when the worker has no handler or runs already, and StoreRefused when the server turns the worker away.
+        handle_signals: SIGINT and SIGTERM call `stop` with its usual grace, and a second one ends the grace at once; this returns as after any stop.
+        What handled the signals before does so again afterwards. All workers of the process that ask for it are stopped together. Default: False.
+
+        Raises InvalidOption when the worker has no handler or runs already, and for `handle_signals` outside the main thread; StoreRefused when
+        the server turns the worker away.
         """
         if self._handler is None:
             raise InvalidOption("this worker has no handler; give it one, or fetch jobs by hand")
@@ -263,9 +277,12 @@ class Worker:
             raise InvalidOption(f"the worker of queue {self._store.keys.name!r} runs already")
         self._loop = asyncio.current_task()
         try:
-            async with shared_doorbell(
-                self._store.connection, prefix=self._store.keys.prefix, block=self._drain_delay
-            ) as self._doorbell:
+            async with (
+                stopped_by_signals(self, self._store.keys.name) if handle_signals else contextlib.nullcontext(),
+                shared_doorbell(
+                    self._store.connection, prefix=self._store.keys.prefix, block=self._drain_delay
+                ) as self._doorbell,
+            ):
                 await self._work(self._doorbell)
         finally:
             self._loop = self._doorbell = None
@@ -402,6 +419,8 @@ class Worker:
     async def _settle_by_hand(self, stored_id: str, token: str, outcome: Outcome) -> None:
         turn = self._turn(0, [_Ended(Lease(stored_id, token, 0, 0.0), outcome)])
         reply = TurnReply(*await self._store.run("turn", *turn.arguments()))
+        if reply.codes[0] == NotInState.code:
+            raise await not_in_state(self._store, stored_id, ("active",), "settled")
         if reply.codes[0] < 0:
             raise self._store.error(reply.codes[0], stored_id)
 
@@ -554,9 +573,10 @@ class Worker:
             if job.scheduler_id is not None:
                 await self._advance_schedule(job)
             refusal = self._policy.refusal(job)
-            if refusal is not None:
-                raise refusal
-            value = await self._handler(job)  # pyright: ignore[reportOptionalCall] - run() has checked it
+            if refusal is None:
+                value = await self._handler(job)  # pyright: ignore[reportOptionalCall] - run() has checked it
+            else:
+                value = await self._refuse(job, refusal)
             outcome = self._policy.completed(job, value)
         except asyncio.CancelledError as error:
             outcome, value = self._after_cancel(attempt, error), error
@@ -572,7 +592,14 @@ class Worker:
         finally:
             self._end(attempt, outcome, value)
 
+    async def _refuse(self, job: Job, refusal: BaseException) -> Any:
+        if self._on_refusal is None:
+            raise refusal
+        return await self._on_refusal(job, refusal)
+
     def _log_failure(self, job: Job, outcome: Outcome | None, error: Exception) -> None:
+        if isinstance(error, Decided):
+            return  # who decided has told of it
         if isinstance(outcome, Failed):
             log.warning("queue %s: job %s (%s) failed for good", job.queue, job.id, job.name, exc_info=error)
         elif isinstance(outcome, RetryNow | RetryLater):
@@ -708,9 +735,10 @@ class Worker:
     async def _limit_queue(self, delay: float) -> None:
         delay = bounded_delay(delay)
         pause_ms = max(1, round(delay * 1000))
+        worker_max = None if self._rate_limit is None else self._rate_limit.max
         with contextlib.suppress(StoreError):
-            await self._store.connection.call("SET", self._store.keys.limiter, AD_HOC_LIMIT, "PX", pause_ms)
-        self._limited_until = self._clock.monotonic() + delay
+            await lengthen_limit(self._store, pause_ms, worker_max=worker_max)
+        self._limited_until = max(self._limited_until, self._clock.monotonic() + delay)
 
     async def _advance_schedule(self, job: Job) -> None:
         """Arm the scheduler's next run. Waits out an outage: a schedule that is not advanced stops."""

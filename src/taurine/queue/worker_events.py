@@ -33,7 +33,8 @@ class WorkerEvents:
 
     def on(self, event: WorkerEvent, callback: Callback) -> None:
         if event not in _NAMES:
-            raise InvalidOption(f"unknown worker event {event!r}{did_you_mean(event, _NAMES)}")
+            near = did_you_mean(event, _NAMES) if isinstance(event, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise InvalidOption(f"expected a worker event of {', '.join(_NAMES)}, got {event!r:.40}{near}")
         self._callbacks.setdefault(event, []).append(callback)
 
     def emit(self, event: WorkerEvent, *arguments: Any) -> None:

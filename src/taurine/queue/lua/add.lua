@@ -4,7 +4,7 @@
   KEYS    1 the queue's meta key
   ARGV    1 now, ms
           then eight for each job: id ('' for the next number) · name · data, JSON · opts, JSON · timestamp, ms · delay, ms ·
-          priority, 0 for none · extras, JSON or '': lifo, parentKey, parent (JSON text),
+          priority, 0 for none · extras, JSON or '': lifo, parentKey, parent (JSON text), replaceFinished,
           dedup {id, ttl ms, extend, replace, reschedule, keepLast}
   Returns { ids, refused }: for each job its id, the id of the job that stood in its way, or a code; and the positions, from 1, of
           those that were not added. Codes: -5 the parent is not stored · -7 the job exists under another parent that is still
@@ -13,7 +13,7 @@
   Cost    O(jobs); O(log n) more for a delayed or prioritized one; O(active) for a follower of an active job.
   Atomic: a job exists and is in line, or neither; deduplication sees the jobs of its own batch in order. Types are looked at
           before the first write for a job: a call that raised half-way would leave a part of the batch. ]]
---@include queue events marker placing storing parents deduplication
+--@include queue events marker placing storing deletion parents deduplication
 
 local queue = openQueueOf(KEYS[1])
 local now = tonumber(ARGV[1])
@@ -57,6 +57,13 @@ local function attachExisting(job, key)
   return job.id
 end
 
+-- True when the job had ended, and is gone with everything of it: the name is free for another run.
+local function removeFinished(id)
+  if redis.call('ZREM', queue.completed, id) + redis.call('ZREM', queue.failed, id) == 0 then return false end
+  deleteJobs(queue, { id })
+  return true
+end
+
 -- The code or id that keeps the job out, or nil.
 local function refuse(job, extras, custom)
   local key = queue.base .. job.id
@@ -65,7 +72,9 @@ local function refuse(job, extras, custom)
     if redis.call('TYPE', job.parentKey).ok ~= 'hash' then return PARENT_NOT_FOUND end
     if not holds('set', job.parentKey .. ':dependencies') then return WRONG_TYPE end
   end
-  if custom and redis.call('EXISTS', key) == 1 then return attachExisting(job, key) end
+  if custom and redis.call('EXISTS', key) == 1 then
+    if not (extras and extras.replaceFinished and removeFinished(job.id)) then return attachExisting(job, key) end
+  end
   if not extras or not extras.dedup then return nil end
   if not holds('string', ownerKey(queue, extras.dedup.id)) then return WRONG_TYPE end
   return deduplicate(queue, extras.dedup, job, now)

@@ -7,7 +7,7 @@
   Events  waiting, of parents in other queues; none in this one, whose stream goes too.
   Cost    O(jobs removed).
   Atomic: the queue is paused only if it may be destroyed, so that no job starts meanwhile; its keys go last and at once. ]]
---@include queue events marker placing storing parents deduplication
+--@include queue events marker placing storing deletion parents deduplication
 
 local queue = openQueueOf(KEYS[1])
 local now, isFirst, force, most = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3] == '1', tonumber(ARGV[4])

@@ -1,5 +1,7 @@
 -- The marker is the wake-up channel of idle workers: member 0 says "claim now", member 1 "a job is due at my score".
 
+local DUE_STEP = 4096  -- scores of delayed leave 12 bits for the order inside one millisecond
+
 local function armNow(queue)
   redis.call('ZADD', queue.marker, 0, '0')
 end
@@ -10,7 +12,7 @@ end
 
 local function armDelay(queue)
   local first = redis.call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
-  if first[2] then redis.call('ZADD', queue.marker, tonumber(first[2]) / 4096, '1') end
+  if first[2] then redis.call('ZADD', queue.marker, tonumber(first[2]) / DUE_STEP, '1') end
 end
 
 -- For changes that may free a slot or lift a limit: wakes a worker if anything can be claimed now. The due time is told in any case: a pause

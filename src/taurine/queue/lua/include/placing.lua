@@ -1,7 +1,6 @@
 -- Where a job that is to run goes: wait, prioritized or delayed, with its event. Markers are the caller's.
 
 local PRIORITY_STEP = 4294967296  -- 2^32: scores leave 32 bits for the order inside one priority
-local DUE_STEP = 4096             -- scores leave 12 bits for the order inside one millisecond
 
 local function priorityScore(queue, priority)
   return priority * PRIORITY_STEP + redis.call('INCR', queue.priorityCounter) % PRIORITY_STEP
@@ -45,10 +44,4 @@ local function promoteDue(queue, now)
   end
   arm(queue)
   return #due
-end
-
--- When the first delayed job is due, in ms; 0 if there is none.
-local function nextDue(queue)
-  local first = redis.call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
-  return first[2] and math.floor(tonumber(first[2]) / DUE_STEP) or 0
 end

@@ -16,7 +16,12 @@ local function cutTies(queue, id, now, takeParent)
   local key = queue.base .. id
   local fields = redis.pcall('HMGET', key, 'parentKey', 'parent', 'deid')
   if fields.err then return nil end
-  if fields[3] then dropDeduplication(queue, id, fields[3]) end
+  if fields[3] then
+    dropDeduplication(queue, id, fields[3])
+    -- It may have let go of the id before: then only its follower itself knows whom it was to follow.
+    local follower = queue.base .. 'dn:' .. fields[3]
+    if redis.pcall('HGET', follower, 'of') == id then redis.call('DEL', follower) end
+  end
   local parent = fields[1] and openParent(fields[1], fields[2])
   if not parent then return nil end
   if not takeParent or parent.queue.base ~= queue.base then

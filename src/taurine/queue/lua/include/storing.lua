@@ -8,25 +8,6 @@ local function storeJob(queue, id, name, data, opts, timestamp, delay, priority,
   emit(queue, 'added', 'jobId', id, 'name', name)
 end
 
-local function jobKeys(queue, id, into)
-  local key = queue.base .. id
-  local n = #into
-  into[n + 1] = key
-  into[n + 2] = key .. ':logs'
-  into[n + 3] = key .. ':dependencies'
-  into[n + 4] = key .. ':processed'
-  into[n + 5] = key .. ':failed'
-  into[n + 6] = key .. ':unsuccessful'
-end
-
-local function deleteJobs(queue, ids)
-  for first = 1, #ids, 800 do
-    local keys = {}
-    for i = first, math.min(first + 799, #ids) do jobKeys(queue, ids[i], keys) end
-    redis.call('DEL', unpack(keys))
-  end
-end
-
 -- Places a stored job by delay, priority and lifo, with its event and marker. Returns the due time, or 0.
 local function placeStored(queue, id, now, delay, priority, lifo)
   if delay > 0 then

@@ -1,0 +1,38 @@
+"""Who may enqueue: the hook that an application gives, and what it is asked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from taurine.errors import NotAuthorized
+
+__all__ = ["AccessRequest", "Authorize", "authorized"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRequest:
+    """What somebody wants to do. action: "enqueue", "cancel", "retry", "redrive", "discard"."""
+
+    action: str
+    job_type: str
+    tenant: str | None
+    user: str | None
+    payload: Any = None
+
+
+Authorize: TypeAlias = Callable[[AccessRequest], "bool | None | Awaitable[bool | None]"]
+"""False, or a raised NotAuthorized, refuses; anything else allows."""
+
+
+async def authorized(authorize: Authorize | None, request: AccessRequest) -> None:
+    """Ask the hook. Raises NotAuthorized where it says no; an error of the hook itself refuses too, as it is."""
+    if authorize is None:
+        return
+    answer = authorize(request)
+    if inspect.isawaitable(answer):
+        answer = await answer
+    if answer is False:
+        raise NotAuthorized(f"{request.user or 'the caller'} may not {request.action} {request.job_type!r}")

@@ -1,0 +1,157 @@
+"""What one application holds open on one event loop: the ledger, the queues, and what works between them.
+
+Everything is opened at its first use, so that importing and starting an application need neither server. Sockets belong to an event loop, so each loop has a
+backend of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from taurine.clock import Clock
+from taurine.embedded import EmbeddedServer
+from taurine.errors import RecordNotFound
+from taurine.jobs.access import Authorize
+from taurine.jobs.catalog import Catalog
+from taurine.jobs.dispatch import Dispatcher
+from taurine.jobs.enqueue import Enqueuer
+from taurine.jobs.handle import Records
+from taurine.jobs.outbox import Outbox
+from taurine.jobs.watching import RecordWatch
+from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.database import Database, open_database
+from taurine.ledger.group_commit import GroupCommit
+from taurine.ledger.migrate import check_schema, migrate
+from taurine.ledger.records import JobRecord, get_record
+from taurine.queue import Queue
+from taurine.queue.connection import Connection
+from taurine.settings import Settings
+
+__all__ = ["Backend"]
+
+
+class Backend:
+    """One application on one loop. Used after `ready`, and closed once."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        catalog: Catalog,
+        records: Records,
+        authorize: Authorize | None,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.clock = clock
+        self.random = random
+        self.database: Database = open_database(_database_url(settings))
+        self.group = GroupCommit(self.database)
+        self.watch = RecordWatch(self.database, clock)
+        self.dispatcher = Dispatcher(catalog=catalog, queue=self.queue, group=self.group, clock=clock)
+        self.outbox = Outbox(
+            database=self.database, dispatcher=self.dispatcher, catalog=catalog, clock=clock, random=random
+        )
+        self.enqueuer = Enqueuer(
+            database=self.database,
+            group=self.group,
+            dispatcher=self.dispatcher,
+            records=records,
+            authorize=authorize,
+            undelivered=self.outbox.ask,
+            clock=clock,
+        )
+        self._opening = asyncio.Lock()
+        self._is_ready = False
+        self._server: EmbeddedServer | None = None
+        self._connection: Connection | None = None
+        self._queues: dict[str, Queue] = {}
+
+    async def ready(self) -> None:
+        """Make sure that the ledger's tables are there. Raises SchemaMismatch, LedgerUnavailable, LedgerRefused."""
+        if self._is_ready:
+            return
+        async with self._opening:
+            if self.database.url.get_backend_name() == "sqlite":
+                if self.settings.database_url is None:
+                    self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                await migrate(self.database)  # one machine's own file: nobody else plans its changes
+            else:
+                await check_schema(self.database)
+            self._is_ready = True
+
+    async def connection(self) -> Connection:
+        """The connection of producers. Starts the embedded server where no other is named."""
+        if self._connection is None:
+            async with self._opening:
+                if self._connection is None:
+                    self._connection = Connection.to(await self._redis_url())
+        return self._connection
+
+    async def redis_url(self) -> str:
+        """Where the queues are. Starts the embedded server where no other is named."""
+        async with self._opening:
+            return await self._redis_url()
+
+    async def _redis_url(self) -> str:
+        if self.settings.redis_url is not None:
+            return self.settings.redis_url
+        if self._server is None:
+            server = EmbeddedServer(self.settings.home)
+            await server.start()
+            self._server = server
+        return self._server.url
+
+    async def queue(self, name: str) -> Queue:
+        """The queue of this name."""
+        queue = self._queues.get(name)
+        if queue is None:
+            connection = await self.connection()
+            queue = self._queues.setdefault(
+                name, Queue(name, connection, prefix=self.settings.prefix, clock=self.clock)
+            )
+        return queue
+
+    # Records ------------------------------------------------------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """The record of this id."""
+        await self.ready()
+        return await self.database.read(lambda connection: get_record(connection, job_id))
+
+    async def cancel(self, job_id: str, *, reason: str = "cancelled", user: str | None = None) -> JobRecord:
+        """See `Taurine.cancel`."""
+        await self.ready()
+        now = round(self.clock.now() * 1000)
+        answer = await self.database.write(lambda connection: request_cancel(connection, job_id, now, reason, user))
+        record = await self.get(job_id)
+        if record is None:
+            raise RecordNotFound(f"the ledger holds no job {job_id!r}", job_id=job_id)
+        if answer.at_once:
+            await self._take_out(record)
+            self.watch.tell(job_id)
+        return record
+
+    async def _take_out(self, record: JobRecord) -> None:
+        """Take a cancelled job out of its queue. Where that fails, it is acknowledged unrun, or removed by the reconciler."""
+
+    async def close(self) -> None:
+        """Close everything that was opened; what was accepted is handed over first, if its server answers."""
+        await self.enqueuer.close()
+        await self.outbox.stop()
+        await self.watch.close()
+        await self.group.close()
+        for queue in self._queues.values():
+            await queue.close()
+        if self._connection is not None:
+            await self._connection.close()
+        await self.database.close()
+        if self._server is not None:
+            await self._server.stop()
+
+
+def _database_url(settings: Settings) -> str:
+    return settings.database_url or f"sqlite+pysqlite:///{settings.home.absolute() / 'taurine.db'}"

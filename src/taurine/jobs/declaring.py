@@ -1,0 +1,91 @@
+"""The rules of a job type, as they are declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from taurine.errors import InvalidOption, did_you_mean
+from taurine.ids import check_queue_name
+from taurine.jobs.executors.choosing import ExecutorKind
+from taurine.jobs.identity import JobId
+from taurine.jobs.payloads import MAX_BYTES
+from taurine.options import MAX_PRIORITY, Keep, Seconds, require_count, to_seconds
+from taurine.retry import Retry
+
+__all__ = ["JobOptions", "JobTypeOptions"]
+
+_DEFAULT_RETRY = Retry()
+
+
+class JobTypeOptions(TypedDict, total=False):
+    """Options of `Taurine.job` and `Taurine.declare`. Each has its default when left out."""
+
+    queue: str
+    """Where its jobs go. Default: the application's `default_queue`."""
+    job_id: JobId
+    """Which enqueues are the same job: a template of the payload, OncePer, or EVERY_TIME. Default: each is a job of its own."""
+    tenant: str
+    """Whose job it is, as a template of the payload: "{tenant_id}". Default: what the enqueue says."""
+    retry: Retry
+    """Attempts and back-off. Default: 3 attempts, exponential from 1 s, with jitter."""
+    timeout: Seconds | None
+    """Seconds that an attempt may take. Default: no limit."""
+    runs_in: ExecutorKind | None
+    """"loop", "thread" or "process" (which can be killed). Default: the loop for async functions, a thread for others."""
+    priority: int
+    """0 runs before all others, then lower numbers first. Default: 0."""
+    expires_in: Seconds | None
+    """Seconds in which a job must start, or it expires. Default: no limit."""
+    keep_completed: bool | int | Keep
+    """What the queue keeps of completed jobs. Default: 24 h and 1,000."""
+    keep_failed: bool | int | Keep
+    """What the queue keeps of failed jobs. Default: 7 days and 5,000."""
+    keep_records: Seconds
+    """How long the ledger keeps records after their end, in seconds. Default: 30 days."""
+    max_bytes: int
+    """The most bytes of JSON that a payload or a result may have. Default: 1 MiB."""
+    description: str
+    """What it is for, for dashboards. Default: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """The rules of one job type, checked; JobTypeOptions explains each. Raises InvalidOption or InvalidName."""
+
+    queue: str = "jobs"
+    job_id: JobId = None
+    tenant: str | None = None
+    retry: Retry = _DEFAULT_RETRY
+    timeout: Seconds | None = None
+    runs_in: ExecutorKind | None = None
+    priority: int = 0
+    expires_in: Seconds | None = None
+    keep_completed: bool | int | Keep = Keep(count=1000, age=24 * 3600.0)
+    keep_failed: bool | int | Keep = Keep(count=5000, age=7 * 86_400.0)
+    keep_records: Seconds = 30 * 86_400.0
+    max_bytes: int = MAX_BYTES
+    description: str = ""
+
+    @classmethod
+    def made(cls, given: JobTypeOptions, *, default_queue: str) -> JobOptions:
+        """The rules from what a caller gave. Raises InvalidOption for an option that is not known, with the near miss."""
+        known = list(JobTypeOptions.__annotations__)
+        for name in given:
+            if name not in known:
+                raise InvalidOption(f"unknown option {name!r} of a job type{did_you_mean(name, known)}")
+        chosen: dict[str, Any] = {"queue": default_queue, **given}
+        return cls(**chosen)
+
+    def __post_init__(self) -> None:
+        check_queue_name(self.queue)
+        if self.timeout is not None:
+            to_seconds(self.timeout, "timeout", minimum=0.001)
+        if self.expires_in is not None:
+            to_seconds(self.expires_in, "expires_in", minimum=0.001)
+        to_seconds(self.keep_records, "keep_records")
+        require_count(self.max_bytes, "max_bytes", minimum=1)
+        if not isinstance(self.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise InvalidOption(f"expected retry to be a Retry, got {type(self.retry).__name__}")
+        if require_count(self.priority, "priority", minimum=0) > MAX_PRIORITY:
+            raise InvalidOption(f"expected priority to be at most {MAX_PRIORITY}, got {self.priority}")

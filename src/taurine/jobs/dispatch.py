@@ -1,0 +1,153 @@
+"""From the record to the queue: adding accepted jobs under their own ids, and stamping that it was done.
+
+Adding is idempotent by id, so whoever finds a record without a stamp may add it again: the enqueue itself right after its commit, the outbox loop, the
+reconciler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from taurine.clock import Clock
+from taurine.jobs.catalog import Catalog
+from taurine.jobs.envelope import Envelope
+from taurine.jobs.job_type import JobType
+from taurine.ledger.group_commit import GroupCommit
+from taurine.ledger.outbox import Dispatched, stamp_dispatched
+from taurine.ledger.records import JobRecord, NewRecord
+from taurine.options import AddOptions
+from taurine.queue import Queue
+from taurine.queue.wire import Encoded
+from taurine.retry import Custom
+
+__all__ = ["Dispatcher"]
+
+
+class Dispatcher:
+    """Adds jobs to their queues. queue: the queue of a name."""
+
+    def __init__(
+        self, *, catalog: Catalog, queue: Callable[[str], Awaitable[Queue]], group: GroupCommit, clock: Clock
+    ) -> None:
+        self._catalog = catalog
+        self._queue = queue
+        self._group = group
+        self._clock = clock
+
+    async def dispatch_new(self, records: Sequence[NewRecord]) -> None:
+        """Add jobs that were just recorded, all of one type, in their order, and stamp them. Raises StoreError when the server of queues does not take them."""
+        job_type = self._catalog.get(records[0].type)
+        queue = await self._queue(records[0].queue)
+        now = self._now_ms()
+        entries = [
+            (
+                record.type,
+                Encoded(record.payload),
+                self._options(
+                    job_type,
+                    job_id=record.id,
+                    priority=record.priority,
+                    attempts=record.max_attempts,
+                    scheduled_for=record.scheduled_for,
+                    now=now,
+                    envelope=Envelope(
+                        tenant=record.tenant,
+                        scheduled_for=record.scheduled_for,
+                        expires_at=record.expires_at,
+                        created_by=record.created_by,
+                        trace=record.trace,
+                        retry=None if record.options is None else record.options.get("retry"),
+                    ),
+                ),
+            )
+            for record in records
+        ]
+        await self._add(queue, entries)
+        for record in records:
+            # Nobody waits for the stamp: a job that is added again without need is a duplicate of itself.
+            self._group.post(stamp_dispatched, Dispatched(record.id, 0, now))
+
+    async def dispatch(self, records: Sequence[JobRecord]) -> int:
+        """Add recorded jobs and stamp them; returns how many. Records whose type is not declared here are left to others.
+
+        Raises StoreError when the server of queues does not take them.
+        """
+        by_queue: dict[str, list[JobRecord]] = {}
+        for record in records:
+            if self._catalog.find(record.type) is not None:
+                by_queue.setdefault(record.queue, []).append(record)
+        for name, group in by_queue.items():
+            now = self._now_ms()
+            await self._add(await self._queue(name), [self._entry(record, now) for record in group])
+            stamps = (Dispatched(record.id, record.generation, now) for record in group)
+            await asyncio.gather(*(self._group.submit(stamp_dispatched, stamp) for stamp in stamps))
+        return sum(map(len, by_queue.values()))
+
+    def _entry(self, record: JobRecord, now: int) -> tuple[str, Any, AddOptions]:
+        scheduled_for = _ms(record.scheduled_for)
+        options = self._options(
+            self._catalog.get(record.type),
+            job_id=record.id,
+            priority=record.priority,
+            attempts=max(1, record.max_attempts - record.attempts),
+            scheduled_for=scheduled_for,
+            now=now,
+            envelope=Envelope(
+                generation=record.generation,
+                attempts=record.attempts,
+                tenant=record.tenant,
+                scheduled_for=scheduled_for,
+                expires_at=_ms(record.expires_at),
+                created_by=record.created_by,
+                trace=record.trace,
+                retry=record.options.get("retry"),
+            ),
+        )
+        # A finished run of this id may still stand in the queue; this record is open, so it is over.
+        options["replace_finished"] = True
+        return record.type, Encoded(record.payload_json), options
+
+    def _options(
+        self,
+        job_type: JobType[Any, Any],
+        *,
+        job_id: str,
+        priority: int,
+        attempts: int,
+        scheduled_for: int | None,
+        now: int,
+        envelope: Envelope,
+    ) -> AddOptions:
+        declared = job_type.options
+        options: AddOptions = {
+            "attempts": attempts,
+            "remove_on_complete": declared.keep_completed,
+            "remove_on_fail": declared.keep_failed,
+            "job_id": job_id,
+            "application": envelope.encode(),
+        }
+        backoff = declared.retry.backoff
+        if backoff is not None and not isinstance(backoff, Custom):
+            options["backoff"] = backoff  # for Node's workers; ours ask the retry policy itself
+        if priority:
+            options["priority"] = priority
+        if scheduled_for is not None and scheduled_for > now:
+            options["delay"] = (scheduled_for - now) / 1000
+        return options
+
+    async def _add(self, queue: Queue, entries: Sequence[tuple[str, Any, AddOptions]]) -> None:
+        if len(entries) == 1:
+            name, data, options = entries[0]
+            await queue.add(name, data, **options)
+        else:
+            await queue.add_many(entries)
+
+    def _now_ms(self) -> int:
+        return round(self._clock.now() * 1000)
+
+
+def _ms(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1000)

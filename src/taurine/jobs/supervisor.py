@@ -1,0 +1,252 @@
+"""`processes=N`: a parent that keeps N equal worker processes running and does no work itself.
+
+A process that ends although nobody told it to is started again, after a pause that doubles each time and is forgotten once a process has run for a while.
+Processes that end before they were ready, several in a row, mean that the program itself is broken: then the supervisor stops them all and says so. A process
+that was ready and then crashes, by a poisonous job perhaps, does not count there.
+
+SIGTERM or SIGINT is passed on once; who has not ended after the grace time is killed. Should the supervisor itself be killed, the pipe to its processes
+closes: see `supervised`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from asyncio import Event
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from taurine.clock import Clock, SystemClock
+from taurine.errors import TaurineError
+from taurine.options import require_count, to_seconds
+
+__all__ = ["LIFELINE", "LIFELINE_GRACE", "READINESS", "Supervisor", "SupervisorGaveUp"]
+
+log = logging.getLogger("taurine.jobs")
+
+LIFELINE = "TAURINE_LIFELINE"
+"""The variable that tells a process which descriptor closes when its supervisor is gone."""
+
+LIFELINE_GRACE = "TAURINE_LIFELINE_GRACE"
+"""The variable with the seconds that it then has to end by itself."""
+
+
+READINESS = "TAURINE_READINESS"
+"""The variable that tells a process which descriptor to write to when it is ready: see `supervised.report_ready`."""
+
+_NOT_FOUND = 127
+"""The exit code that shells use for a program that cannot be run."""
+
+
+class SupervisorGaveUp(TaurineError):
+    """Worker processes ended right after their start, again and again; all were stopped. `exit_code` is how the last one ended."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Supervisor:
+    """Starts `command` as `processes` processes and keeps them running.
+
+    command: the program and its arguments. environment: what is added to this process's own. Default: nothing. Each process is told its number, from 1, in
+    TAURINE_PROCESS.
+    processes: how many. grace: seconds that they have to end after a signal; then they are killed. Default: 30.
+    healthy_after: seconds after which a process counts as started, if it has not said so before; an end before is a start failure. Default: 5.
+    max_start_failures: so many start failures in a row, over all processes, end everything. Default: 5.
+    backoff: seconds before the first restart, doubled each time up to `longest_backoff`. Default: 0.5, up to 30.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        processes: int,
+        environment: Mapping[str, str] | None = None,
+        grace: float = 30.0,
+        healthy_after: float = 5.0,
+        max_start_failures: int = 5,
+        backoff: float = 0.5,
+        longest_backoff: float = 30.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._command = tuple(command)
+        self._count = require_count(processes, "processes", minimum=1)
+        self._environment = dict(environment or {})
+        self._grace = to_seconds(grace, "grace")
+        self._healthy_after = to_seconds(healthy_after, "healthy_after")
+        self._max_start_failures = require_count(max_start_failures, "max_start_failures", minimum=1)
+        self._backoff = to_seconds(backoff, "backoff")
+        self._longest_backoff = to_seconds(longest_backoff, "longest_backoff", minimum=self._backoff)
+        self._clock = clock or SystemClock()
+        self._running: dict[int, Process] = {}
+        self._stopping = Event()
+        self._kept = 0
+        self._all_ended = Event()
+        self._start_failures = 0
+        self._gave_up: SupervisorGaveUp | None = None
+        self.restarts = 0
+        """Processes that were started again so far."""
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The running processes: their ids by their number."""
+        return {number: process.pid for number, process in self._running.items()}
+
+    async def run(self) -> None:
+        """Keep the processes running until SIGTERM, SIGINT or `stop`; returns when all have ended.
+
+        Must be awaited in the main thread, which is the one that hears signals. Raises SupervisorGaveUp when they do not start.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._hear, number)
+        lifeline = os.pipe()
+        self._kept = self._count
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(1, self._count + 1):
+                    group.create_task(self._keep(number, lifeline[0]), name=f"taurine supervised {number}")
+                group.create_task(self._end_all(), name="taurine supervisor end")
+        finally:
+            for process in self._running.values():
+                _signal(process, signal.SIGKILL)
+            await asyncio.gather(*(process.wait() for process in self._running.values()))
+            for end in lifeline:
+                os.close(end)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+        if self._gave_up is not None:
+            raise self._gave_up
+
+    def stop(self) -> None:
+        """Tell the processes to end, as a SIGTERM does; `run` returns when they have. Harmless when repeated."""
+        self._stopping.set()
+
+    def _hear(self, number: int) -> None:
+        log.info("%s: the worker processes are told to end", signal.Signals(number).name)
+        self.stop()
+
+    async def _keep(self, number: int, lifeline: int) -> None:
+        """Run process `number`, again and again, until all are told to end."""
+        pause = self._backoff
+        try:
+            while not self._stopping.is_set():
+                started = self._clock.monotonic()
+                code, ready = await self._run_one(number, lifeline)
+                lasted = self._clock.monotonic() - started
+                if self._stopping.is_set():
+                    return
+                if lasted >= self._healthy_after:
+                    pause = self._backoff
+                if ready or lasted >= self._healthy_after:
+                    self._start_failures = 0
+                elif self._count_start_failure(code):
+                    return
+                log.error(
+                    "worker process %d ended by itself with %s after %.1f s; it is started again in %g s",
+                    number, how_ended(code), lasted, pause,
+                )  # fmt: skip
+                if await self._clock.wait(self._stopping, pause):
+                    return
+                pause = min(pause * 2, self._longest_backoff)
+                self.restarts += 1
+        finally:
+            self._kept -= 1
+            if self._kept == 0:
+                self._all_ended.set()
+
+    async def _run_one(self, number: int, lifeline: int) -> tuple[int, bool]:
+        """Run process `number` to its end; returns its return code, and whether it had said that it was ready."""
+        readiness = _Readiness()
+        environment = {
+            **os.environ,
+            **self._environment,
+            "TAURINE_PROCESS": str(number),
+            LIFELINE: str(lifeline),
+            LIFELINE_GRACE: str(self._grace),
+            READINESS: str(readiness.theirs),
+        }
+        try:
+            # A session of its own: Ctrl-C in the terminal reaches it once, through us.
+            process = await asyncio.create_subprocess_exec(
+                *self._command, env=environment, pass_fds=(lifeline, readiness.theirs), start_new_session=True
+            )
+        except OSError as error:
+            readiness.close()
+            self._give_up(f"the worker process cannot be made: {error}", _NOT_FOUND)
+            return _NOT_FOUND, False
+        self._running[number] = process
+        if self._stopping.is_set():  # told while it was made
+            _signal(process, signal.SIGTERM)
+        log.info("worker process %d runs as pid %d", number, process.pid)
+        try:
+            code = await process.wait()
+            del self._running[number]
+            return code, readiness.reported()
+        finally:
+            readiness.close()
+
+    def _count_start_failure(self, code: int) -> bool:
+        """True when this was one too many: everything ends."""
+        self._start_failures += 1
+        if self._start_failures < self._max_start_failures:
+            return False
+        self._give_up(
+            f"{self._start_failures} worker processes in a row ended within {self._healthy_after:g} s of their start, the last one with "
+            f"{how_ended(code)}; see what they printed. The command was: {' '.join(self._command)}",
+            code,
+        )
+        return True
+
+    def _give_up(self, message: str, code: int) -> None:
+        if self._gave_up is None:
+            log.error("%s", message)
+            self._gave_up = SupervisorGaveUp(message, exit_code=code)
+        self.stop()
+
+    async def _end_all(self) -> None:
+        """Once told to stop: pass it on, wait, kill."""
+        await self._stopping.wait()
+        for process in list(self._running.values()):
+            _signal(process, signal.SIGTERM)
+        if await self._clock.wait(self._all_ended, self._grace):
+            return
+        for number, process in self._running.items():
+            log.error("worker process %d did not end within %g s and is killed", number, self._grace)
+            _signal(process, signal.SIGKILL)
+
+
+class _Readiness:
+    """A pipe with room for one word: a process writes to it when it is ready, and what it has written is read when it has ended."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = os.pipe()
+        os.set_blocking(self._ours, False)
+
+    def reported(self) -> bool:
+        try:
+            return bool(os.read(self._ours, 1))
+        except BlockingIOError:  # nothing written, and a process made by that one, or this one, holds the other end
+            return False
+
+    def close(self) -> None:
+        os.close(self._ours)
+        os.close(self.theirs)
+
+
+def how_ended(code: int) -> str:
+    """A process's return code in words: `exit code 3`, `signal 9 (SIGKILL)`."""
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    return f"signal {-code}"
+
+
+def _signal(process: Process, number: int) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)

@@ -1,0 +1,118 @@
+"""Asking jobs to stop, telling the workers that run them, and ending jobs that did not start in time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, Text, bindparam, func, literal, select, update
+
+from taurine.errors import RecordNotFound, TransitionRefused
+from taurine.ledger.audit import AuditEntry, record_actions
+from taurine.ledger.records import JobRecord, record_of
+from taurine.ledger.rows import later
+from taurine.ledger.schema import job
+from taurine.ledger.statuses import TERMINAL
+
+__all__ = ["CancelAnswer", "expire_due", "request_cancel", "requested_cancels"]
+
+
+class CancelAnswer(NamedTuple):
+    """What became of a request to cancel. at_once: the job is cancelled; False while a worker runs it, which is told."""
+
+    record: JobRecord
+    at_once: bool
+
+
+def request_cancel(
+    connection: Connection, job_id: str, at: int, reason: str | None, actor: str | None = None
+) -> CancelAnswer:
+    """Cancel a job that does not run, or ask the one that does to stop. at: now, ms since the epoch.
+
+    The reason of the first request stays. A job that has just started may still be recorded as queued: it is cancelled all the same, its worker is told, and what it
+    still writes is refused. Raises RecordNotFound, and TransitionRefused for a job that has ended.
+    """
+    standing = connection.execute(select(job.c.status).where(job.c.id == job_id).with_for_update()).scalar_one_or_none()
+    if standing is None:
+        raise RecordNotFound(f"the ledger holds no job {job_id!r}", job_id=job_id)
+    if standing in TERMINAL:
+        raise TransitionRefused(f"job {job_id!r} is {standing}, so it cannot be cancelled", job_id=job_id)
+    at_once = standing != "running"
+    row = connection.execute(_cancelling(job_id, at, reason, at_once=at_once)).one()
+    record = record_of(row)
+    record_actions(connection, [AuditEntry(at, actor, "cancel", job_id, record.tenant, _detail(reason))])
+    return CancelAnswer(record, at_once)
+
+
+def _cancelling(job_id: str, at: int, reason: str | None, *, at_once: bool) -> Any:
+    now = literal(at, BigInteger)
+    values: dict[str, Any] = {
+        "cancel_requested_at": func.coalesce(job.c.cancel_requested_at, now),
+        "cancel_reason": func.coalesce(job.c.cancel_reason, literal(reason, Text)),
+        "updated_at": later(job.c.updated_at, now),
+    }
+    if at_once:
+        values |= {"status": "cancelled", "finished_at": now}
+    return update(job).where(job.c.id == job_id).values(values).returning(job)
+
+
+def _detail(reason: str | None) -> str | None:
+    return None if reason is None else json.dumps({"reason": reason}, ensure_ascii=False)
+
+
+_IDS_AT_ONCE = 500
+_standings = select(job.c.id, job.c.status, job.c.fence, job.c.cancel_requested_at, job.c.cancel_reason).where(
+    job.c.id.in_(bindparam("ids", expanding=True))
+)
+
+
+def requested_cancels(
+    connection: Connection, ids: Sequence[str], fences: Mapping[str, int] | None = None
+) -> dict[str, str]:
+    """Of the jobs that a worker runs, those that are to stop, each with the reason.
+
+    fences: of the attempts that run. With them also those are told whose record another attempt has ended or has taken over. One query for up to 500 jobs.
+    """
+    stops: dict[str, str] = {}
+    for first in range(0, len(ids), _IDS_AT_ONCE):
+        for row in connection.execute(_standings, {"ids": ids[first : first + _IDS_AT_ONCE]}):
+            reason = _reason_to_stop(row, None if fences is None else fences.get(row.id))
+            if reason is not None:
+                stops[row.id] = reason
+    return stops
+
+
+def _reason_to_stop(row: Any, fence: int | None) -> str | None:
+    if row.cancel_requested_at is not None or row.status == "cancelled":
+        return row.cancel_reason or "cancelled"
+    if fence is None or row.fence == fence:
+        return None  # with its own fence on it, the end that stands there is this attempt's own
+    if row.fence > fence:
+        return "a later attempt of the job has begun"
+    return f"the job is {row.status}" if row.status in TERMINAL else None
+
+
+def expire_due(connection: Connection, now: int, limit: int) -> list[JobRecord]:
+    """End jobs that were to start by a time that has passed, and have not, as expired; returns their records. now: ms since the epoch.
+
+    At most `limit`, those that are due longest first. One whose handler has begun, but too recently for the record to say so, would be ended as well: its worker is refused.
+    Give a `now` a few seconds back to spare it. Two callers at once share the work.
+    """
+    due = (
+        select(job.c.id)
+        .where(job.c.status == "queued", job.c.expires_at <= now, job.c.started_at.is_(None))
+        .order_by(job.c.expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    at = literal(now, BigInteger)
+    rows = connection.execute(
+        update(job)
+        .where(job.c.id.in_(due.scalar_subquery()))
+        .values(status="expired", finished_at=at, updated_at=later(job.c.updated_at, at))
+        .returning(job)
+    )
+    records = [record_of(row) for row in rows]
+    record_actions(connection, [AuditEntry(now, None, "expire", record.id, record.tenant) for record in records])
+    return records

@@ -1,0 +1,372 @@
+"""Jobs that failed for good: finding them, running them again, and putting them aside.
+
+An entry is written with the final status, by `outcomes`. It has what is needed to judge it and to run the job again, also when the job's record is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, func, select, tuple_, update
+
+from taurine.errors import InvalidOption, RecordError, RecordNotFound, TransitionRefused
+from taurine.ledger.audit import AuditEntry, record_actions
+from taurine.ledger.generations import NewGeneration, redriven_as, start_generation
+from taurine.ledger.outcomes import DeadLetterReason, fence_of
+from taurine.ledger.records import JobRecord, NewRecord, insert_records, record_of
+from taurine.ledger.schema import dead_letter, job
+from taurine.ledger.statuses import TERMINAL
+
+__all__ = [
+    "DeadLetter",
+    "DeadLetterFilter",
+    "DeadLetterPage",
+    "DeadLetterStatus",
+    "Discard",
+    "Redrive",
+    "depth",
+    "discard",
+    "get_dead_letter",
+    "list_dead_letters",
+    "mark_mirrored",
+    "redrive",
+    "take_unmirrored",
+]
+
+DeadLetterStatus: TypeAlias = Literal["open", "redriven", "discarded"]
+
+MOST_ENTRIES = 500
+"""Entries on one page; payloads may be large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A job that failed for good, as it was then; a snapshot. Times are aware datetimes, UTC."""
+
+    id: str
+    job_id: str
+    generation: int
+    type: str
+    queue: str
+    tenant: str | None
+    reason: DeadLetterReason
+    attempts: int
+    error_fingerprint: str | None
+    """The same for errors of the same type from the same place."""
+    status: DeadLetterStatus
+    resolved_by: str | None
+    redriven_as: str | None
+    """Once redriven: the job and its generation, as in `mail:42#1`."""
+    failed_at: datetime
+    resolved_at: datetime | None
+    mirrored_at: datetime | None
+    payload_json: str = field(repr=False)
+    """The payload as it travelled."""
+    error_json: str = field(repr=False)
+
+    @cached_property
+    def payload(self) -> Any:
+        return json.loads(self.payload_json)
+
+    @cached_property
+    def error(self) -> dict[str, Any]:
+        """The last attempt's error: `type`, `message`, `traceback`."""
+        return json.loads(self.error_json)
+
+
+_TIMES = ("failed_at", "resolved_at", "mirrored_at")
+_PLAIN = tuple(entry.name for entry in fields(DeadLetter) if entry.name not in (*_TIMES, "payload_json", "error_json"))
+
+
+def _entry_of(row: Row[Any]) -> DeadLetter:
+    columns = row._mapping  # pyright: ignore[reportPrivateUsage] - SQLAlchemy's public name for it
+    times: dict[str, Any] = {
+        name: None if columns[name] is None else datetime.fromtimestamp(columns[name] / 1000, UTC) for name in _TIMES
+    }
+    plain = {name: columns[name] for name in _PLAIN}
+    return DeadLetter(**plain, **times, payload_json=columns["payload"], error_json=columns["error"])
+
+
+# Finding ------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterFilter:
+    """Which entries to list; each one that is given must hold. Default: those that nobody has dealt with."""
+
+    status: DeadLetterStatus | None = "open"
+    queue: str | None = None
+    type: str | None = None
+    tenant: str | None = None
+    error_fingerprint: str | None = None
+    job_id: str | None = None
+
+
+class DeadLetterPage(NamedTuple):
+    """Some entries, newest first. next_cursor: for the page after this one; None when this is the last."""
+
+    entries: list[DeadLetter]
+    next_cursor: str | None
+
+
+def list_dead_letters(
+    connection: Connection,
+    filter: DeadLetterFilter,  # noqa: A002 - the word for it
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> DeadLetterPage:
+    """One page of the entries that `filter` lets through, the latest failure first.
+
+    cursor: `next_cursor` of the page before, with the same filter. limit: 1 to 500 entries.
+    Raises InvalidOption for a cursor that no page gave, or a limit out of range.
+    """
+    if not 1 <= limit <= MOST_ENTRIES:
+        raise InvalidOption(f"expected limit to be from 1 to {MOST_ENTRIES}, got {limit!r:.40}")
+    place = tuple_(dead_letter.c.failed_at, dead_letter.c.id)
+    query = _select_newest().where(*_conditions(filter))
+    if cursor is not None:
+        query = query.where(place < _read_cursor(cursor))
+    rows = connection.execute(query.limit(limit + 1)).all()
+    more = len(rows) > limit
+    return DeadLetterPage([_entry_of(row) for row in rows[:limit]], _cursor_of(rows[limit - 1]) if more else None)
+
+
+def _select_newest() -> Select[Any]:
+    return select(dead_letter).order_by(dead_letter.c.failed_at.desc(), dead_letter.c.id.desc())
+
+
+def _conditions(wanted: DeadLetterFilter) -> Iterator[ColumnElement[bool]]:
+    for entry in fields(wanted):
+        value = getattr(wanted, entry.name)
+        if value is not None:
+            yield dead_letter.c[entry.name] == value
+
+
+_CURSOR = re.compile(r"(\d{1,18})\.([0-9a-f]{32})", re.ASCII)
+
+
+def _cursor_of(row: Row[Any]) -> str:
+    return f"{row.failed_at}.{row.id}"
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    """Where a cursor points. It comes back from clients, who may send anything."""
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise InvalidOption("expected the cursor of an earlier page, got another text; leave it out for the first page")
+    return int(found[1]), found[2]
+
+
+def get_dead_letter(connection: Connection, entry_id: str) -> DeadLetter | None:
+    """The entry of this id, or None."""
+    row = connection.execute(select(dead_letter).where(dead_letter.c.id == entry_id)).one_or_none()
+    return None if row is None else _entry_of(row)
+
+
+def depth(connection: Connection) -> dict[str, int]:
+    """How many entries of each queue nobody has dealt with; queues without one are left out."""
+    rows = connection.execute(
+        select(dead_letter.c.queue, func.count().label("number"))
+        .where(dead_letter.c.status == "open")
+        .group_by(dead_letter.c.queue)
+    )
+    return {row.queue: row.number for row in rows}
+
+
+# Dealing with them --------------------------------------------------------------------------------------------------------------
+
+
+class Redrive(NamedTuple):
+    """Run the job of an entry again. at: now, ms since the epoch.
+
+    payload: JSON text in place of the one that failed; None for the same. max_attempts: None for as many as before. scheduled_for: not before, ms; None for
+    when there is room.
+    """
+
+    entry_id: str
+    at: int
+    actor: str | None = None
+    payload: str | None = None
+    max_attempts: int | None = None
+    scheduled_for: int | None = None
+
+
+def redrive(connection: Connection, items: Sequence[Redrive]) -> list[JobRecord | RecordError]:
+    """Run jobs of entries again, each as a new generation that needs a dispatch; returns their new records, or what forbids it.
+
+    A job whose record is gone gets a new one, from the entry. Entry, record and audit change together. Of two that redrive one entry at once the second is refused.
+    The errors are RecordNotFound, and TransitionRefused for an entry that was dealt with and for a job that runs or has completed meanwhile.
+    """
+    answers: dict[int, JobRecord | RecordError] = {}
+    # Jobs are locked in one order, so that two redrives of many cannot wait for each other.
+    jobs = _jobs_of(connection, [item.entry_id for item in items])
+    for number, item in sorted(enumerate(items), key=lambda pair: jobs.get(pair[1].entry_id, "")):
+        try:
+            answers[number] = _redrive(connection, item, jobs.get(item.entry_id))
+        except RecordError as error:
+            answers[number] = error
+    return [answers[number] for number in range(len(items))]
+
+
+def _jobs_of(connection: Connection, entry_ids: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for first in range(0, len(entry_ids), MOST_ENTRIES):
+        some = dead_letter.c.id.in_(entry_ids[first : first + MOST_ENTRIES])
+        rows = connection.execute(select(dead_letter.c.id, dead_letter.c.job_id).where(some))
+        found |= {row.id: row.job_id for row in rows}
+    return found
+
+
+def _redrive(connection: Connection, item: Redrive, job_id: str | None) -> JobRecord:
+    # The job first and then its entries, as everybody who runs a job again.
+    row = connection.execute(select(job).where(job.c.id == job_id).with_for_update()).one_or_none()
+    entry = _open_entry(connection, item.entry_id)
+    if row is None:
+        return _make_record(connection, entry, item)
+    if row.status not in TERMINAL:
+        raise TransitionRefused(f"job {entry.job_id!r} is {row.status} again already", job_id=entry.job_id)
+    if row.status == "completed":
+        raise TransitionRefused(
+            f"job {entry.job_id!r} has completed since it failed; discard the entry, or run the job again by its id",
+            job_id=entry.job_id,
+        )
+    # Another generation may have had another payload.
+    payload = entry.payload_json if item.payload is None and row.generation != entry.generation else item.payload
+    (record,) = start_generation(
+        connection,
+        [
+            NewGeneration(
+                id=entry.job_id,
+                at=item.at,
+                action="redrive",
+                actor=item.actor,
+                cause=entry.id,
+                payload=payload,
+                max_attempts=item.max_attempts,
+                scheduled_for=item.scheduled_for,
+            )
+        ],
+    )
+    assert record is not None, "its row is locked"
+    return record
+
+
+def _open_entry(connection: Connection, entry_id: str) -> DeadLetter:
+    row = connection.execute(select(dead_letter).where(dead_letter.c.id == entry_id).with_for_update()).one_or_none()
+    if row is None:
+        raise RecordNotFound(f"the ledger holds no dead letter {entry_id!r:.80}", job_id=entry_id)
+    if row.status != "open":
+        by = f" by {row.resolved_by}" if row.resolved_by else ""
+        raise TransitionRefused(
+            f"the dead letter of job {row.job_id!r} was {row.status}{by} already", job_id=row.job_id
+        )
+    return _entry_of(row)
+
+
+def _make_record(connection: Connection, entry: DeadLetter, item: Redrive) -> JobRecord:
+    """The job's record is gone: it gets another, in a generation after all that are known."""
+    (inserted,) = insert_records(
+        connection,
+        [
+            NewRecord(
+                id=entry.job_id,
+                type=entry.type,
+                queue=entry.queue,
+                tenant=entry.tenant,
+                payload=item.payload or entry.payload_json,
+                max_attempts=item.max_attempts or max(1, entry.attempts),
+                created_at=item.at,
+                scheduled_for=item.scheduled_for,
+                source="redrive",
+            )
+        ],
+    )
+    if inserted.existing is not None:
+        raise TransitionRefused(f"a new job {entry.job_id!r} was put in just now", job_id=entry.job_id)
+    others = dead_letter.c.job_id == entry.job_id
+    generation = connection.execute(select(func.max(dead_letter.c.generation)).where(others)).scalar_one() + 1
+    row = connection.execute(
+        update(job)
+        .where(job.c.id == entry.job_id)
+        .values(generation=generation, fence=fence_of(generation, 0))
+        .returning(job)
+    ).one()
+    _resolve(connection, entry, "redriven", item, redriven_as(entry.job_id, generation))
+    detail = json.dumps({"generation": generation, "cause": entry.id})
+    record_actions(connection, [AuditEntry(item.at, item.actor, "redrive", entry.job_id, entry.tenant, detail)])
+    return record_of(row)
+
+
+class Discard(NamedTuple):
+    """Put an entry aside: its job stays failed. at: now, ms since the epoch."""
+
+    entry_id: str
+    at: int
+    actor: str | None = None
+
+
+def discard(connection: Connection, items: Sequence[Discard]) -> list[DeadLetter | RecordError]:
+    """Put entries aside, with their audit; returns them as they are then, or RecordNotFound, or TransitionRefused for one that was dealt with."""
+    answers: dict[int, DeadLetter | RecordError] = {}
+    for number, item in sorted(enumerate(items), key=lambda pair: pair[1].entry_id):
+        try:
+            answers[number] = _discard(connection, item)
+        except RecordError as error:
+            answers[number] = error
+    return [answers[number] for number in range(len(items))]
+
+
+def _discard(connection: Connection, item: Discard) -> DeadLetter:
+    entry = _open_entry(connection, item.entry_id)
+    row = _resolve(connection, entry, "discarded", item, None)
+    detail = json.dumps({"generation": entry.generation, "cause": entry.id})
+    record_actions(connection, [AuditEntry(item.at, item.actor, "discard", entry.job_id, entry.tenant, detail)])
+    return _entry_of(row)
+
+
+def _resolve(
+    connection: Connection, entry: DeadLetter, status: DeadLetterStatus, item: Redrive | Discard, became: str | None
+) -> Row[Any]:
+    values = {"status": status, "resolved_at": item.at, "resolved_by": item.actor, "redriven_as": became}
+    return connection.execute(
+        update(dead_letter).where(dead_letter.c.id == entry.id).values(values).returning(dead_letter)
+    ).one()
+
+
+# Mirroring ----------------------------------------------------------------------------------------------------------------------
+
+
+def take_unmirrored(connection: Connection, queues: Sequence[str], limit: int) -> list[DeadLetter]:
+    """Entries of these queues that were not copied to a queue yet and that nobody has dealt with, oldest first.
+
+    Nothing is locked: copying is idempotent by the entry's id.
+    """
+    rows = connection.execute(
+        select(dead_letter)
+        .where(
+            dead_letter.c.status == "open", dead_letter.c.mirrored_at.is_(None), dead_letter.c.queue.in_(list(queues))
+        )
+        .order_by(dead_letter.c.failed_at, dead_letter.c.id)
+        .limit(limit)
+    )
+    return [_entry_of(row) for row in rows]
+
+
+_mirrored = (
+    update(dead_letter)
+    .where(dead_letter.c.id.in_(bindparam("ids", expanding=True)), dead_letter.c.mirrored_at.is_(None))
+    .values(mirrored_at=bindparam("at", type_=BigInteger))
+)
+
+
+def mark_mirrored(connection: Connection, entry_ids: Sequence[str], at: int) -> None:
+    """Write that entries were copied to a queue; the first time counts. at: now, ms since the epoch."""
+    for first in range(0, len(entry_ids), MOST_ENTRIES):
+        connection.execute(_mirrored, {"ids": entry_ids[first : first + MOST_ENTRIES], "at": at})

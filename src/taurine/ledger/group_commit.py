@@ -1,0 +1,138 @@
+"""Group commit: concurrent writes of one process share transactions.
+
+The first write starts a transaction at the next turn of the event loop; whatever comes while it is under way goes with the one after it. So
+a lone write waits for nobody, and a thousand concurrent ones cost a few commits.
+
+DeWitt et al., "Implementation Techniques for Main Memory Database Systems" (SIGMOD 1984), section 5.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from sqlalchemy import Connection
+
+from taurine.errors import LedgerUnavailable, SchemaMismatch
+from taurine.ledger.database import Database
+
+__all__ = ["Apply", "GroupCommit"]
+
+log = logging.getLogger("taurine.ledger")
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+Apply: TypeAlias = Callable[[Connection, Sequence[ItemT]], Sequence[ResultT | Exception]]
+"""Writes some items of one kind in the transaction at hand; returns a result for each, or the error that its caller is to get."""
+
+_Entry: TypeAlias = "tuple[Any, asyncio.Future[Any] | None]"
+
+_MOST_ITEMS = 2000
+"""Items in one transaction: enough to share a commit, few enough that a reader of the lock waits for milliseconds."""
+
+
+class GroupCommit:
+    """Writes to one database that share transactions. A write that fails fails alone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pending: dict[Apply[Any, Any], list[_Entry]] = {}
+        self._flush: asyncio.Task[None] | None = None
+
+    async def submit(self, apply: Apply[ItemT, ResultT], item: ItemT) -> ResultT:
+        """The result of `apply` for `item`, once it is committed.
+
+        Items of one `apply` keep their order; different ones share the transaction in the order in which they first came.
+        Raises what the database raises; then nothing of this item was written, except after LedgerUnavailable, when it may have been.
+        A caller that is cancelled does not take its write back.
+        """
+        done: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._enter(apply, (item, done))
+        return await done
+
+    def post(self, apply: Apply[ItemT, Any], item: ItemT) -> None:
+        """Write `item` without waiting, for what is written again if it is lost. A failure is logged at debug level only."""
+        self._enter(apply, (item, None))
+
+    def _enter(self, apply: Apply[Any, Any], entry: _Entry) -> None:
+        self._pending.setdefault(apply, []).append(entry)
+        if self._flush is None:
+            self._flush = asyncio.create_task(self._run(), name="taurine group commit")
+
+    async def close(self) -> None:
+        """Return when everything that was submitted is written."""
+        if self._flush is not None:
+            await asyncio.wait({self._flush})
+
+    async def _run(self) -> None:
+        try:
+            while self._pending:
+                await self._commit(self._next_batch())
+        finally:
+            self._flush = None
+
+    def _next_batch(self) -> dict[Apply[Any, Any], list[_Entry]]:
+        if sum(map(len, self._pending.values())) <= _MOST_ITEMS:
+            batch, self._pending = self._pending, {}
+            return batch
+        batch, left = dict[Apply[Any, Any], list[_Entry]](), _MOST_ITEMS
+        for apply in list(self._pending):
+            entries = self._pending.pop(apply)
+            batch[apply], rest = entries[:left], entries[left:]
+            left -= len(batch[apply])
+            if rest:
+                self._pending = {apply: rest, **self._pending}
+                break
+        return batch
+
+    async def _commit(self, batch: dict[Apply[Any, Any], list[_Entry]]) -> None:
+        try:
+            results = await self._database.write(
+                lambda connection: [
+                    apply(connection, [item for item, _ in entries]) for apply, entries in batch.items()
+                ]
+            )
+        except (LedgerUnavailable, SchemaMismatch) as error:
+            _fail(_flat(batch), error)
+        except Exception as error:  # noqa: BLE001 - each caller gets its own
+            await self._commit_apart(batch, error)
+        else:
+            for entries, answers in zip(batch.values(), results, strict=True):
+                for (_, done), answer in zip(entries, answers, strict=True):
+                    _settle(done, answer)
+
+    async def _commit_apart(self, batch: dict[Apply[Any, Any], list[_Entry]], error: Exception) -> None:
+        """An item spoilt the transaction: each half is tried in one of its own, until the others are written and it fails alone."""
+        items = [(apply, entry) for apply, entries in batch.items() for entry in entries]
+        if len(items) == 1:
+            _fail(_flat(batch), error)
+            return
+        middle = len(items) // 2
+        for half in (items[:middle], items[middle:]):
+            part: dict[Apply[Any, Any], list[_Entry]] = {}
+            for apply, entry in half:
+                part.setdefault(apply, []).append(entry)
+            await self._commit(part)
+
+
+def _flat(batch: dict[Apply[Any, Any], list[_Entry]]) -> list[_Entry]:
+    return [entry for entries in batch.values() for entry in entries]
+
+
+def _settle(done: asyncio.Future[Any] | None, answer: Any) -> None:
+    if done is None or done.done():  # posted, or its caller was cancelled
+        return
+    if isinstance(answer, Exception):
+        done.set_exception(answer)
+    else:
+        done.set_result(answer)
+
+
+def _fail(entries: Sequence[_Entry], error: Exception) -> None:
+    if any(done is None for _, done in entries):
+        log.debug("a write that nobody waits for failed: %s", error)
+    for _, done in entries:
+        _settle(done, error)

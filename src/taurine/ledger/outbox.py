@@ -1,0 +1,132 @@
+"""Records that the queue has not been told of: finding them, and stamping those it was told of.
+
+An open record without `dispatched_at` still needs a dispatch, whoever committed it and whatever became of that process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, bindparam, func, literal, select, text, union_all, update
+
+from taurine.ledger.records import JobRecord, record_of
+from taurine.ledger.rows import is_postgresql, values_of, values_table
+from taurine.ledger.schema import job
+from taurine.ledger.statuses import TERMINAL
+
+__all__ = ["Dispatched", "OutboxLag", "outbox_lag", "stamp_dispatched", "take_undispatched"]
+
+_COUNT_AT_MOST = 10_001
+"""Records of one queue that are counted: enough to see that it is many, few enough to ask often."""
+
+
+class Dispatched(NamedTuple):
+    """A record of this generation was added to its queue. at: ms since the epoch."""
+
+    id: str
+    generation: int
+    at: int
+
+
+class OutboxLag(NamedTuple):
+    """How far the outbox is behind. waiting: records that wait, at most 10,001 of each queue. oldest_created_at, lag_ms: of the first of them."""
+
+    waiting: int
+    oldest_created_at: int | None
+    lag_ms: int
+
+
+# Word for word the condition of the index `taurine_job_undispatched`: SQLite takes a partial index only then.
+_terminal = ", ".join(map(repr, sorted(TERMINAL)))
+_needs_dispatch = text(f"dispatched_at IS NULL AND NOT (status IN ({_terminal}))")
+
+
+def take_undispatched(connection: Connection, queues: Sequence[str], limit: int, older_than_ms: int) -> list[JobRecord]:
+    """The records that need a dispatch and were created at or before `older_than_ms`, ms since the epoch, oldest first.
+
+    limit: records of each queue, so that a long backlog of one does not keep the others waiting. Records of one millisecond are in the order of their ids.
+
+    Nothing is locked, and several relays may take the same records. A lock would either be held while the queue is added to, which can take seconds, or be gone
+    before it; and a relay that skipped what another had locked would add later records of a queue before earlier ones. Without locks every relay adds a queue's
+    records in this one order, and adding is idempotent by id: when any of them adds a record, all before it are there.
+    """
+    if not queues:
+        return []
+    found = union_all(
+        *(select(_undispatched_of(queue, older_than_ms, limit).subquery()) for queue in queues)
+    ).subquery()
+    return [record_of(row) for row in connection.execute(select(found).order_by(found.c.created_at, found.c.id))]
+
+
+def _undispatched_of(queue: str, created_until: int, limit: int) -> Select[Any]:
+    return (
+        select(job)
+        .where(job.c.queue == queue, job.c.created_at <= created_until, _needs_dispatch)
+        .order_by(job.c.created_at, job.c.id)
+        .limit(limit)
+    )
+
+
+_STAMP = ("id", "generation", "dispatched_at")
+
+_stamp_each = (
+    update(job)
+    .where(
+        job.c.id == bindparam("id_value"),
+        job.c.generation == bindparam("generation_value"),
+        job.c.dispatched_at.is_(None),
+    )
+    .values(dispatched_at=bindparam("dispatched_at_value"))
+)
+
+
+def _stamp_arrays() -> Any:
+    values = values_table(job, _STAMP).subquery("added")
+    # A worker may be writing the outcome of a job that was added just now. Waiting for it could be a deadlock, since both write many rows in an order of
+    # their own. A stamp is skipped instead: a record that is still open then is added once more, which changes nothing.
+    free = (
+        select(job.c.id, values.c.dispatched_at)
+        .join(values, (job.c.id == values.c.id) & (job.c.generation == values.c.generation))
+        .where(job.c.dispatched_at.is_(None))
+        .with_for_update(of=job, skip_locked=True)
+        .cte("free")
+    )
+    return update(job).where(job.c.id == free.c.id).values(dispatched_at=free.c.dispatched_at)
+
+
+_stamp_many = _stamp_arrays()
+
+
+def stamp_dispatched(connection: Connection, items: Sequence[Dispatched]) -> list[None]:
+    """Write that records were added to their queues.
+
+    A record of another generation by now is left alone, as that one needs a dispatch of its own; the first stamp counts. On PostgreSQL a record that another
+    transaction is writing may be left without: it is added again then.
+    """
+    rows = [{"id": item.id, "generation": item.generation, "dispatched_at": item.at} for item in items]
+    if is_postgresql(connection):
+        connection.execute(_stamp_many, values_of(rows, _STAMP))
+    else:
+        connection.execute(_stamp_each, [{f"{name}_value": row[name] for name in _STAMP} for row in rows])
+    return [None] * len(items)
+
+
+def outbox_lag(connection: Connection, queues: Sequence[str], now: int) -> OutboxLag:
+    """How many records of these queues need a dispatch, and how long the first has waited. now: ms since the epoch."""
+    if not queues:
+        return OutboxLag(0, None, 0)
+    rows = connection.execute(union_all(*map(_lag_of, queues))).all()
+    oldest = min((row.oldest for row in rows if row.oldest is not None), default=None)
+    return OutboxLag(sum(row.waiting for row in rows), oldest, 0 if oldest is None else max(0, now - oldest))
+
+
+def _lag_of(queue: str) -> Select[int, Any]:
+    first = (
+        select(literal(1).label("one"), job.c.created_at)
+        .where(job.c.queue == queue, _needs_dispatch)
+        .order_by(job.c.created_at)
+        .limit(_COUNT_AT_MOST)
+        .subquery()
+    )
+    return select(func.count(first.c.one).label("waiting"), func.min(first.c.created_at).label("oldest"))

@@ -1,0 +1,350 @@
+"""What became of attempts, as it is written to the record: fenced, and each with everything that must change with it.
+
+A worker's write counts only while no later claim of the job has written: the row's fence is not above its own, and the job has not ended.
+The fence is `generation << 32 | attempts started`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import BigInteger, Connection, Update, bindparam, case, func, literal, literal_column, select, update
+
+from taurine.ids import sortable_id
+from taurine.ledger.rows import insert_ignore, is_postgresql, values_of, values_table
+from taurine.ledger.schema import attempt, dead_letter, job
+from taurine.ledger.statuses import TERMINAL, Status, allowed_from
+
+__all__ = [
+    "Completion",
+    "DeadLetterReason",
+    "Ending",
+    "Granted",
+    "Start",
+    "apply_completions",
+    "apply_endings",
+    "apply_starts",
+    "fence_of",
+]
+
+DeadLetterReason: TypeAlias = Literal["exhausted", "permanent", "crashed", "unknown_type"]
+
+Granted: TypeAlias = "Status | Literal['missing'] | None"
+"""None when the write was granted; else the status of the record that refused it, `missing` for none at all."""
+
+
+def fence_of(generation: int, attempts_started: int) -> int:
+    """The number that orders all claims of a job: a later one's is higher, whatever Redis lost in between."""
+    return generation << 32 | attempts_started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A handler returned. output, progress: JSON text. at: now, ms."""
+
+    id: str
+    fence: int
+    attempts: int
+    output: str | None
+    worker: str | None
+    started_at: int
+    at: int
+    progress: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Any other end of an attempt: the status that follows, and what is told of the attempt.
+
+    output: a partial result, of a cancelled job. error: JSON text. next_at: when it is to start again, ms; None for when there is room.
+    charged: False for a snooze. dead_letter: why the job is given up, with status `failed` only.
+    """
+
+    id: str
+    fence: int
+    status: Status
+    attempts: int
+    at: int
+    worker: str | None = None
+    started_at: int | None = None
+    output: str | None = None
+    error: str | None = None
+    error_fingerprint: str | None = None
+    next_at: int | None = None
+    progress: str | None = None
+    cancel_reason: str | None = None
+    charged: bool = True
+    dead_letter: DeadLetterReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A handler has begun and is likely to run for a while."""
+
+    id: str
+    fence: int
+    attempts: int
+    worker: str | None
+    started_at: int
+    at: int
+
+
+def _granted(id_: Any, fence: Any, status: Status) -> Any:
+    # Literals, since a list that is bound cannot be in a statement that runs for many rows.
+    before: list[Any] = [literal_column(repr(word)) for word in allowed_from(status)]
+    return (job.c.id == id_) & (job.c.fence <= fence) & job.c.status.in_(before)
+
+
+def _later(one: Any, other: Any) -> Any:
+    # The clock of this machine may be behind the one that wrote before; SQLite and PostgreSQL have no name for this in common.
+    return case((one > other, one), else_=other)
+
+
+def _bound(name: str) -> Any:
+    return bindparam(f"{name}_value", type_=job.c[name].type)
+
+
+# Completing: the hot one ------------------------------------------------------------------------------------------------------
+
+_COMPLETION = ("id", "fence", "attempts", "output", "worker", "started_at", "finished_at", "progress")
+
+
+def _completing(values: Any) -> dict[Any, Any]:
+    """What a completion writes; `values` gives each new value."""
+    return {
+        job.c.status: "completed",
+        job.c.fence: values("fence"),
+        job.c.attempts: values("attempts"),
+        job.c.output: values("output"),
+        job.c.error: None,
+        job.c.error_fingerprint: None,
+        job.c.worker: values("worker"),
+        job.c.started_at: values("started_at"),
+        job.c.finished_at: values("finished_at"),
+        job.c.updated_at: _later(job.c.updated_at, values("finished_at")),
+        job.c.progress: func.coalesce(values("progress"), job.c.progress),
+        job.c.state: None,
+    }
+
+
+_complete_each: Update = (
+    update(job).where(_granted(bindparam("id_value"), _bound("fence"), "completed")).values(_completing(_bound))
+)
+
+
+def _complete_arrays() -> Update:
+    values = values_table(job, _COMPLETION).subquery("done")
+    return (
+        update(job)
+        .where(_granted(values.c.id, values.c.fence, "completed"))
+        .values(_completing(values.c.__getitem__))
+        .returning(job.c.id)
+    )
+
+
+_complete_many = _complete_arrays()
+_standings = select(job.c.id, job.c.status, job.c.fence, job.c.finished_at, job.c.updated_at).where(
+    job.c.id.in_(bindparam("ids", expanding=True))
+)
+
+
+def apply_completions(connection: Connection, items: Sequence[Completion]) -> list[Granted]:
+    """Write that jobs completed. A job that had ended, or has a later claim, is left as it is; its status is returned."""
+    rows = [
+        {
+            "id": item.id,
+            "fence": item.fence,
+            "attempts": item.attempts,
+            "output": item.output,
+            "worker": item.worker,
+            "started_at": item.started_at,
+            "finished_at": item.at,
+            "progress": item.progress,
+        }
+        for item in items
+    ]
+    if is_postgresql(connection):
+        granted = connection.execute(_complete_many, values_of(rows, _COMPLETION)).rowcount
+    else:
+        granted = connection.execute(
+            _complete_each, [{f"{name}_value": row[name] for name in _COMPLETION} for row in rows]
+        ).rowcount
+    if granted == len(items):
+        return [None] * len(items)
+    return _refusals(connection, items)
+
+
+def _refusals(connection: Connection, items: Sequence[Completion]) -> list[Granted]:
+    """Some were refused: the records tell which. One that holds just this completion was granted, now or when it was written before."""
+    found = {row.id: row for row in connection.execute(_standings, {"ids": [item.id for item in items]})}
+    refusals: list[Granted] = []
+    for item in items:
+        row = found.get(item.id)
+        if row is None:
+            refusals.append("missing")
+        else:
+            refusals.append(None if (row.fence, row.finished_at) == (item.fence, item.at) else row.status)
+    return refusals
+
+
+# Every other end ----------------------------------------------------------------------------------------------------------------
+
+_end = (
+    update(job)
+    .where(
+        job.c.id == bindparam("id_value"),
+        job.c.fence <= bindparam("fence_value"),
+        job.c.status.in_(bindparam("before", expanding=True)),
+    )
+    .values(
+        status=_bound("status"),
+        fence=_bound("fence"),
+        attempts=_bound("attempts"),
+        output=_bound("output"),
+        error=func.coalesce(_bound("error"), job.c.error),
+        error_fingerprint=func.coalesce(_bound("error_fingerprint"), job.c.error_fingerprint),
+        worker=func.coalesce(_bound("worker"), job.c.worker),
+        started_at=func.coalesce(_bound("started_at"), job.c.started_at),
+        finished_at=_bound("finished_at"),
+        scheduled_for=_bound("scheduled_for"),
+        updated_at=_later(job.c.updated_at, _bound("updated_at")),
+        progress=func.coalesce(_bound("progress"), job.c.progress),
+        cancel_reason=func.coalesce(job.c.cancel_reason, _bound("cancel_reason")),
+    )
+)
+
+
+def apply_endings(connection: Connection, items: Sequence[Ending]) -> list[Granted]:
+    """Write ends of attempts that did not complete their job: the status, the attempt's row, and the dead letter if it is one.
+
+    All three or none: who sees a job failed finds its dead letter. Granted as completions are; one that is refused writes nothing.
+    """
+    return [_apply_ending(connection, item) for item in items]
+
+
+def _apply_ending(connection: Connection, item: Ending) -> Granted:
+    ended = item.status in TERMINAL
+    done = connection.execute(
+        _end,
+        {
+            "id_value": item.id,
+            "fence_value": item.fence,
+            "before": allowed_from(item.status),
+            "status_value": item.status,
+            "attempts_value": item.attempts,
+            "output_value": item.output,
+            "error_value": item.error,
+            "error_fingerprint_value": item.error_fingerprint,
+            "worker_value": item.worker,
+            "started_at_value": item.started_at,
+            "finished_at_value": item.at if ended else None,
+            "scheduled_for_value": item.next_at,
+            "updated_at_value": item.at,
+            "progress_value": item.progress,
+            "cancel_reason_value": item.cancel_reason,
+        },
+    )
+    if done.rowcount == 0:
+        return _standing_against(connection, item)
+    if item.status != "expired":
+        _insert_attempt(connection, item)
+    if item.dead_letter is not None:
+        _insert_dead_letter(connection, item, item.dead_letter)
+    return None
+
+
+def _standing_against(connection: Connection, item: Ending) -> Granted:
+    row = connection.execute(_standings, {"ids": [item.id]}).one_or_none()
+    if row is None:
+        return "missing"
+    # The same end, written before; its answer never came.
+    return None if (row.fence, row.status, row.updated_at) == (item.fence, item.status, item.at) else row.status
+
+
+_OUTCOMES: dict[Status, str] = {
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "retrying": "retried",
+    "queued": "snoozed",
+    "waiting": "snoozed",
+}
+
+
+def _insert_attempt(connection: Connection, item: Ending) -> None:
+    row = {
+        "job_id": item.id,
+        "fence": item.fence,
+        "number": item.attempts,
+        "outcome": _OUTCOMES[item.status] if item.charged or item.status in TERMINAL else "snoozed",
+        "worker": item.worker,
+        "started_at": item.started_at,
+        "finished_at": item.at,
+        "error": item.error,
+        "error_fingerprint": item.error_fingerprint,
+        "next_at": item.next_at,
+    }
+    connection.execute(insert_ignore(connection, attempt), row)
+
+
+def _insert_dead_letter(connection: Connection, item: Ending, reason: DeadLetterReason) -> None:
+    source = select(
+        literal(sortable_id(item.at / 1000)),
+        job.c.id,
+        job.c.generation,
+        job.c.type,
+        job.c.queue,
+        job.c.tenant,
+        job.c.payload,
+        job.c.error,
+        job.c.error_fingerprint,
+        literal(reason),
+        job.c.attempts,
+        literal(item.at, BigInteger()),
+    ).where(job.c.id == item.id)
+    columns = [
+        *("id", "job_id", "generation", "type", "queue", "tenant", "payload", "error", "error_fingerprint", "reason"),
+        *("attempts", "failed_at"),
+    ]
+    connection.execute(insert_ignore(connection, dead_letter).from_select(columns, source))
+
+
+# Beginning ----------------------------------------------------------------------------------------------------------------------
+
+_start = (
+    update(job)
+    .where(_granted(bindparam("id_value"), _bound("fence"), "running"))
+    .values(
+        status="running",
+        fence=_bound("fence"),
+        attempts=_bound("attempts"),
+        worker=_bound("worker"),
+        started_at=_bound("started_at"),
+        updated_at=_later(job.c.updated_at, _bound("updated_at")),
+    )
+)
+
+
+def apply_starts(connection: Connection, items: Sequence[Start]) -> list[Granted]:
+    """Write that handlers run. Granted as completions are."""
+    standings: list[Granted] = []
+    for item in items:
+        done = connection.execute(
+            _start,
+            {
+                "id_value": item.id,
+                "fence_value": item.fence,
+                "attempts_value": item.attempts,
+                "worker_value": item.worker,
+                "started_at_value": item.started_at,
+                "updated_at_value": item.at,
+            },
+        )
+        standings.append(None if done.rowcount else _status_of(connection, item.id))
+    return standings
+
+
+def _status_of(connection: Connection, job_id: str) -> Granted:
+    row = connection.execute(_standings, {"ids": [job_id]}).one_or_none()
+    return "missing" if row is None else row.status

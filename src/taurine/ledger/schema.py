@@ -1,0 +1,294 @@
+"""The ledger's tables.
+
+    job ──┬─< attempt        one row for each attempt that did not complete the job
+          ├─< job_tag        the tags, for finding jobs by them
+          ├─< job_log        the lines that its handler wrote, the newest of them
+          ├─< dead_letter    one row for each generation that failed for good
+          └─< audit          who did what to it; rows outlive the job
+    idempotency ──► job      a client's key, with a life of its own
+    effect                   operation ids: the intent before a side effect, its result afterwards
+    queue_cursor             how far the event stream of a shared queue was read
+    quota                    how many unfinished jobs a tenant may have
+
+`job` is the product's record. It always shows the latest attempt; what earlier attempts left is in `attempt`. All times are whole milliseconds since the epoch,
+UTC. JSON is kept as text, byte for byte as it travels, so that numbers stay exact and both databases hold the same.
+
+What a constraint can hold is a constraint. Indexes serve: the outbox (`job_undispatched`), the reconciler and lists by status
+(`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of everything (`job_created`), and retention
+(`job_by_type`: each type has its own age, and what finished before a time was created before it).
+
+A change here needs a new file in migrations/versions, and `VERSION` is its number; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from taurine.ledger.statuses import STATUSES, TERMINAL
+
+__all__ = [
+    "VERSION",
+    "attempt",
+    "audit",
+    "dead_letter",
+    "effect",
+    "idempotency",
+    "job",
+    "job_log",
+    "job_tag",
+    "metadata",
+    "queue_cursor",
+    "quota",
+]
+
+VERSION = "0001"
+"""The number of the last migration: of the tables that this code works with."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+
+def _in(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(map(repr, sorted(values)))})"
+
+
+_TERMINAL = _in("status", TERMINAL)
+
+# An autoincrementing number that SQLite takes for its row id.
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+job = Table(
+    "taurine_job",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("tenant", Text),
+    Column("status", Text, nullable=False),
+    Column("generation", Integer, nullable=False, server_default="0"),
+    # generation << 32 | attempts started, of the last write that a worker was granted
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("payload", Text, nullable=False),
+    # what this job was given beside its type's own options, JSON; null for nothing
+    Column("options", Text),
+    Column("metadata", Text),
+    Column("output", Text),
+    Column("error", Text),
+    Column("error_fingerprint", Text),
+    Column("progress", Text),
+    Column("state", Text),
+    Column("worker", Text),
+    Column("created_by", Text),
+    Column("source", Text),
+    Column("trace", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    # not before: the start that was asked for, or the next attempt's
+    Column("scheduled_for", BigInteger),
+    # not after: a job that has not started by then expires
+    Column("expires_at", BigInteger),
+    Column("dispatched_at", BigInteger),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("cancel_requested_at", BigInteger),
+    Column("cancel_reason", Text),
+    CheckConstraint(_in("status", STATUSES), name="status"),
+    CheckConstraint(f"(finished_at IS NOT NULL) = ({_TERMINAL})", name="finished"),
+    # a cancelled job may have a partial result
+    CheckConstraint("output IS NULL OR status IN ('cancelled', 'completed')", name="output"),
+    CheckConstraint(
+        "(status <> 'failed' OR error IS NOT NULL) AND (status <> 'completed' OR error IS NULL)", name="error"
+    ),
+    CheckConstraint("generation >= 0 AND fence >= 0 AND attempts >= 0 AND max_attempts >= 1", name="counts"),
+    CheckConstraint("updated_at >= created_at", name="times"),
+)
+
+Index(
+    "taurine_job_undispatched",
+    job.c.queue,
+    job.c.created_at,
+    sqlite_where=text(f"dispatched_at IS NULL AND NOT ({_TERMINAL})"),
+    postgresql_where=text(f"dispatched_at IS NULL AND NOT ({_TERMINAL})"),
+)
+Index(
+    "taurine_job_unfinished",
+    job.c.status,
+    job.c.created_at,
+    job.c.id,
+    sqlite_where=text("status <> 'completed'"),
+    postgresql_where=text("status <> 'completed'"),
+)
+Index("taurine_job_created", job.c.created_at, job.c.id)
+Index("taurine_job_by_type", job.c.type, job.c.created_at, job.c.id)
+Index(
+    "taurine_job_by_tenant",
+    job.c.tenant,
+    job.c.created_at,
+    job.c.id,
+    sqlite_where=text("tenant IS NOT NULL"),
+    postgresql_where=text("tenant IS NOT NULL"),
+)
+
+Index(
+    "taurine_job_by_error",
+    job.c.error_fingerprint,
+    job.c.created_at,
+    job.c.id,
+    sqlite_where=text("error_fingerprint IS NOT NULL"),
+    postgresql_where=text("error_fingerprint IS NOT NULL"),
+)
+
+job_tag = Table(
+    "taurine_job_tag",
+    metadata,
+    Column("job_id", Text, ForeignKey(job.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+Index("taurine_job_tag_by_tag", job_tag.c.tag, job_tag.c.created_at, job_tag.c.job_id)
+
+job_log = Table(
+    "taurine_job_log",
+    metadata,
+    Column("job_id", Text, ForeignKey(job.c.id, ondelete="CASCADE"), primary_key=True),
+    # 1 for the job's first line; the oldest ones go when there are too many
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    CheckConstraint(_in("level", ("debug", "info", "warning", "error", "critical")), name="level"),
+)
+
+attempt = Table(
+    "taurine_attempt",
+    metadata,
+    Column("job_id", Text, ForeignKey(job.c.id, ondelete="CASCADE"), primary_key=True),
+    # the fence of the attempt: one for each time the job was started
+    Column("fence", BigInteger, primary_key=True),
+    # 1 for the first that was charged
+    Column("number", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("worker", Text),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("error", Text),
+    Column("error_fingerprint", Text),
+    # when the next attempt was to start
+    Column("next_at", BigInteger),
+    CheckConstraint(_in("outcome", ("retried", "failed", "snoozed", "cancelled")), name="outcome"),
+)
+
+dead_letter = Table(
+    "taurine_dead_letter",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("tenant", Text),
+    Column("payload", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("error_fingerprint", Text),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("failed_at", BigInteger, nullable=False),
+    Column("status", Text, nullable=False, server_default="open"),
+    Column("resolved_at", BigInteger),
+    Column("resolved_by", Text),
+    # once redriven: the job and its generation that it became
+    Column("redriven_as", Text),
+    # when it was copied to the queue for BullMQ's dashboards
+    Column("mirrored_at", BigInteger),
+    UniqueConstraint("job_id", "generation"),
+    CheckConstraint(_in("reason", ("exhausted", "permanent", "crashed", "unknown_type")), name="reason"),
+    CheckConstraint(_in("status", ("open", "redriven", "discarded")), name="status"),
+    CheckConstraint("(status = 'open') = (resolved_at IS NULL)", name="resolved"),
+)
+Index("taurine_dead_letter_by_status", dead_letter.c.status, dead_letter.c.failed_at, dead_letter.c.id)
+
+audit = Table(
+    "taurine_audit",
+    metadata,
+    Column("number", _RowNumber, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text),
+    Column("action", Text, nullable=False),
+    Column("job_id", Text),
+    Column("tenant", Text),
+    Column("detail", Text),
+)
+Index("taurine_audit_by_job", audit.c.job_id, audit.c.number)
+
+effect = Table(
+    "taurine_effect",
+    metadata,
+    # the tenant, or '' for none: one tenant's keys never meet another's
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("result", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    CheckConstraint(_in("status", ("intent", "done")), name="status"),
+    CheckConstraint("(status = 'done') = (finished_at IS NOT NULL)", name="finished"),
+)
+Index("taurine_effect_created", effect.c.created_at)
+
+idempotency = Table(
+    "taurine_idempotency",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    # of the request that took the key: another one under the same key is refused
+    Column("request_hash", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("taurine_idempotency_expires", idempotency.c.expires_at)
+
+queue_cursor = Table(
+    "taurine_queue_cursor",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("last_id", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+quota = Table(
+    "taurine_quota",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    # the job type, or '' for all of the tenant's together
+    Column("type", Text, primary_key=True),
+    # most jobs that have not ended
+    Column("max_open", Integer, nullable=False),
+    CheckConstraint("max_open >= 0", name="max_open"),
+)

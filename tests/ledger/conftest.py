@@ -1,0 +1,37 @@
+"""Fixtures of the ledger's tests: one suite, over each database that the ledger can live in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from taurine.ledger.database import Database, open_database
+from taurine.ledger.migrate import migrate
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of this test alone, of the kind that the test's id shows."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'taurine.db'}"
+    # Asked for by name, so that the tests with SQLite start no server.
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+async def database(ledger_url: str) -> AsyncIterator[Database]:
+    """The ledger of this test alone, with its tables."""
+    opened = open_database(ledger_url)
+    await migrate(opened)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def other_database(ledger_url: str, database: Database) -> AsyncIterator[Database]:
+    """The same ledger, as another process sees it."""
+    opened = open_database(ledger_url)
+    yield opened
+    await opened.close()

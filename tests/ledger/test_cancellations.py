@@ -1,0 +1,180 @@
+"""Cancelling: at once what does not run, by request what does; and jobs that did not start in time (SEED-147, 262)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from support.ledger import NOW, complete, fail, put_in, record_at, start
+from taurine.errors import RecordNotFound, TransitionRefused
+from taurine.ledger.audit import actions_on
+from taurine.ledger.cancellations import CancelAnswer, expire_due, request_cancel, requested_cancels
+from taurine.ledger.database import Database
+from taurine.ledger.outcomes import Ending, apply_endings
+from taurine.ledger.records import JobRecord
+
+
+async def _cancel(database: Database, job_id: str, reason: str | None = "changed my mind") -> CancelAnswer:
+    return await database.write(lambda connection: request_cancel(connection, job_id, NOW + 50, reason, "ann"))
+
+
+async def _requested(database: Database, fences: dict[str, int] | None = None, *ids: str) -> dict[str, str]:
+    wanted = list(ids or fences or ())
+    return await database.read(lambda connection: requested_cancels(connection, wanted, fences))
+
+
+async def _end(database: Database, job_id: str, status: str, fence: int = 1) -> None:
+    item = Ending(id=job_id, fence=fence, status=status, attempts=1, at=NOW + 9, error='"e"')  # type: ignore[arg-type]
+    assert await database.write(lambda connection: apply_endings(connection, [item])) == [None]
+
+
+@pytest.mark.parametrize("status", ["queued", "retrying", "waiting"])
+async def test_a_job_that_does_not_run_is_cancelled_at_once(database: Database, status: str) -> None:
+    await put_in(database, "j", tenant="acme")
+    if status != "queued":
+        await _end(database, "j", status)
+
+    answer = await _cancel(database, "j")
+
+    assert answer.at_once
+    assert answer.record == await record_at(database, "j")
+    assert (answer.record.status, answer.record.cancel_reason) == ("cancelled", "changed my mind")
+    assert answer.record.finished_at == answer.record.cancel_requested_at is not None
+    [entry] = await database.read(lambda connection: actions_on(connection, "j"))
+    assert (entry.action, entry.actor, entry.tenant) == ("cancel", "ann", "acme")
+    assert entry.detail == '{"reason": "changed my mind"}'
+
+
+async def test_a_job_that_runs_is_asked_to_stop_and_may_keep_a_partial_result(database: Database) -> None:
+    """SEED-147, 262: the worker hears of it, stops, and says how far it got."""
+    await put_in(database, "j", "other")
+    await start(database, "j")
+    await start(database, "other")
+
+    answer = await _cancel(database, "j")
+
+    assert not answer.at_once
+    assert answer.record.status == "running"
+    assert await _requested(database, {"j": 1, "other": 1}) == {"j": "changed my mind"}
+    partial = Ending(id="j", fence=1, status="cancelled", attempts=1, at=NOW + 60, output='{"processed":40}')
+    assert await database.write(lambda connection: apply_endings(connection, [partial])) == [None]
+    record = await record_at(database, "j")
+    assert (record.status, record.output, record.cancel_reason) == ("cancelled", {"processed": 40}, "changed my mind")
+
+
+async def test_the_first_reason_stays(database: Database) -> None:
+    await put_in(database, "j")
+    await start(database, "j")
+    await _cancel(database, "j", "first")
+
+    answer = await _cancel(database, "j", "second")
+
+    assert answer.record.cancel_reason == "first"
+    assert len(await database.read(lambda connection: actions_on(connection, "j"))) == 2
+
+
+async def test_what_has_ended_or_is_unknown_is_not_cancelled(database: Database) -> None:
+    await put_in(database, "done", "failed")
+    await complete(database, "done")
+    await fail(database, "failed")
+
+    for job_id, status in (("done", "completed"), ("failed", "failed")):
+        with pytest.raises(TransitionRefused, match=status):
+            await _cancel(database, job_id)
+    with pytest.raises(RecordNotFound, match="missing"):
+        await _cancel(database, "missing")
+    assert (await record_at(database, "done")).cancel_requested_at is None
+
+
+async def test_a_job_that_had_just_begun_is_told_though_its_record_said_queued(database: Database) -> None:
+    await put_in(database, "j")
+    await _cancel(database, "j", None)
+
+    assert await _requested(database, None, "j") == {"j": "cancelled"}
+    assert await complete(database, "j") == "cancelled"
+
+
+async def test_a_worker_learns_that_another_attempt_has_its_job(database: Database) -> None:
+    """P4: a lease was lost and nobody said so."""
+    await put_in(database, "mine", "taken", "ended", "by_me", "quiet")
+    await start(database, "mine", fence=2)
+    await start(database, "taken", fence=3)
+    await complete(database, "ended", fence=1)
+    await complete(database, "by_me", fence=2)
+
+    fences = dict.fromkeys(("mine", "taken", "ended", "by_me", "quiet", "unrecorded"), 2)
+    told = await _requested(database, fences)
+
+    assert told == {"taken": "a later attempt of the job has begun", "ended": "the job is completed"}
+    assert await _requested(database, None, *fences) == {}
+
+
+async def test_many_jobs_are_asked_about(database: Database) -> None:
+    ids = [f"j{number}" for number in range(1200)]
+    await put_in(database, *ids)
+    await _cancel(database, "j1199")
+
+    assert await _requested(database, None, *ids) == {"j1199": "changed my mind"}
+
+
+async def test_a_cancel_and_a_completion_at_once_agree(database: Database, other_database: Database) -> None:
+    for number in range(10):
+        job_id = f"j{number}"
+        await put_in(database, job_id)
+        cancelled, refused = await asyncio.gather(
+            _cancel(database, job_id), complete(other_database, job_id), return_exceptions=True
+        )
+        record = await record_at(database, job_id)
+        if isinstance(cancelled, CancelAnswer):
+            assert (record.status, refused) == ("cancelled", "cancelled")
+        else:
+            assert isinstance(cancelled, TransitionRefused)
+            assert (record.status, refused) == ("completed", None)
+
+
+# Expiring -----------------------------------------------------------------------------------------------------------------------
+
+
+async def _expire(database: Database, now: int = NOW + 1000, limit: int = 100) -> list[JobRecord]:
+    return await database.write(lambda connection: expire_due(connection, now, limit))
+
+
+async def test_what_did_not_start_in_time_expires(database: Database) -> None:
+    await put_in(database, "due", expires_at=NOW + 1000)
+    await put_in(database, "later", expires_at=NOW + 1001)
+    await put_in(database, "never")
+    await put_in(database, "started", "retried", "done", expires_at=NOW + 10)
+    await start(database, "started")
+    await _end(database, "retried", "retrying")
+    await complete(database, "done")
+
+    [record] = await _expire(database)
+
+    assert record == await record_at(database, "due")
+    assert (record.id, record.status, record.phase) == ("due", "expired", "failed")
+    assert record.finished_at is not None
+    [entry] = await database.read(lambda connection: actions_on(connection, "due"))
+    assert (entry.action, entry.actor) == ("expire", None)
+    assert await _expire(database) == []
+
+
+async def test_a_job_that_snoozed_has_started(database: Database) -> None:
+    await put_in(database, "j", expires_at=NOW + 10)
+    await start(database, "j")
+    await _end(database, "j", "queued")
+
+    assert await _expire(database) == []
+
+
+async def test_the_longest_due_expire_first_and_two_at_once_share_them(
+    database: Database, other_database: Database
+) -> None:
+    for number in range(20):
+        await put_in(database, f"j{number:02}", expires_at=NOW + 100 - number)
+
+    first = await _expire(database, limit=5)
+    one, other = await asyncio.gather(_expire(database, limit=100), _expire(other_database, limit=100))
+
+    assert sorted(record.id for record in first) == [f"j{number}" for number in range(15, 20)]
+    assert sorted(record.id for record in (*one, *other)) == [f"j{number:02}" for number in range(15)]

@@ -1,0 +1,163 @@
+"""The outbox's statements: which records need a dispatch, in which order, and what a stamp says (P2, F31)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from support.ledger import NOW, complete, fail, new_record, put_in, record_at, start
+from taurine.ledger.database import Database, open_database
+from taurine.ledger.generations import NewGeneration, start_generation
+from taurine.ledger.migrate import migrate
+from taurine.ledger.outbox import (
+    Dispatched,
+    OutboxLag,
+    _undispatched_of,
+    outbox_lag,
+    stamp_dispatched,
+    take_undispatched,
+)
+from taurine.ledger.records import insert_records
+from taurine.ledger.rows import is_postgresql
+
+_ASYNC = "postgresql+asyncpg"
+
+
+async def _undispatched(database: Database, *queues: str, limit: int = 100, until: int = NOW + 1000) -> list[str]:
+    records = await database.read(lambda connection: take_undispatched(connection, queues, limit, until))
+    return [record.id for record in records]
+
+
+async def _stamp(database: Database, *items: Dispatched) -> None:
+    await database.write(lambda connection: stamp_dispatched(connection, items))
+
+
+async def test_open_records_without_a_stamp_are_taken_oldest_first(database: Database) -> None:
+    await put_in(database, "late", created_at=NOW + 9)
+    await put_in(database, "b", "a", created_at=NOW + 5)
+    await put_in(database, "first", created_at=NOW)
+    await put_in(database, "elsewhere", queue="sms")
+
+    assert await _undispatched(database, "mail") == ["first", "a", "b", "late"]
+    assert await _undispatched(database, "mail", until=NOW + 5) == ["first", "a", "b"]
+    assert await _undispatched(database, "mail", limit=2) == ["first", "a"]
+    assert await _undispatched(database) == []
+
+
+async def test_a_long_backlog_of_one_queue_does_not_keep_another_waiting(database: Database) -> None:
+    await put_in(database, *(f"m{number}" for number in range(10)))
+    await put_in(database, "s1", queue="sms", created_at=NOW + 100)
+
+    assert await _undispatched(database, "mail", "sms", limit=3) == ["m0", "m1", "m2", "s1"]
+
+
+async def test_stamped_and_finished_records_are_not_taken(database: Database) -> None:
+    await put_in(database, "stamped", "failed", "completed", "running", "open")
+    await _stamp(database, Dispatched("stamped", 0, NOW + 1))
+    await fail(database, "failed")
+    await complete(database, "completed")
+    await start(database, "running")
+
+    assert await _undispatched(database, "mail") == ["open", "running"]
+
+
+async def test_only_the_stamp_of_the_same_generation_counts(database: Database) -> None:
+    """A relay that was slow stamps a job that runs again meanwhile: the new generation still needs its dispatch."""
+    await put_in(database, "j")
+    await fail(database, "j")
+    await database.write(
+        lambda connection: start_generation(connection, [NewGeneration(id="j", at=NOW, action="retry")])
+    )
+
+    await _stamp(database, Dispatched("j", 0, NOW + 9), Dispatched("unknown", 0, NOW))
+    assert await _undispatched(database, "mail") == ["j"]
+
+    await _stamp(database, Dispatched("j", 1, NOW + 10), Dispatched("j", 1, NOW + 11))
+    assert await _undispatched(database, "mail") == []
+    record = await record_at(database, "j")
+    assert record.dispatched_at is not None
+    first_stamp = record.dispatched_at
+
+    await _stamp(database, Dispatched("j", 1, NOW + 99))
+    assert (await record_at(database, "j")).dispatched_at == first_stamp
+
+
+async def test_two_relays_keep_the_order_of_each_queue_and_create_nothing_twice(
+    database: Database, other_database: Database, seed: int
+) -> None:
+    """F31: both take without locks, add idempotently, and stamp; what was added first, by whomever, is in order."""
+    chance = random.Random(seed)
+    jobs = [new_record(f"j{n:03}", queue=f"q{n % 3}", created_at=NOW + n) for n in range(120)]
+    await database.write(lambda connection: insert_records(connection, jobs))
+    added: dict[str, list[str]] = {"q0": [], "q1": [], "q2": []}
+    seen = set[str]()
+
+    async def relay(view: Database) -> None:
+        while records := await view.read(lambda c: take_undispatched(c, list(added), 7, NOW + 1000)):
+            for record in records:
+                for _ in range(chance.randrange(3)):
+                    await asyncio.sleep(0)
+                if record.id not in seen:  # adding is idempotent by id
+                    seen.add(record.id)
+                    added[record.queue].append(record.id)
+            chance.shuffle(records)
+            await _stamp(view, *(Dispatched(record.id, record.generation, NOW + 2000) for record in records))
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as relays:
+        relays.create_task(relay(database))
+        relays.create_task(relay(other_database))
+
+    assert {queue: [job.id for job in jobs if job.queue == queue] for queue in added} == added
+
+
+async def test_a_stamp_waits_for_nobody(postgres_url: str) -> None:
+    """A worker may be writing the outcome of the very job that is stamped; on PostgreSQL the stamp passes it over.
+
+    SQLite has one writer at a time, so nothing to pass over.
+    """
+    database, worker = open_database(postgres_url), create_async_engine(make_url(postgres_url).set(drivername=_ASYNC))
+    await migrate(database)
+    await put_in(database, "held", "free")
+    async with worker.begin() as connection:
+        await connection.execute(text("UPDATE taurine_job SET worker = 'w' WHERE id = 'held'"))
+
+        async with asyncio.timeout(5):
+            await _stamp(database, Dispatched("held", 0, NOW), Dispatched("free", 0, NOW))
+
+    assert await _undispatched(database, "mail") == ["held"]
+    await worker.dispose()
+    await database.close()
+
+
+async def test_lag_tells_how_many_wait_and_since_when(database: Database) -> None:
+    async def lag(*queues: str) -> OutboxLag:
+        return await database.read(lambda connection: outbox_lag(connection, queues, NOW + 500))
+
+    assert await lag("mail") == OutboxLag(0, None, 0)
+    await put_in(database, "a", created_at=NOW + 100)
+    await put_in(database, "b", created_at=NOW + 200)
+    await put_in(database, "c", queue="sms", created_at=NOW + 900)
+
+    assert await lag("mail") == OutboxLag(2, NOW + 100, 400)
+    assert await lag("mail", "sms") == OutboxLag(3, NOW + 100, 400)
+    assert await lag("sms") == OutboxLag(1, NOW + 900, 0)
+    assert await lag() == OutboxLag(0, None, 0)
+
+
+async def test_the_outbox_reads_its_own_index(database: Database) -> None:
+    """With many finished records the outbox must not read them."""
+
+    def plan(connection: Connection) -> str:
+        explain = "EXPLAIN" if is_postgresql(connection) else "EXPLAIN QUERY PLAN"
+        if is_postgresql(connection):
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        query: Any = _undispatched_of("mail", NOW, 10).compile(
+            dialect=connection.dialect, compile_kwargs={"literal_binds": True}
+        )
+        return "\n".join(str(tuple(row)) for row in connection.exec_driver_sql(f"{explain} {query}"))
+
+    assert "taurine_job_undispatched" in await database.read(plan)
