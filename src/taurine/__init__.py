@@ -1,25 +1,132 @@
-"""Taurine: background jobs for Python on BullMQ's wire."""
+"""Taurine: background jobs for Python on BullMQ's wire, with a durable record of each in SQL.
 
-from taurine.errors import Cancel, Permanent, RateLimited, RetryAfter, Snooze, TaurineError
-from taurine.options import Dedup, Keep, Parent, RateLimit, Telemetry
-from taurine.retry import Custom, Exponential, Fixed
+Names are loaded at their first use, so that a program which needs the queues alone (`taurine.queue`) does not load the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taurine.app import Taurine
+    from taurine.errors import (
+        Cancel,
+        CatalogError,
+        DuplicateJob,
+        EffectInProgress,
+        EffectUnknown,
+        IdempotencyConflict,
+        InvalidOption,
+        JobCancelled,
+        JobExpired,
+        JobFailed,
+        LedgerUnavailable,
+        NotAuthorized,
+        PayloadError,
+        PayloadInvalid,
+        PayloadTooLarge,
+        Permanent,
+        QuotaExceeded,
+        RateLimited,
+        RecordNotFound,
+        RetryAfter,
+        SchemaMismatch,
+        Snooze,
+        StoreUnavailable,
+        TaurineError,
+        TaurineWarning,
+        TenantMismatch,
+        TransitionRefused,
+        UnknownJobType,
+        WaitTimeout,
+    )
+    from taurine.jobs.access import AccessRequest
+    from taurine.jobs.context import Context
+    from taurine.jobs.handle import JobHandle
+    from taurine.jobs.identity import EVERY_TIME, EveryTime, OncePer
+    from taurine.jobs.job_type import JobType
+    from taurine.ledger.records import JobRecord
+    from taurine.options import Dedup, Keep, Parent, RateLimit, Telemetry
+    from taurine.retry import Custom, Exponential, Fixed, Retry, Rule
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "EVERY_TIME",
+    "AccessRequest",
     "Cancel",
+    "CatalogError",
+    "Context",
     "Custom",
     "Dedup",
+    "DuplicateJob",
+    "EffectInProgress",
+    "EffectUnknown",
+    "EveryTime",
     "Exponential",
     "Fixed",
+    "IdempotencyConflict",
+    "InvalidOption",
+    "JobCancelled",
+    "JobExpired",
+    "JobFailed",
+    "JobHandle",
+    "JobRecord",
+    "JobType",
     "Keep",
+    "LedgerUnavailable",
+    "NotAuthorized",
+    "OncePer",
     "Parent",
+    "PayloadError",
+    "PayloadInvalid",
+    "PayloadTooLarge",
     "Permanent",
+    "QuotaExceeded",
     "RateLimit",
     "RateLimited",
+    "RecordNotFound",
+    "Retry",
     "RetryAfter",
+    "Rule",
+    "SchemaMismatch",
     "Snooze",
+    "StoreUnavailable",
+    "Taurine",
     "TaurineError",
+    "TaurineWarning",
     "Telemetry",
+    "TenantMismatch",
+    "TransitionRefused",
+    "UnknownJobType",
+    "WaitTimeout",
     "__version__",
 ]
+
+_MODULES = {
+    "taurine.app": ("Taurine",),
+    "taurine.jobs.access": ("AccessRequest",),
+    "taurine.jobs.context": ("Context",),
+    "taurine.jobs.handle": ("JobHandle",),
+    "taurine.jobs.identity": ("EVERY_TIME", "EveryTime", "OncePer"),
+    "taurine.jobs.job_type": ("JobType",),
+    "taurine.ledger.records": ("JobRecord",),
+    "taurine.options": ("Dedup", "Keep", "Parent", "RateLimit", "Telemetry"),
+    "taurine.retry": ("Custom", "Exponential", "Fixed", "Retry", "Rule"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, loaded now and kept. Those without a module of their own above are errors."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_MODULE_OF.get(name, "taurine.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from threading import Lock
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast, overload
 from weakref import WeakKeyDictionary
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -20,15 +23,35 @@ from taurine.errors import InvalidOption
 from taurine.jobs.access import AccessRequest, Authorize, authorized
 from taurine.jobs.alerts import Alerts, OnAlert
 from taurine.jobs.backend import Backend
-from taurine.jobs.catalog import Catalog
+from taurine.jobs.catalog import Catalog, warn_of_vague_name
+from taurine.jobs.comparing import Divergence, compare
+from taurine.jobs.dead_letters import DeadLetterDepth, DeadLetters
 from taurine.jobs.declaring import JobOptions, JobTypeOptions
+from taurine.jobs.enqueue import Enqueuer
 from taurine.jobs.handle import JobHandle
-from taurine.jobs.job_type import JobDecorator, JobType, annotations_of
-from taurine.jobs.requests import EnqueueOptions
-from taurine.jobs.worker import Concurrency, JobWorker
+from taurine.jobs.import_path import import_path_of
+from taurine.jobs.job_type import JobDecorator, JobType
+from taurine.jobs.joining import plain_session
+from taurine.jobs.mirror import DeadLetterMirror, mirror_queues
+from taurine.jobs.operating import Operations
+from taurine.jobs.paging import Listing
+from taurine.jobs.queues import OnVanished, QueueRules
+from taurine.jobs.requests import AnySession, EnqueueOptions, Request
+from taurine.jobs.signatures import annotations_of
+from taurine.jobs.upkeep import Upkeep
+from taurine.jobs.why import Inquiry, Why
+from taurine.jobs.worker import JobWorker
+from taurine.jobs.worker_options import WorkerOptions, WorkerRules
+from taurine.jobs.worker_processes import WorkerProcesses
+from taurine.ledger.attempts import Attempt
+from taurine.ledger.audit import AuditEntry
+from taurine.ledger.job_logs import NumberedLine
+from taurine.ledger.listing import Count
 from taurine.ledger.migrate import MigrationReport, migrate
-from taurine.ledger.records import JobRecord
-from taurine.options import RateLimit, Seconds
+from taurine.ledger.records import JobRecord, NewRecord
+from taurine.ledger.statuses import Phase, Status
+from taurine.options import RateLimit, Seconds, require_count
+from taurine.service import Service
 from taurine.settings import Environment, LogFormat, Settings
 
 __all__ = ["Taurine"]
@@ -46,6 +69,8 @@ class Taurine:
     authorize: asked before each enqueue and each change; see `AccessRequest`. Default: everything is allowed.
     on_alert: told what operators must hear of at once; see `Alert`. Default: the log only.
     default_queue: where job types go that name no queue. Default: "jobs".
+    dead_letter_limit: open dead letters of one queue above which a worker raises the alert "dead_letters_depth"; None for never. Default: 100.
+    import_path: where worker processes find it, as "module:name". Default: looked for in the module that makes it, and in the program's own.
     clock, random: time and randomness. Default: the machine's.
 
     Nothing is opened before the first call that needs it. As an async context manager it hands over, in the background, what could not be handed over at once, and closes
@@ -69,6 +94,8 @@ class Taurine:
         authorize: Authorize | None = None,
         on_alert: OnAlert | None = None,
         default_queue: str = "jobs",
+        dead_letter_limit: int | None = 100,
+        import_path: str | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
@@ -91,6 +118,11 @@ class Taurine:
         self._authorize = authorize
         self._alerts = Alerts(on_alert)
         self._default_queue = default_queue
+        self._dead_letter_limit = (
+            None if dead_letter_limit is None else require_count(dead_letter_limit, "dead_letter_limit", minimum=0)
+        )
+        self._import_path = import_path
+        self._made_in = str(sys._getframe(1).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage] - as the logging module does
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._backends: WeakKeyDictionary[asyncio.AbstractEventLoop, Backend] = WeakKeyDictionary()
@@ -107,8 +139,9 @@ class Taurine:
         """Decorator: declare a job type with the function that runs it, async or not. The payload's and the result's types are read from it.
 
         name: what the type is called everywhere, for example "email.send-invite". options: see JobTypeOptions.
-        Raises CatalogError, AlreadyDeclared, InvalidOption, InvalidName: at import, not at the first enqueue.
+        Raises CatalogError, AlreadyDeclared, InvalidOption, InvalidName: at import, not at the first enqueue. Warns of a name that says nothing.
         """
+        warn_of_vague_name(name)
         rules = JobOptions.made(options, default_queue=self._default_queue)
         local_names = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage] - for models that are declared in a function
 
@@ -118,19 +151,52 @@ class Taurine:
 
         return cast("JobDecorator", decorate)
 
+    @overload
     def declare(
-        self,
-        name: str,
-        payload: type[PayloadT],
-        result: type[ResultT] | None = None,
-        **options: Unpack[JobTypeOptions],
-    ) -> JobType[PayloadT, ResultT]:
+        self, name: str, payload: type[PayloadT], **options: Unpack[JobTypeOptions]
+    ) -> JobType[PayloadT, Any]: ...
+    @overload
+    def declare(
+        self, name: str, payload: type[PayloadT], result: type[ResultT], **options: Unpack[JobTypeOptions]
+    ) -> JobType[PayloadT, ResultT]: ...
+    def declare(
+        self, name: str, payload: Any, result: Any = Any, **options: Unpack[JobTypeOptions]
+    ) -> JobType[Any, Any]:
         """Declare a job type without its handler, for processes that only enqueue; `@declared.handler` attaches it in the worker.
 
-        payload, result: their types; a result that is left out may be anything. options and errors as in `job`.
+        payload, result: their types; a result that is left out may be anything. options, errors and warning as in `job`.
         """
+        warn_of_vague_name(name)
         rules = JobOptions.made(options, default_queue=self._default_queue)
-        return self._add(name, payload, Any if result is None else result, rules, None)
+        return self._add(name, payload, result, rules, None)
+
+    def queue(
+        self,
+        name: str,
+        *,
+        shared: bool = False,
+        on_vanished: OnVanished = "restore",
+        rate_limit: RateLimit | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        """Declare what holds for a queue; one of which nothing special holds need not be declared.
+
+        shared: others use it too, such as BullMQ on Node. The jobs that they add are adopted into records, if their type is declared here and goes to this queue; the
+        ends that their workers bring about are written into the records. Ended jobs are kept in the queue by age alone, at most 24 hours where no age is declared.
+        Default: False; a job without a record is refused then.
+        on_vanished: what becomes of an open job that the queue no longer has, and that is not known to have been removed by hand. "restore": it is put back, since the
+        server has lost it; so are jobs that were taken out by BullMQ's drain, clean or obliterate. "cancel": its record is cancelled. Default: "restore".
+        A job that is removed alone (`Queue.remove`, a dashboard) is cancelled in any case, as long as the queue's event stream tells of it.
+        rate_limit, concurrency: job starts per window, and most jobs at once, over all workers. Set when nothing else is set, also after the server has lost its data.
+        Default: none. A pause is not declared: one that the server has lost is over.
+
+        Raises InvalidOption, InvalidName, and AlreadyDeclared for a queue that has other rules.
+        """
+        self.catalog.add_queue(
+            QueueRules(
+                name=name, shared=shared, on_vanished=on_vanished, rate_limit=rate_limit, concurrency=concurrency
+            )
+        )
 
     def _add(
         self, name: str, payload: Any, result: Any, options: JobOptions, handler: Callable[..., Any] | None
@@ -144,64 +210,87 @@ class Taurine:
     # Enqueueing: the port of job types ----------------------------------------------------------------------------------------------
 
     async def enqueue(
-        self, job_type: JobType[PayloadT, ResultT], payload: PayloadT, options: EnqueueOptions
+        self, job_type: JobType[PayloadT, ResultT] | str, payload: PayloadT, **options: Unpack[EnqueueOptions]
     ) -> JobHandle[ResultT]:
-        """See `JobType.enqueue`."""
+        """`JobType.enqueue` of a type, or of the type of a name. Raises UnknownJobType, with the near miss, and what that raises."""
+        declared = self._declared(job_type)
         backend = await self._ready()
-        return await backend.enqueuer.enqueue(job_type, payload, options)
+        return await backend.enqueuer.enqueue(declared, payload, options)
 
     async def enqueue_many(
-        self, job_type: JobType[PayloadT, ResultT], payloads: Sequence[PayloadT], options: EnqueueOptions
-    ) -> list[JobHandle[ResultT]]:
-        """See `JobType.enqueue_many`."""
+        self,
+        job_type: JobType[PayloadT, ResultT] | str,
+        payloads: Sequence[PayloadT],
+        **options: Unpack[EnqueueOptions],
+    ) -> builtins.list[JobHandle[ResultT]]:
+        """`JobType.enqueue_many` of a type, or of the type of a name. Raises UnknownJobType, and what that raises."""
+        declared = self._declared(job_type)
         backend = await self._ready()
-        return await backend.enqueuer.enqueue_many(job_type, payloads, options)
+        return await backend.enqueuer.enqueue_many(declared, payloads, options)
 
     def enqueue_sync(
-        self, job_type: JobType[PayloadT, ResultT], payload: PayloadT, options: EnqueueOptions
+        self, job_type: JobType[PayloadT, ResultT] | str, payload: PayloadT, **options: Unpack[EnqueueOptions]
     ) -> JobHandle[ResultT]:
-        """See `JobType.enqueue_sync`."""
-        session = options.get("session")
-        if isinstance(session, Session):
-            return self._enqueue_in_session(job_type, [payload], options, session)[0]
-        return self._call(self.enqueue, job_type, payload, options)
+        """`enqueue` for code without an event loop."""
+        declared = self._declared(job_type)
+        if (session := options.get("session")) is not None:
+            return self._join_sync(session, declared, Enqueuer.checked_one, payload, options)[0]
+        return self._call(partial(self.enqueue, **options), declared, payload)
 
     def enqueue_many_sync(
-        self, job_type: JobType[PayloadT, ResultT], payloads: Sequence[PayloadT], options: EnqueueOptions
-    ) -> list[JobHandle[ResultT]]:
-        """See `JobType.enqueue_many_sync`."""
-        session = options.get("session")
-        if isinstance(session, Session):
-            return self._enqueue_in_session(job_type, payloads, options, session)
-        return self._call(self.enqueue_many, job_type, payloads, options)
+        self,
+        job_type: JobType[PayloadT, ResultT] | str,
+        payloads: Sequence[PayloadT],
+        **options: Unpack[EnqueueOptions],
+    ) -> builtins.list[JobHandle[ResultT]]:
+        """`enqueue_many` for code without an event loop."""
+        declared = self._declared(job_type)
+        if (session := options.get("session")) is not None:
+            return self._join_sync(session, declared, Enqueuer.checked_many, payloads, options)
+        return self._call(partial(self.enqueue_many, **options), declared, payloads)
 
-    def _enqueue_in_session(
-        self, job_type: JobType[Any, ResultT], payloads: Sequence[Any], options: EnqueueOptions, session: Session
-    ) -> list[JobHandle[ResultT]]:
-        """A session belongs to the caller's thread: what is written through it is written there."""
+    def _join_sync(
+        self,
+        given: AnySession,
+        job_type: JobType[Any, ResultT],
+        check: Callable[..., Any],
+        payloads: Any,
+        options: EnqueueOptions,
+    ) -> builtins.list[JobHandle[ResultT]]:
+        """A session belongs to the caller's thread: what is written through it is written there, and only the checks are made on the loop."""
+        session = plain_session(given)
+        if not isinstance(session, Session):
+            raise InvalidOption("an AsyncSession belongs to its event loop; use the call without _sync there, with await")
 
-        async def check() -> tuple[Backend, asyncio.AbstractEventLoop, list[Any]]:
-            backend = await self._ready()
-            records = [await backend.enqueuer.checked(job_type, payload, options) for payload in payloads]
-            return backend, asyncio.get_running_loop(), records
+        async def checked() -> tuple[Enqueuer, Request, builtins.list[NewRecord]]:
+            enqueuer = (await self._ready()).enqueuer
+            return enqueuer, *(await check(enqueuer, job_type, payloads, options))
 
-        backend, loop, records = self._call(check)
-        answers = backend.enqueuer.record_in(session, records, loop)
-        return [
-            backend.enqueuer.handle(job_type, record, answer, options)
-            for record, answer in zip(records, answers, strict=True)
-        ]
+        enqueuer, request, records = self._call(checked)
+        answers = enqueuer.record_in(session, records, request)
+        return [enqueuer.handle(job_type, record, answer) for record, answer in zip(records, answers, strict=True)]
+
+    def _declared(self, job_type: JobType[PayloadT, ResultT] | str) -> JobType[PayloadT, ResultT]:
+        if isinstance(job_type, str):
+            return self.catalog.get(job_type)
+        self.catalog.check(job_type)
+        return job_type
 
     # Records ------------------------------------------------------------------------------------------------------------------------
 
-    async def get(self, job_id: str) -> JobRecord | None:
-        """The record of a job, or None. Raises LedgerUnavailable."""
-        return await self._backend().get(job_id)
+    async def get(self, job_id: str, *, tenant: str | None = None) -> JobRecord | None:
+        """The record of a job, or None. It outlives what the queue keeps. tenant: a job of another tenant is None then. Raises LedgerUnavailable."""
+        record = await self._backend().get(job_id)
+        return None if record is None or (tenant is not None and record.tenant != tenant) else record
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobRecord | None:
         """The record once the job has ended; the latest one when `timeout` seconds have passed before, None if there is none."""
         backend = await self._ready()
         return await backend.watch.wait(job_id, timeout)
+
+    def get_sync(self, job_id: str, *, tenant: str | None = None) -> JobRecord | None:
+        """`get` for code without an event loop."""
+        return self._call(partial(self.get, tenant=tenant), job_id)
 
     def wait_sync(self, job_id: str, timeout: float | None = None) -> JobRecord | None:
         """`wait` for code without an event loop."""
@@ -217,6 +306,118 @@ class Taurine:
         await self._allow("cancel", job_id, user)
         return await backend.cancel(job_id, reason=reason, user=user)
 
+    def cancel_sync(self, job_id: str, *, reason: str = "cancelled", user: str | None = None) -> JobRecord:
+        """`cancel` for code without an event loop."""
+        return self._call(partial(self.cancel, reason=reason, user=user), job_id)
+
+    # Operating ----------------------------------------------------------------------------------------------------------------------
+
+    def list(
+        self,
+        *,
+        status: Status | None = None,
+        phase: Phase | None = None,
+        type: str | None = None,  # noqa: A002 - what it is called everywhere
+        queue: str | None = None,
+        tenant: str | None = None,
+        tag: str | None = None,
+        user: str | None = None,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Listing[JobRecord]:
+        """Records, the newest first: `page = await app.list(…)` gives one page, `async for record in app.list(…)` goes over all.
+
+        Each filter that is given must hold; status and phase exclude each other. user: who enqueued them. since, until: of their creation, wall seconds
+        or aware datetimes; the first is included, the second is not. cursor: `next_cursor` of the page before, with the same filters.
+        limit: records of a page, 1 to 500. Default: 50. A page costs the same wherever it is.
+        Raises InvalidOption, LedgerUnavailable.
+        """
+        return self._operations().list(
+            status=status,
+            phase=phase,
+            type=type,
+            queue=queue,
+            tenant=tenant,
+            tag=tag,
+            user=user,
+            since=since,
+            until=until,
+            cursor=cursor,
+            limit=limit,
+        )
+
+    async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
+        """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`. Raises LedgerUnavailable."""
+        return await self._operations().counts(tenant=tenant, queue=queue)
+
+    async def attempts(self, job_id: str, *, tenant: str | None = None) -> Sequence[Attempt]:
+        """The attempts of a job with their errors and times, oldest first, the one that runs included. Raises RecordNotFound, LedgerUnavailable."""
+        return await self._operations().attempts(job_id, tenant=tenant)
+
+    async def logs(
+        self, job_id: str, *, tenant: str | None = None, after: int = 0, limit: int = 100, newest_first: bool = False
+    ) -> Sequence[NumberedLine]:
+        """A page of the lines that the job's handler wrote; the latest 1,000 of a job are kept.
+
+        after: the number of the last line of the page before; 0, the default, for the first page. limit: 1 to 1,000 lines. Default: 100.
+        Raises RecordNotFound, InvalidOption, LedgerUnavailable.
+        """
+        return await self._operations().logs(job_id, tenant=tenant, after=after, limit=limit, newest_first=newest_first)
+
+    async def audit(self, job_id: str, *, tenant: str | None = None) -> Sequence[AuditEntry]:
+        """Who did what to a job, oldest first; also of one whose record is no longer kept. Raises LedgerUnavailable."""
+        return await self._operations().audit(job_id, tenant=tenant)
+
+    async def retry(
+        self, job_id: str, *, payload: Any = None, user: str | None = None, tenant: str | None = None
+    ) -> JobRecord:
+        """Run a job by hand: one that has ended again, as a new generation with all its attempts; one that waits for its next attempt at once.
+
+        payload: in place of the one that it had, checked against its type; only of a job that has ended. Default: the same. user: who asks for it.
+        A server of queues that is down delays a new generation and nothing else.
+
+        Returns the record. Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that is queued, running or
+        waiting, NotAuthorized, UnknownJobType, PayloadInvalid, TenantMismatch, LedgerUnavailable; StoreUnavailable for a waiting job when the queue
+        cannot be told, after which the call may be repeated.
+        """
+        await self._ready()
+        return await self._operations().retry(job_id, payload=payload, user=user, tenant=tenant)
+
+    async def why(self, job_id: str, *, tenant: str | None = None) -> Why:
+        """Why a job is not running: one sentence, the reason as a word with details, and what is expected to happen next and when.
+
+        Answers within seconds also when one of the servers, or both, are down, with what can be known then. Its cost does not grow with the queue.
+        tenant: a job of another tenant is not found then.
+        """
+        return await Inquiry(self._backend()).ask(job_id, tenant=tenant)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The jobs that failed for good: `list`, `get`, `examine`, `redrive`, `discard`, `depth`."""
+        return DeadLetters(self._backend, self._authorize)
+
+    def _operations(self) -> Operations:
+        return Operations(self._backend(), self._authorize)
+
+    def _services(self, backend: Backend, upkeep: Upkeep) -> Sequence[Service[Any]]:
+        """What a worker runs beside its jobs."""
+        services = upkeep.services(backend)
+        if mirrors := mirror_queues(self.catalog):
+            services.append(DeadLetterMirror(backend, mirrors, random=self._random))
+        if self._dead_letter_limit is not None:
+            services.append(
+                DeadLetterDepth(
+                    database=backend.database,
+                    alerts=self._alerts,
+                    limit=self._dead_letter_limit,
+                    clock=self._clock,
+                    random=self._random,
+                )
+            )
+        return services
+
     async def _allow(self, action: str, job_id: str, user: str | None) -> None:
         if self._authorize is None:
             return
@@ -227,48 +428,51 @@ class Taurine:
 
     # Working ------------------------------------------------------------------------------------------------------------------------
 
+    @overload
+    def worker(self, *, processes: None = None, **options: Unpack[WorkerOptions]) -> JobWorker: ...
+    @overload
+    def worker(self, *, processes: int, **options: Unpack[WorkerOptions]) -> WorkerProcesses: ...
     def worker(
-        self,
-        *,
-        queues: Sequence[str] | None = None,
-        concurrency: Concurrency | None = None,
-        rate_limits: Mapping[str, RateLimit] | None = None,
-        lease: Seconds | None = None,
-        max_crashes: int = 3,
-        stalled_interval: Seconds = 30.0,
-        grace: Seconds = 30.0,
-        deps: Any = None,
-        name: str | None = None,
-    ) -> JobWorker:
+        self, *, processes: int | None = None, **options: Unpack[WorkerOptions]
+    ) -> JobWorker | WorkerProcesses:
         """A worker: `await worker.run()`, or `async with app.worker():` to have it in the background.
 
-        queues: those that it works on. Default: all that have a handler in this process. concurrency: jobs at once of each queue, or a mapping by queue.
-        Default: the setting. rate_limits: job starts per window, by queue, over all workers. Default: none.
-        lease: seconds that a claimed job stays its own without renewal. Default: the setting.
-        max_crashes: a job whose worker died so often is dead. Default: 3. stalled_interval: seconds between looks for jobs whose worker is gone. Default: 30.
-        grace: seconds that running jobs may take when it stops. Default: 30. deps: what its handlers find as `ctx.deps`. Default: the application's.
-        name: shown with jobs that it ran. Default: made of host and process.
+        options: see WorkerOptions. processes: make so many processes that run it, each with these options; they import the application, see `import_path`.
+        Default: it runs in this one.
 
-        Made on the event loop that it runs on. Raises InvalidOption for a queue that no job type goes to, and when there is no handler at all.
+        Made on the event loop that it runs on. Raises InvalidOption for a queue that no job type goes to, and when there is no handler at all; with
+        `processes` also for `deps`, and where no other process can import the application.
         """
+        rules = WorkerRules.made(options)
+        if processes is None:
+            return self.worker_by(rules, deps=options.get("deps"))
+        if options.get("deps") is not None:
+            raise InvalidOption("expected deps in Taurine(…, deps=…): what is given to this worker cannot reach other processes")
+        rules.queues_of(self.catalog)  # here, once, rather than in each process
+        path = self._import_path or import_path_of(self, self._made_in)
+        return WorkerProcesses(import_path=path, processes=processes, rules=rules, clock=self._clock)
+
+    def worker_by(self, rules: WorkerRules, *, deps: Any = None) -> JobWorker:
+        """The worker of these rules, for this process. deps: as in WorkerOptions."""
+        backend = self._backend()
         return JobWorker(
-            backend=self._backend(),
-            queues=queues,
-            concurrency=concurrency,
-            rate_limits=rate_limits,
-            lease=lease,
-            max_crashes=max_crashes,
-            stalled_interval=stalled_interval,
-            grace=grace,
-            services=(),
+            backend=backend,
+            rules=rules,
+            services=self._services(backend, rules.upkeep),
             alerts=self._alerts,
             deps=self._deps if deps is None else deps,
-            name=name,
         )
 
     async def migrate(self) -> MigrationReport:
         """Bring the ledger's tables to this version's; safe to repeat, and in several processes at once."""
         return await migrate(self._backend().database)
+
+    async def compare(self) -> Divergence:
+        """Count where the records and the queues disagree, changing nothing; at rest all is 0. Reads every open record and every job in line.
+
+        Raises LedgerUnavailable, StoreUnavailable, StoreRefused.
+        """
+        return await compare(await self._ready())
 
     # Opening and closing --------------------------------------------------------------------------------------------------------------
 
@@ -306,6 +510,7 @@ class Taurine:
         backend = self._backends.get(loop)
         if backend is None:
             backend = self._backends[loop] = Backend(
+                name=self.name,
                 settings=self.settings,
                 catalog=self.catalog,
                 records=self,
@@ -317,7 +522,8 @@ class Taurine:
 
     async def _ready(self) -> Backend:
         backend = self._backend()
-        await backend.ready()
+        if not backend.is_ready:
+            await backend.ready()
         return backend
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -332,3 +538,4 @@ class Taurine:
             if self._portal is None:
                 self._portal = self._portal_exit.enter_context(start_blocking_portal("asyncio"))
         return self._portal.call(function, *arguments)
+

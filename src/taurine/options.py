@@ -191,4 +191,5 @@ class AddOptions(TypedDict, total=False):
     application: str
     """JSON that the layer above keeps with the job; every consumer passes over it. Default: none."""
     replace_finished: bool
-    """A completed or failed job of this id is removed, and this one added in its place; atomic. Default: False, it is a duplicate."""
+    """A completed or failed job of this id is removed as `remove` does, without its children, and this one added in its place; atomic. A job
+    that has not ended is a duplicate all the same. Not together with `deduplication`. Default: False, any job of this id is a duplicate."""

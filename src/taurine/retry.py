@@ -144,10 +144,14 @@ class Exponential:
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """A pause that the worker's own function computes.
+    """A pause that a function computes. A function does not travel with a job, so there are two ways to it.
 
-    strategy: called with the attempts made and the error; returns seconds, 0 to run again at once, or a negative number to
-    fail the job for good. A function does not travel: the job carries `type`, and the worker finds the function by it.
+    strategy: the function of a job type's Retry, called with the attempts made and the error. Default: none.
+    type: what a job of a plain queue carries in its place; the `backoff_strategy` that its worker has for this type is called with the attempts
+    made, the type, the error and the job. Default: "custom". `Queue.add` refuses a strategy, and Retry refuses to be without one.
+
+    Either function returns seconds, 0 to run again at once, or a negative number to fail the job for good.
+    Raises InvalidOption for a type that names one of the other back-offs.
     """
 
     strategy: Callable[[int, BaseException], float] | None = None

@@ -28,7 +28,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -36,8 +36,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from taurine.errors import InvalidOption, TaurineWarning, did_you_mean
 from taurine.ids import check_prefix
 from taurine.options import Seconds
+from taurine.urls import SCHEME, masked_url
 
-__all__ = ["Environment", "LogFormat", "Settings", "masked_url"]
+__all__ = ["Environment", "LogFormat", "Settings"]
 
 Environment: TypeAlias = Literal["dev", "production"]
 LogFormat: TypeAlias = Literal["console", "json"]
@@ -88,34 +89,12 @@ _DRIVERS: Mapping[str, str] = {
 }
 """The scheme of a database's URL, with the driver that Taurine works with."""
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
-_SECRET_PARAMETER = re.compile(r"pass|pwd|secret|token|key|user|credential", re.IGNORECASE)
 _PREFIX = "TAURINE_"
 _SSL_MODE = re.compile(r"(?<=[?&])sslmode=")
 
 
-def masked_url(url: str) -> str:
-    """`url` for messages and logs: credentials before the host are `***`, and so are secret values in the query.
-
-    A text that is no URL is masked whole, since it may be a password in the wrong place. In doubt too much is masked: everything up to
-    the last `@`, because passwords hold characters that URLs should not.
-    """
-    scheme = _SCHEME.match(url)
-    if scheme is None:
-        return "***"
-    head, at, tail = url[scheme.end() :].rpartition("@")
-    address, question, query = (tail if at else head + tail).partition("?")
-    parameters = "&".join(_masked_parameter(parameter) for parameter in query.split("&"))
-    return f"{scheme.group()}{'***@' if at else ''}{address}{question}{parameters}"
-
-
-def _masked_parameter(parameter: str) -> str:
-    name, equals, _ = parameter.partition("=")
-    return f"{name}=***" if equals and _SECRET_PARAMETER.search(unquote_plus(name)) else parameter
-
-
 def _checked_redis_url(url: str) -> str:
-    scheme = _SCHEME.match(url)
+    scheme = SCHEME.match(url)
     if scheme is None or scheme.group(1).lower() not in _REDIS_SCHEMES:
         raise ValueError(_EXPECTED["redis_url"])
     try:
@@ -128,7 +107,7 @@ def _checked_redis_url(url: str) -> str:
 
 
 def _database_url_with_driver(url: str) -> str:
-    scheme = _SCHEME.match(url)
+    scheme = SCHEME.match(url)
     driver = None if scheme is None else _DRIVERS.get(scheme.group(1).lower())
     if scheme is None or driver is None:
         raise ValueError(
@@ -283,5 +262,5 @@ def _shape(setting: str, value: object) -> str:
     if not value:
         return "an empty text"
     hint = did_you_mean(value.lower(), _WORDS.get(setting, ()))
-    scheme = _SCHEME.match(value)
+    scheme = SCHEME.match(value)
     return f"a text of {len(value)} characters{f' that starts with {scheme.group():.20}' if scheme else ''}{hint}"

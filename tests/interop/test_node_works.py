@@ -148,6 +148,49 @@ async def test_bullmqs_worker_runs_what_we_add(node: Bullmq, queue: Queue, raw: 
         assert fields == [str(number), "2" if number % 5 == 4 else "1"]
 
 
+async def test_node_passes_over_what_the_application_keeps_with_a_job(
+    node: Bullmq, queue: Queue, raw: RawStore, prefix: str
+) -> None:
+    """It runs the job, retries it, and leaves the member and all else of the options as they were."""
+    envelope = {"g": 1, "t": "acme", "list": [1.5, None, "ü"], "jobId": "not the job's"}
+    job = await queue.add(
+        "work",
+        {"failures": 1, "error": "once", "result": "done"},
+        job_id="with-envelope",
+        attempts=2,
+        application=json.dumps(envelope),
+    )
+    before = await raw.hget(f"{prefix}:q:{job.stored_id}", "opts")
+    await node.worker("q")
+    await node.until_state("q", "with-envelope", "completed")
+
+    assert await raw.hget(f"{prefix}:q:with-envelope", "opts") == before
+    seen = await node.queue("q", "getJob", "with-envelope")
+    assert (seen["attemptsMade"], seen["returnvalue"]) == (2, "done")
+    options = (await node.job("q", "with-envelope", "asJSON"))["opts"]
+    assert options["taurine"] == envelope
+    assert (options["attempts"], options["jobId"]) == (2, "with-envelope")
+    stored = await queue.get_job("with-envelope")
+    assert stored is not None
+    assert stored.stored_options()["taurine"] == envelope
+
+
+async def test_node_runs_a_job_that_replaced_a_finished_one(
+    node: Bullmq, queue: Queue, raw: RawStore, prefix: str
+) -> None:
+    await node.worker("q")
+    await queue.add("first", {"result": 1}, job_id="j")
+    await node.until_state("q", "j", "completed")
+    second = await queue.add("second", {"result": 2}, job_id="j", replace_finished=True)
+    assert not second.duplicate
+
+    async def ran_again() -> bool:
+        return await raw.hget(f"{prefix}:q:j", "returnvalue") == "2"
+
+    await eventually(ran_again, 15)
+    assert await raw.hget(f"{prefix}:q:j", "ats") == "1"
+
+
 async def test_node_keeps_and_removes_by_our_rules(node: Bullmq, queue: Queue, raw: RawStore, prefix: str) -> None:
     await node.worker("q")
     for number in range(4):

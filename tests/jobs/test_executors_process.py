@@ -99,15 +99,36 @@ async def test_the_context_reaches_the_worker(executor: ProcessExecutor, caplog:
     context = RecordingContext(job_id="job-7")
     job.set("job-7")
     assert await executor.run(call_of(handlers.talk, None, context), timeout=30) == ["once", {"key": "job-7"}]
-    assert context.notes == [("progress", {"done": 3, "total": 4, "message": "three"}), ("state", {"cursor": 7})]
+    assert context.notes == [
+        ("progress", {"done": 3, "total": 4, "message": "three"}),
+        ("once", {"key": "job-7"}),
+        ("state", {"cursor": 7}),
+    ]
     (pid,) = executor.pids
     for line in (f"stdout of process {pid}: printed", f"stderr of process {pid}: complained", "logged job-7"):
         await eventually(lambda line=line: f"{line} [job-7]" in seen, 5, f"{line!r} is not among {seen}")
 
 
+async def test_once_asks_the_worker_before_and_tells_it_after(executor: ProcessExecutor) -> None:
+    context = RecordingContext()
+    results = await executor.run(call_of(handlers.once, ["new", "done", "found", "open", "fails"], context), timeout=30)
+    assert results == ["did new", 1, "looked up", "AttemptError", "KeyError"]
+    assert context.notes == [("once.finish", {"key": "new", "result": "did new"}), ("once.forget", {"key": "fails"})]
+
+
+async def test_the_state_of_a_failed_attempt_is_saved(executor: ProcessExecutor) -> None:
+    context = RecordingContext(state={"count": 4}, deadline="2031-05-06T07:08:09+00:00")
+    with pytest.raises(HandlerFailed, match="2031"):
+        await executor.run(call_of(handlers.count_up, None, context), timeout=30)
+    assert context.noted("state") == [{"count": 5}]
+    assert [body["done"] for body in context.noted("progress")] == [1, 2, 3]
+    assert context.noted("log") == [{"level": "warning", "message": "counting", "fields": {"found": {"count": 4}}}]
+
+
 async def test_what_the_worker_answers_with_an_error_is_raised_there(executor: ProcessExecutor) -> None:
-    with pytest.raises(HandlerFailed, match="refused 5"):
+    with pytest.raises(HandlerFailed, match="refused 5") as raised:
         await executor.run(call_of(handlers.refused), timeout=30)
+    assert raised.value.verdict["kind"] == "permanent"
 
 
 async def test_errors_come_back_with_what_tells_how_to_go_on(executor: ProcessExecutor) -> None:

@@ -35,3 +35,12 @@ async def other_database(ledger_url: str, database: Database) -> AsyncIterator[D
     opened = open_database(ledger_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def postgres_ledger(postgres_url: str) -> AsyncIterator[Database]:
+    """The ledger of a test about locks that SQLite, with its one writer, does not have."""
+    opened = open_database(postgres_url)
+    await migrate(opened)
+    yield opened
+    await opened.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
@@ -19,7 +20,7 @@ async def _cancel(database: Database, job_id: str, reason: str | None = "changed
     return await database.write(lambda connection: request_cancel(connection, job_id, NOW + 50, reason, "ann"))
 
 
-async def _requested(database: Database, fences: dict[str, int] | None = None, *ids: str) -> dict[str, str]:
+async def _requested(database: Database, fences: Mapping[str, int] | None = None, *ids: str) -> dict[str, str]:
     wanted = list(ids or fences or ())
     return await database.read(lambda connection: requested_cancels(connection, wanted, fences))
 
@@ -103,7 +104,7 @@ async def test_a_worker_learns_that_another_attempt_has_its_job(database: Databa
     await complete(database, "ended", fence=1)
     await complete(database, "by_me", fence=2)
 
-    fences = dict.fromkeys(("mine", "taken", "ended", "by_me", "quiet", "unrecorded"), 2)
+    fences: dict[str, int] = dict.fromkeys(["mine", "taken", "ended", "by_me", "quiet", "unrecorded"], 2)
     told = await _requested(database, fences)
 
     assert told == {"taken": "a later attempt of the job has begun", "ended": "the job is completed"}

@@ -6,13 +6,11 @@ import asyncio
 import random
 from typing import Any
 
-from sqlalchemy import Connection, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection, text
 
-from support.ledger import NOW, complete, fail, new_record, put_in, record_at, start
-from taurine.ledger.database import Database, open_database
+from support.ledger import NOW, complete, fail, new_record, open_transaction, put_in, record_at, start
+from taurine.ledger.database import Database
 from taurine.ledger.generations import NewGeneration, start_generation
-from taurine.ledger.migrate import migrate
 from taurine.ledger.outbox import (
     Dispatched,
     OutboxLag,
@@ -23,8 +21,6 @@ from taurine.ledger.outbox import (
 )
 from taurine.ledger.records import insert_records
 from taurine.ledger.rows import is_postgresql
-
-_ASYNC = "postgresql+asyncpg"
 
 
 async def _undispatched(database: Database, *queues: str, limit: int = 100, until: int = NOW + 1000) -> list[str]:
@@ -51,8 +47,17 @@ async def test_open_records_without_a_stamp_are_taken_oldest_first(database: Dat
 async def test_a_long_backlog_of_one_queue_does_not_keep_another_waiting(database: Database) -> None:
     await put_in(database, *(f"m{number}" for number in range(10)))
     await put_in(database, "s1", queue="sms", created_at=NOW + 100)
+    await put_in(database, "s0", queue="sms", created_at=NOW - 1)
 
-    assert await _undispatched(database, "mail", "sms", limit=3) == ["m0", "m1", "m2", "s1"]
+    assert await _undispatched(database, "mail", "sms", limit=3) == ["s0", "m0", "m1", "m2", "s1"]
+
+
+async def test_jobs_that_the_caller_cannot_hand_over_are_not_in_the_way(database: Database) -> None:
+    await put_in(database, *(f"theirs{number}" for number in range(5)), type="sms.send")
+    await put_in(database, "mine", created_at=NOW + 100)
+
+    records = await database.read(lambda c: take_undispatched(c, ["mail"], 3, NOW + 100, types=["mail.send"]))
+    assert [record.id for record in records] == ["mine"]
 
 
 async def test_stamped_and_finished_records_are_not_taken(database: Database) -> None:
@@ -114,23 +119,19 @@ async def test_two_relays_keep_the_order_of_each_queue_and_create_nothing_twice(
     assert {queue: [job.id for job in jobs if job.queue == queue] for queue in added} == added
 
 
-async def test_a_stamp_waits_for_nobody(postgres_url: str) -> None:
+async def test_a_stamp_waits_for_nobody(postgres_ledger: Database, postgres_url: str) -> None:
     """A worker may be writing the outcome of the very job that is stamped; on PostgreSQL the stamp passes it over.
 
     SQLite has one writer at a time, so nothing to pass over.
     """
-    database, worker = open_database(postgres_url), create_async_engine(make_url(postgres_url).set(drivername=_ASYNC))
-    await migrate(database)
-    await put_in(database, "held", "free")
-    async with worker.begin() as connection:
-        await connection.execute(text("UPDATE taurine_job SET worker = 'w' WHERE id = 'held'"))
+    await put_in(postgres_ledger, "held", "free")
+    async with open_transaction(postgres_url) as worker:
+        await worker.execute(text("UPDATE taurine_job SET worker = 'w' WHERE id = 'held'"))
 
         async with asyncio.timeout(5):
-            await _stamp(database, Dispatched("held", 0, NOW), Dispatched("free", 0, NOW))
+            await _stamp(postgres_ledger, Dispatched("held", 0, NOW), Dispatched("free", 0, NOW))
 
-    assert await _undispatched(database, "mail") == ["held"]
-    await worker.dispose()
-    await database.close()
+    assert await _undispatched(postgres_ledger, "mail") == ["held"]
 
 
 async def test_lag_tells_how_many_wait_and_since_when(database: Database) -> None:
@@ -155,7 +156,7 @@ async def test_the_outbox_reads_its_own_index(database: Database) -> None:
         explain = "EXPLAIN" if is_postgresql(connection) else "EXPLAIN QUERY PLAN"
         if is_postgresql(connection):
             connection.execute(text("SET LOCAL enable_seqscan = off"))
-        query: Any = _undispatched_of("mail", NOW, 10).compile(
+        query: Any = _undispatched_of("mail", NOW, 10, ["mail.send"]).compile(
             dialect=connection.dialect, compile_kwargs={"literal_binds": True}
         )
         return "\n".join(str(tuple(row)) for row in connection.exec_driver_sql(f"{explain} {query}"))

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, text
 
-from support.ledger import NOW, complete, fail, new_record, put_in, record_at, start
+from support.ledger import NOW, complete, fail, new_record, open_transaction, put_in, record_at, somebody_waits, start
 from taurine.errors import IdempotencyConflict, QuotaExceeded, RecordError
 from taurine.ledger.audit import actions_on
 from taurine.ledger.database import Database
@@ -256,6 +256,30 @@ async def test_two_processes_with_the_same_keys_make_one_job_for_each(
         for key, mine, theirs in zip(keys, one, other[::-1], strict=True):
             assert {_existing_id(mine), _existing_id(theirs)} in ({None, f"one:{key}"}, {None, f"other:{key}"})
     assert len(await _ids(database)) == 5 * 40
+
+
+async def test_two_batches_with_the_same_keys_or_ids_cannot_wait_for_each_other(
+    postgres_ledger: Database, postgres_url: str
+) -> None:
+    """Each takes them in one order: while it waits for the first, it holds none of the later ones."""
+    keys = [new_record(name, idempotency=_key(name)) for name in ("key-b", "key-a")]
+    key = text(
+        "INSERT INTO taurine_idempotency (scope, key, job_id, request_hash, created_at, expires_at) "
+        f"VALUES ('', :name, 'theirs', 'h', {NOW}, {NOW + 9})"
+    )
+    ids = [new_record(name) for name in ("id-b", "id-a")]
+    id_ = text(
+        "INSERT INTO taurine_job (id, type, queue, status, max_attempts, payload, created_at, updated_at) "
+        f"VALUES (:name, 'mail.send', 'mail', 'queued', 1, '1', {NOW}, {NOW})"
+    )
+    for insert_one, first, second, batch in ((key, "key-a", "key-b", keys), (id_, "id-a", "id-b", ids)):
+        async with open_transaction(postgres_url) as other:
+            await other.execute(insert_one, {"name": first})
+            accepting = asyncio.create_task(_accept(postgres_ledger, *batch))
+            await somebody_waits(postgres_url)
+            await other.execute(insert_one, {"name": second})  # a deadlock, if the batch held it
+
+        assert Inserted(None) not in await accepting
 
 
 async def test_a_conflict_reaches_its_own_caller_and_the_neighbours_stand(database: Database) -> None:

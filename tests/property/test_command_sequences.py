@@ -302,7 +302,7 @@ class Commands(RuleBasedStateMachine):
         token, now = f"w:{next(self.numbers)}", self.now
         attempts = [(claim.stored_id, claim.token, outcome) for claim, outcome in settled]
         turn = Turn(now, token, int(LEASE * 1000), want, attempts)
-        reply = TurnReply(*self.do(self.store.run("turn", *turn.arguments())))
+        reply = TurnReply.read(self.do(self.store.run("turn", *turn.arguments())))
         wanted = self.model.turn(attempts, token=token, want=want, now=now)
         claimed = [(raw_id.decode(), started) for raw_id, started, _ in reply.jobs]
         wait = min(reply.wait_ms, 1)

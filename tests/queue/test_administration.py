@@ -735,7 +735,7 @@ async def test_concurrency_holds_over_all_workers(redis_socket_url: str, prefix:
 
 async def claim_up_to(worker: ByHand, want: int, limit: RateLimit | None = None) -> TurnReply:
     turn = Turn(worker.store.now_ms(), "claims", 30_000, want, limit=limit)
-    return TurnReply(*await worker.store.run("turn", *turn.arguments()))
+    return TurnReply.read(await worker.store.run("turn", *turn.arguments()))
 
 
 async def test_a_rate_limit_of_the_queue_comes_before_the_workers(

@@ -875,8 +875,7 @@ async def test_any_other_id_will_do(queue: Queue, worker: ByHand, clock: ManualC
         claimed = await worker.run()
         assert claimed is not None
         assert (claimed.id, claimed.scheduler_id) == (job.id, scheduler_id)
-        assert claimed.options.raw is not None
-        assert claimed.options.raw["jobId"] == job.id
+        assert claimed.stored_options()["jobId"] == job.id
         assert await next_at(queue, scheduler_id) == clock.now() + 60
 
 

@@ -28,7 +28,7 @@ class ByHand:
     async def claim(self) -> Job | None:
         """Claim the next job, if one can be claimed, and do nothing else with it."""
         turn = Turn(self.store.now_ms(), next(self._tokens), lease_ms=30_000, want=1)
-        reply = TurnReply(*await self.store.run("turn", *turn.arguments()))
+        reply = TurnReply.read(await self.store.run("turn", *turn.arguments()))
         if not reply.jobs:
             return None
         raw_id, started, fields = reply.jobs[0]
@@ -60,5 +60,5 @@ class ByHand:
     async def _settle(self, job: Job, outcome: Outcome) -> None:
         assert job.token is not None
         turn = Turn(self.store.now_ms(), "none", 30_000, 0, [(job.stored_id, job.token, outcome)])
-        reply = TurnReply(*await self.store.run("turn", *turn.arguments()))
+        reply = TurnReply.read(await self.store.run("turn", *turn.arguments()))
         assert reply.codes == [0]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from taurine.errors import InvalidOption
 from taurine.jobs.executors import Call
 
 __all__ = ["RecordingContext", "call_of", "descriptors", "is_alive", "job_threads"]
@@ -39,7 +40,15 @@ class RecordingContext:
 
     async def answer(self, name: str, body: Any) -> Any:
         if name == "refuse":
-            raise ValueError(f"refused {body}")
+            raise InvalidOption(f"refused {body}")
+        if name == "once.begin":
+            return {
+                "status": {"done": "done", "found": "unknown", "open": "unknown"}.get(body["key"], "claimed"),
+                "result": 1,
+            }
+        if name == "once.resolve":
+            return {"status": "done", "result": body["result"]}
+        self.notes.append((name, body))
         return [name, body]
 
     def noted(self, name: str) -> list[Any]:

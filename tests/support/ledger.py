@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from support.eventually import eventually
 from taurine.ledger.database import Database
 from taurine.ledger.outcomes import Completion, Ending, Granted, Start, apply_completions, apply_endings, apply_starts
 from taurine.ledger.records import JobRecord, NewRecord, get_record, insert_records
 
-__all__ = ["NOW", "complete", "fail", "new_record", "put_in", "record_at", "start"]
+__all__ = [
+    "NOW",
+    "complete",
+    "fail",
+    "new_record",
+    "open_transaction",
+    "put_in",
+    "record_at",
+    "somebody_waits",
+    "start",
+]
 
 NOW = 1_800_000_000_000
 """A time, ms since the epoch."""
@@ -64,3 +80,28 @@ async def fail(database: Database, job_id: str, fence: int = 1, **values: Any) -
     }
     item = Ending(id=job_id, fence=fence, **{**usual, **values})
     return (await database.write(lambda connection: apply_endings(connection, [item])))[0]
+
+
+@asynccontextmanager
+async def open_transaction(postgres_url: str) -> AsyncGenerator[AsyncConnection]:
+    """A transaction of somebody else, which holds what it has written until the block ends, and is committed then."""
+    engine = create_async_engine(make_url(postgres_url).set(drivername="postgresql+asyncpg"))
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+async def somebody_waits(postgres_url: str) -> None:
+    """Return when the server says that a connection to this database waits for a lock of another."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    async def waits() -> bool:
+        # A transaction sees the activity as it was when it first asked.
+        async with open_transaction(postgres_url) as connection:
+            return bool((await connection.execute(waiting)).scalar_one())
+
+    await eventually(waits, 10, "nobody waits for a lock")

@@ -17,6 +17,7 @@ from taurine.errors import (
     CorruptJob,
     FailedChildren,
     HandlerSignal,
+    InvalidOption,
     PayloadError,
     Permanent,
     RateLimited,
@@ -26,7 +27,7 @@ from taurine.errors import (
     WaitForChildren,
 )
 from taurine.options import MAX_DELAY, Keep
-from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, bounded_delay, describe
+from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, Decided, bounded_delay, describe
 from taurine.queue.connection import Connection
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
@@ -156,6 +157,48 @@ def test_a_delay_is_bounded(seconds: float) -> None:
     assert 0 <= bounded <= MAX_DELAY
     if math.isfinite(seconds) and 0 <= seconds <= MAX_DELAY:
         assert bounded == seconds
+
+
+@pytest.mark.parametrize(
+    ("pause", "kind"), [(None, Failed), (-1, Failed), (0, RetryNow), (0.0, RetryNow), (2.5, RetryLater)]
+)
+@pytest.mark.parametrize("error", [RuntimeError("inner"), Permanent("inner"), RetryAfter(9, "inner"), Snooze(9)])
+@pytest.mark.parametrize("opts", [{}, {"attempts": 9, "backoff": 7000}])
+def test_what_the_handler_has_decided_counts(
+    pause: float | None, kind: type, error: BaseException, opts: dict[str, Any]
+) -> None:
+    """Whatever the error means otherwise, and whatever the job's own options say."""
+    outcome = a_policy(max_started_attempts=1).failed(a_job(opts), Decided(error, pause))
+    assert type(outcome) is kind
+    assert isinstance(outcome, Failed | RetryNow | RetryLater)
+    assert outcome.reason == describe(error)
+    assert type(error).__name__ in outcome.stacktrace
+    assert "Decided" not in outcome.stacktrace
+    if isinstance(outcome, RetryLater):
+        assert outcome.pause_ms == 2500
+
+
+def test_a_decided_pause_is_bounded() -> None:
+    outcome = a_policy().failed(a_job(), Decided(RuntimeError("x"), math.inf))
+    assert isinstance(outcome, RetryLater)
+    assert outcome.pause_ms == MAX_DELAY * 1000
+    assert a_policy().failed(a_job(), Decided(RuntimeError("x"), math.nan)) == RetryLater(
+        "x", json.dumps(["RuntimeError: x\n"], separators=(",", ":")), 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        ({"remove_on_complete": "all"}, "remove_on_complete"),
+        ({"remove_on_fail": -1}, "count"),
+        ({"max_started_attempts": 0}, "max_started_attempts"),
+        ({"max_started_attempts": True}, "max_started_attempts"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rules: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidOption, match=named):
+        a_policy(**rules)
 
 
 def test_a_strategy_that_raises_is_logged_and_the_job_pauses_bmq_026(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from taurine.errors import InvalidOption, TaurineWarning
-from taurine.settings import Settings, masked_url
+from taurine.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -264,32 +262,3 @@ def test_settings_never_show_their_secrets_a56() -> None:
         assert "hunter2" not in text
     assert "redis://***@h:6379/1" in repr(settings)
     assert pickle.loads(pickle.dumps(settings)) == settings
-
-
-@pytest.mark.parametrize(
-    ("url", "masked"),
-    [
-        ("redis://h:6379/0", "redis://h:6379/0"),
-        ("redis://:p@h:6379/0", "redis://***@h:6379/0"),
-        ("rediss://u:p@h", "rediss://***@h"),
-        ("redis://u:p@ss/w?rd#1@h:1", "redis://***@h:1"),
-        ("unix://u:p@/run/v.sock?db=1", "unix://***@/run/v.sock?db=1"),
-        ("unix:///run/v.sock?password=p&db=1", "unix:///run/v.sock?password=***&db=1"),
-        ("redis://h?p%61ssword=p", "redis://h?p%61ssword=***"),
-        ("postgresql+asyncpg://u:p@h/d?ssl=require", "postgresql+asyncpg://***@h/d?ssl=require"),
-        ("sqlite:////var/jobs.db", "sqlite:////var/jobs.db"),
-        ("u:p@h", "***"),
-        ("p", "***"),
-        ("", "***"),
-    ],
-)
-def test_urls_are_masked_a56(url: str, masked: str) -> None:
-    assert masked_url(url) == masked
-
-
-@given(
-    st.sampled_from(["redis", "rediss", "unix", "postgresql"]), st.text(max_size=10), st.text(min_size=1, max_size=20)
-)
-def test_no_password_survives_the_mask_a56(scheme: str, user: str, password: str) -> None:
-    """Whatever the characters, also such as should have been percent-encoded."""
-    assert masked_url(f"{scheme}://{user}:{password}@host:1/0") == f"{scheme}://***@host:1/0"

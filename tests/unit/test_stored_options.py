@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -14,7 +13,9 @@ from hypothesis import strategies as st
 
 from taurine.errors import InvalidOption
 from taurine.options import MAX_DELAY, MAX_PRIORITY, Dedup, Keep, Parent, Telemetry
+from taurine.queue import stored_options
 from taurine.queue.stored_options import JobOptions, keep_text, parse_options, plan, timestamp_ms
+from taurine.queue.wire import decode_json
 from taurine.retry import Backoff, Custom, Exponential, Fixed
 
 milliseconds = st.integers(0, 10**9).map(lambda ms: ms / 1000)
@@ -131,14 +132,7 @@ def test_the_stored_forms_are_bullmqs(options: dict[str, Any], expected: dict[st
     ],
 )
 def test_options_of_other_producers_are_understood(text: str, expected: JobOptions) -> None:
-    back = parse_options(text)
-    names = [name for name in JobOptions.__dataclass_fields__ if name != "raw"]
-    assert {name: getattr(back, name) for name in names} == {name: getattr(expected, name) for name in names}
-
-
-def test_members_that_nobody_knows_are_kept() -> None:
-    raw = parse_options('{"attempts":2,"fromTheFuture":{"a":[1]}}').raw
-    assert raw == {"attempts": 2, "fromTheFuture": {"a": [1]}}
+    assert parse_options(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -170,7 +164,7 @@ def test_members_that_nobody_knows_are_kept() -> None:
 )
 def test_what_other_producers_left_unchecked_is_read_leniently(text: str, expected: JobOptions) -> None:
     """Node runs such jobs, so they must not fail here as corrupt."""
-    assert replace(parse_options(text), raw=None) == expected
+    assert parse_options(text) == expected
 
 
 json_values = st.recursive(
@@ -202,6 +196,95 @@ def test_any_object_is_read_as_options_that_a_worker_can_use(members: dict[str, 
     assert 0 <= options.priority <= MAX_PRIORITY
     if isinstance(options.backoff, Fixed | Exponential):
         assert options.backoff.pause(attempts_made, Random(0)) >= 0
+
+
+# Options that jobs share ----------------------------------------------------------------------------------------------------
+
+
+def parsed_alone(text: str) -> JobOptions:
+    """The options without what jobs share."""
+    value = decode_json(text)
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return stored_options._read(value)
+
+
+own_members = st.fixed_dictionaries(
+    {"jobId": st.text() | json_values}, optional={"timestamp": json_values, "taurine": json_values}
+)
+marks = st.sampled_from(["jobId", ',"jobId":', ',"jobId":1}', '\\","jobId":"', "timestamp", "taurine"])
+hostile_values = st.recursive(
+    json_values | marks,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(marks | st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+parts_of_options = st.tuples(
+    st.fixed_dictionaries({}, optional=stored_members),
+    st.dictionaries(marks | st.text(max_size=3), hostile_values, max_size=3),
+    own_members,
+    st.dictionaries(st.sampled_from(["attempts", "priority", "z"]), json_values, max_size=2),
+).flatmap(st.permutations)
+"""Parts of one object; a member may stand in two of them."""
+
+
+@given(parts_of_options, st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_what_jobs_share_is_read_as_if_each_were_read_alone(
+    parts: list[dict[str, Any]], separators: tuple[str, str]
+) -> None:
+    """Own members in any place, and their names in texts, in nested objects and twice."""
+    comma, colon = separators
+    members = (f"{json.dumps(key)}{colon}{json.dumps(value)}" for part in parts for key, value in part.items())
+    text = f"{{{comma.join(members)}}}"
+    assert parse_options(text) == parsed_alone(text)
+    assert parse_options(text.encode()) == parsed_alone(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":{"b":1,"jobId":"x"},"attempts":3}',
+        '{"a":{"b":1,"jobId":"x"}}',
+        '{"a":[{"b":1,"jobId":"x"}],"attempts":3,"jobId":"y"}',
+        '{"a":"\\",\\"jobId\\":\\"x","attempts":3,"jobId":"y"}',
+        '{"attempts":3,"jobId":"x","attempts":4}',
+        '{"attempts":3,"jobId":"x","jobId":"y"}',
+        '{"attempts":3,"jobId":"x","tm":"t"}',
+        '{"attempts":3,"jobId":{"attempts":4},"timestamp":1,"taurine":{"attempts":5}}',
+        '{"taurine":{"a":1,"jobId":"x"},"attempts":3}',
+        '{"attempts":3,"taurine":{"a":1,"jobId":"x"}}',
+    ],
+)
+def test_hostile_options_are_read_as_if_they_were_read_alone(text: str) -> None:
+    assert parse_options(text) == parsed_alone(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{,"jobId":"x"}',
+        ',"jobId":"x"}',
+        '{"a":1,,"jobId":"x"}',
+        '{"a":1},"jobId":"x"}',
+        '{"a":1,"jobId":}',
+        '{"a":1,"jobId":"x"',
+        '{"a":1,"jobId":"x"}}',
+        '[{"a":1,"jobId":"x"}]',
+        '{"a":{"b":1,"jobId":"x"}',
+        b'{"a":1,"jobId":"\xff"}',
+        b'{"a":"\xff","jobId":"x"}',
+    ],
+)
+def test_what_only_ends_as_options_do_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - as below
+        parse_options(text)
+
+
+def test_jobs_with_ids_of_their_own_share_what_is_read() -> None:
+    texts = [f'{{"attempts":7,"jobId":"j{n}","timestamp":{n},"taurine":{{"g":{n}}}}}' for n in range(3)]
+    first, *others = [parse_options(text) for text in texts]
+    assert all(other is first for other in others)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "null", "{"])
@@ -236,6 +319,7 @@ def test_what_are_no_options_is_refused(text: str) -> None:
         ({"parent": "p"}, "parent"),
         ({"parent": Parent("p", "a:b")}, "queue name"),
         ({"parent": Parent("p", "q"), "deduplication": "d"}, "deduplicated"),
+        ({"replace_finished": True, "deduplication": "d"}, "leave out deduplication or replace_finished"),
         ({"telemetry": "ctx"}, "telemetry"),
         ({"backoff": {"type": "fixed"}}, "backoff"),
         ({"backoff": Custom(lambda _made, _error: 1.0)}, "a function does not travel with a job.*backoff_strategy"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taurine.errors import PayloadError
-from taurine.queue.wire import decode_json, encode_json, encode_text, keep_policy
+from taurine.queue.wire import Encoded, decode_json, encode_json, encode_text, keep_policy
 
 encodable = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
@@ -49,6 +49,18 @@ def test_a_value_in_itself_is_refused() -> None:
         encode_json(deep)
     while deep:  # or the interpreter takes it apart by recursion
         deep = deep[0]
+
+
+@given(st.text())
+def test_what_is_encoded_already_stays_as_it_is(text: str) -> None:
+    """It is not looked at: not even at whether it is JSON."""
+    assert encode_json(Encoded(text)) == text
+
+
+def test_only_a_whole_value_counts_as_encoded() -> None:
+    """Inside of another value it is a text as any other."""
+    assert encode_json({"a": Encoded("[1]")}) == '{"a":"[1]"}'
+    assert encode_json("[1]") == '"[1]"'
 
 
 def test_numbers_as_keys_become_text() -> None:

@@ -14,7 +14,11 @@ __all__ = ["AccessRequest", "Authorize", "authorized"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRequest:
-    """What somebody wants to do. action: "enqueue", "cancel", "retry", "redrive", "discard"."""
+    """What somebody wants to do.
+
+    action: "enqueue", "cancel", "retry", "redrive", "discard". tenant: whose job it is, as far as the request says. user: who asks.
+    payload: of an enqueue only, and not checked yet: it is what the caller gave.
+    """
 
     action: str
     job_type: str
@@ -23,8 +27,8 @@ class AccessRequest:
     payload: Any = None
 
 
-Authorize: TypeAlias = Callable[[AccessRequest], "bool | None | Awaitable[bool | None]"]
-"""False, or a raised NotAuthorized, refuses; anything else allows."""
+Authorize: TypeAlias = Callable[[AccessRequest], "bool | Awaitable[bool | None] | None"]
+"""False, or a raised NotAuthorized, refuses; anything else allows. May be async."""
 
 
 async def authorized(authorize: Authorize | None, request: AccessRequest) -> None:

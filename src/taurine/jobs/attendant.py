@@ -1,26 +1,28 @@
 """Looks after the jobs that run in this process: what they say is saved, and what is said to them is passed on.
 
-Everything that is not the end of an attempt goes through here, a few times a second and together: that a job runs at all (one that ends sooner than the next
-pass never says so), how far it is, its saved state, its log lines; and, the other way, that it was cancelled, or that another worker has it by now.
+Everything that is not the end of an attempt goes through here, a few times a second and for all together: that a job runs at all (one that ends sooner than the
+next pass never says so), how far it is, its saved state, its log lines; and, the other way, that it was cancelled, or that another worker has it by now.
+
+A pass costs one query for all jobs that run and, for those that have something new, their share of one transaction; nothing else grows with their number.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from taurine.clock import Clock
-from taurine.errors import InvalidOption, JobError, LedgerUnavailable, PayloadError, StoreError
+from taurine.errors import InvalidOption, JobError, LedgerRefused, PayloadError, StoreError
 from taurine.jobs.context import Context
-from taurine.jobs.lines import line_fields, log
+from taurine.jobs.lines import line_fields, log, one_line
+from taurine.jobs.saving import Saver
 from taurine.ledger.cancellations import requested_cancels
 from taurine.ledger.database import Database
 from taurine.ledger.group_commit import GroupCommit
-from taurine.ledger.job_logs import JobLines, append_lines
-from taurine.ledger.outcomes import Granted, Start, apply_starts
-from taurine.ledger.progress import Progress, save_progress
+from taurine.ledger.outcomes import Start, apply_starts
 from taurine.queue import Job
 from taurine.service import Service
 
@@ -28,6 +30,12 @@ __all__ = ["Attendant", "Run"]
 
 INTERVAL = 0.25
 """Seconds between two passes: a cancellation is heard well within a second, and a short job costs no write of its own."""
+
+_LATE = 2.0
+"""Seconds by which a pass may be late before it is said that something blocks the event loop."""
+
+_SHOW_TIME = 0.5
+"""Seconds that the queue's server has to take a progress; others wait behind it for their cancellation."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,30 +46,37 @@ class Run:
     context: Context
     task: asyncio.Task[object]
     started: int
-    worker: str
-    shown: bool = False
+    shown: bool
     """True once the record says `running`."""
+    cancelled: bool = False
+    """True once the handler was told that its job is cancelled, or that another delivery has it: its run is cut off for that, and not as the worker stops."""
+    complained: bool = False
 
 
 class Attendant(Service[int]):
     """The service. A pass returns how many jobs it looked after."""
 
-    def __init__(self, *, database: Database, group: GroupCommit, clock: Clock, random: Random) -> None:
+    def __init__(
+        self, *, database: Database, group: GroupCommit, saver: Saver, worker: str, clock: Clock, random: Random
+    ) -> None:
         super().__init__(name="attendant", interval=INTERVAL, clock=clock, random=random)
         self._database = database
         self._group = group
+        self._saver = saver
+        self._worker = worker
         self._runs: set[Run] = set()
+        self._refused = False
 
-    def enter(self, job: Job, context: Context, started: int, worker: str) -> Run:
-        """A handler is about to be called, in the current task."""
+    def enter(self, job: Job, context: Context, started: int, *, shown: bool) -> Run:
+        """A handler is about to be called, in the current task. shown: the record says `running` already."""
         task = asyncio.current_task()
         assert task is not None
-        run = Run(job, context, task, started, worker)
+        run = Run(job, context, task, started, shown)
         self._runs.add(run)
         return run
 
     def leave(self, run: Run) -> None:
-        """The handler has returned or raised."""
+        """The handler has returned or raised, or was given up. From now on nothing is said to it."""
         self._runs.discard(run)
 
     async def run_once(self) -> int:
@@ -69,70 +84,98 @@ class Attendant(Service[int]):
         runs = [run for run in self._runs if now - run.started >= INTERVAL * 1000 or run.context.progress_changed]
         if not runs:
             return 0
-        await asyncio.gather(*(self._look_after(run, now) for run in runs))
-        await self._pass_cancels_on([run for run in runs if run in self._runs])
+        await self._pass_stops_on(runs)
+        await self._save(runs, now)
         return len(runs)
 
-    async def save(self, context: Context) -> None:
-        """Save what an attempt that has just ended had still to say. Raises LedgerUnavailable, which loses its log lines at most."""
-        with contextlib.suppress(LedgerUnavailable):
-            await self._save(context, round(self._clock.now() * 1000))
-
-    async def _look_after(self, run: Run, now: int) -> None:
-        context = run.context
-        said = context.progress_changed
-        granted = await self._save(context, now)
-        if granted is None and not run.shown:
-            granted = await self._group.submit(
-                apply_starts,
-                Start(
-                    id=context.job_id,
-                    fence=context.fence,
-                    attempts=context.attempt - 1,
-                    worker=run.worker,
-                    started_at=run.started,
-                    at=now,
-                ),
+    async def rest(self, seconds: float) -> None:
+        due = self._clock.monotonic() + seconds
+        await super().rest(seconds)
+        late = self._clock.monotonic() - due
+        if late > _LATE and self._runs:
+            names = sorted({run.context.type for run in self._runs})[:5]
+            log.warning(
+                "the event loop was blocked for %.1f s, and with it every job and lease of this worker; a handler of %s "
+                "computes or blocks without await: give it runs_in='thread' or 'process'",
+                late,
+                ", ".join(names),
             )
-            run.shown = granted is None
-        if granted is not None:
-            self._stop(run, f"the record is {granted}: another delivery of the job has it")
-        elif said and run in self._runs:
-            # For BullMQ's dashboards; the record has it already.
-            with contextlib.suppress(StoreError, JobError, PayloadError):
-                await run.job.update_progress(context.progress_value)
 
-    async def _save(self, context: Context, now: int) -> Granted:
-        granted: Granted = None
-        state: str | None = None
-        try:
-            state = context.changed_state_json()
-        except InvalidOption as error:
-            log.error("job %s: %s", context.job_id, error, extra=line_fields(context))
-        if context.progress_changed or state is not None:
-            context.progress_changed = False
-            granted = await self._group.submit(
-                save_progress,
-                Progress(id=context.job_id, fence=context.fence, progress=context.progress_json(), state=state, at=now),
-            )
-        if context.lines:
-            lines, context.lines = context.lines, []
-            await self._group.submit(append_lines, JobLines(id=context.job_id, fence=context.fence, lines=tuple(lines)))
-        return granted
+    # From the ledger to the handlers --------------------------------------------------------------------------------------------
 
-    async def _pass_cancels_on(self, runs: list[Run]) -> None:
-        ids = [run.context.job_id for run in runs]
-        cancelled = await self._database.read(lambda connection: requested_cancels(connection, ids))
+    async def _pass_stops_on(self, runs: Sequence[Run]) -> None:
+        fences = {run.context.job_id: run.context.fence for run in runs}
+        stops = await self._database.read(lambda connection: requested_cancels(connection, list(fences), fences))
         for run in runs:
-            reason = cancelled.get(run.context.job_id)
-            if reason is not None and run in self._runs:
+            reason = stops.get(run.context.job_id)
+            if reason is not None:
                 self._stop(run, reason)
 
     def _stop(self, run: Run, reason: str) -> None:
-        if run.context.cancelled:
+        """Tell a handler to stop, once. One that has ended meanwhile is left alone: the ledger judges its outcome."""
+        if run.cancelled or run not in self._runs:
             return
+        run.cancelled = True
+        context = run.context
         log.info(
-            "job %s (%s) is to stop: %s", run.context.job_id, run.context.type, reason, extra=line_fields(run.context)
+            "job %s (%s) is to stop: %s", context.shown_id, context.type, one_line(reason), extra=line_fields(context)
         )
-        run.context.request_cancel(reason)
+        context.request_cancel(reason)
         run.task.cancel()
+
+    # From the handlers to the ledger ----------------------------------------------------------------------------------------------
+
+    async def _save(self, runs: Sequence[Run], now: int) -> None:
+        writes: list[Awaitable[None]] = []
+        for run in runs:
+            if run not in self._runs:
+                continue
+            if not run.shown:
+                writes.append(self._show_running(run, now))
+            if run.context.progress_changed or run.context.has_state:
+                writes.append(self._save_progress(run))
+            if run.context.lines:
+                writes.append(self._saver.save_lines(run.context))
+        failures = [result for result in await asyncio.gather(*writes, return_exceptions=True) if result is not None]
+        refusal = next((failure for failure in failures if isinstance(failure, LedgerRefused)), None)
+        if refusal is not None and not self._refused:  # a full disk, perhaps for hours
+            log.error("what running jobs say cannot be saved, and is tried again: %s", refusal)
+        self._refused = refusal is not None
+        for failure in failures:
+            if not isinstance(failure, LedgerRefused):
+                raise failure  # each is tried again in the next pass
+
+    async def _show_running(self, run: Run, now: int) -> None:
+        context = run.context
+        start = Start(
+            id=context.job_id,
+            fence=context.fence,
+            attempts=context.attempt - 1,
+            worker=self._worker,
+            started_at=run.started,
+            at=now,
+        )
+        granted = await self._group.submit(apply_starts, start)
+        if granted is not None:
+            self._stop(run, f"the record is {granted}: another delivery of the job has it")
+        run.shown = True
+
+    async def _save_progress(self, run: Run) -> None:
+        context, told = run.context, run.context.progress_changed
+        try:
+            granted = await self._saver.save_progress(context)
+        except InvalidOption as error:
+            if not run.complained:
+                run.complained = True
+                log.error("job %s: %s", context.shown_id, error, extra=line_fields(context))
+            return
+        if granted is not None:
+            self._stop(run, f"the record is {granted}: another delivery of the job has it")
+        elif told and run in self._runs:
+            await self.show_progress(run)
+
+    async def show_progress(self, run: Run) -> None:
+        """Write the progress to the queue, for the dashboards there; the record has it, so what goes wrong is let be."""
+        with contextlib.suppress(StoreError, JobError, PayloadError, TimeoutError):
+            async with asyncio.timeout(_SHOW_TIME):
+                await run.job.update_progress(run.context.progress_value)

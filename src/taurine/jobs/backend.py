@@ -7,17 +7,21 @@ backend of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from random import Random
 
 from taurine.clock import Clock
 from taurine.embedded import EmbeddedServer
-from taurine.errors import RecordNotFound
+from taurine.errors import RecordNotFound, StoreError
 from taurine.jobs.access import Authorize
 from taurine.jobs.catalog import Catalog
 from taurine.jobs.dispatch import Dispatcher
 from taurine.jobs.enqueue import Enqueuer
 from taurine.jobs.handle import Records
 from taurine.jobs.outbox import Outbox
+from taurine.jobs.removal import take_out
+from taurine.jobs.rollback import doubted_until
 from taurine.jobs.watching import RecordWatch
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.database import Database, open_database
@@ -30,13 +34,17 @@ from taurine.settings import Settings
 
 __all__ = ["Backend"]
 
+_REMOVAL_SECONDS = 1.0
+"""Seconds that a cancel waits for the server of queues; it is valid without it."""
+
 
 class Backend:
-    """One application on one loop. Used after `ready`, and closed once."""
+    """One application on one loop. Used after `ready`, and closed once. name: the application's."""
 
     def __init__(
         self,
         *,
+        name: str,
         settings: Settings,
         catalog: Catalog,
         records: Records,
@@ -53,7 +61,12 @@ class Backend:
         self.watch = RecordWatch(self.database, clock)
         self.dispatcher = Dispatcher(catalog=catalog, queue=self.queue, group=self.group, clock=clock)
         self.outbox = Outbox(
-            database=self.database, dispatcher=self.dispatcher, catalog=catalog, clock=clock, random=random
+            database=self.database,
+            dispatcher=self.dispatcher,
+            catalog=catalog,
+            take_out=self.take_out,
+            clock=clock,
+            random=random,
         )
         self.enqueuer = Enqueuer(
             database=self.database,
@@ -63,32 +76,38 @@ class Backend:
             authorize=authorize,
             undelivered=self.outbox.ask,
             clock=clock,
+            source=name,
         )
         self._opening = asyncio.Lock()
-        self._is_ready = False
+        self.is_ready = False
         self._server: EmbeddedServer | None = None
         self._connection: Connection | None = None
         self._queues: dict[str, Queue] = {}
 
     async def ready(self) -> None:
         """Make sure that the ledger's tables are there. Raises SchemaMismatch, LedgerUnavailable, LedgerRefused."""
-        if self._is_ready:
+        if self.is_ready:
             return
         async with self._opening:
             if self.database.url.get_backend_name() == "sqlite":
                 if self.settings.database_url is None:
                     self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-                await migrate(self.database)  # one machine's own file: nobody else plans its changes
+                # One machine's own file: nobody else plans its changes. Who enqueues is not kept waiting by a lock for long.
+                await migrate(self.database, wait=10.0)
             else:
                 await check_schema(self.database)
-            self._is_ready = True
+            self.is_ready = True
 
     async def connection(self) -> Connection:
         """The connection of producers. Starts the embedded server where no other is named."""
         if self._connection is None:
             async with self._opening:
                 if self._connection is None:
-                    self._connection = Connection.to(await self._redis_url())
+                    connection = Connection.to(await self._redis_url())
+                    # Noted before the first job goes there: workers doubt what was added before.
+                    with contextlib.suppress(StoreError):
+                        await doubted_until(connection, self.settings.prefix, round(self.clock.now() * 1000))
+                    self._connection = connection
         return self._connection
 
     async def redis_url(self) -> str:
@@ -131,16 +150,22 @@ class Backend:
         if record is None:
             raise RecordNotFound(f"the ledger holds no job {job_id!r}", job_id=job_id)
         if answer.at_once:
-            await self._take_out(record)
             self.watch.tell(job_id)
+            # What is not gone in time, the reconciler takes out.
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_REMOVAL_SECONDS):
+                    await self.take_out([record])
         return record
 
-    async def _take_out(self, record: JobRecord) -> None:
-        """Take a cancelled job out of its queue. Where that fails, it is acknowledged unrun, or removed by the reconciler."""
+    async def take_out(self, records: Sequence[JobRecord]) -> int:
+        """Take jobs out of their queues whose records have ended; returns how many were there. One that is being worked on is left.
+
+        Raises StoreUnavailable or StoreRefused, after which some may be gone.
+        """
+        return await take_out(self.queue, records)
 
     async def close(self) -> None:
         """Close everything that was opened; what was accepted is handed over first, if its server answers."""
-        await self.enqueuer.close()
         await self.outbox.stop()
         await self.watch.close()
         await self.group.close()

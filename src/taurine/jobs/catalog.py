@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from taurine.errors import AlreadyDeclared, UnknownJobType, did_you_mean
+from taurine.errors import AlreadyDeclared, TaurineWarning, UnknownJobType, did_you_mean
 from taurine.jobs.job_type import JobType
+from taurine.jobs.queues import QueueRules
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "warn_of_vague_name"]
+
+_VAGUE = re.compile(
+    r"(do|run|execute|process|handle|handler|job|task|work|worker|func|function|main|default|send|generate|test|foo|bar)[-_.]?\d*",
+    re.IGNORECASE,
+)
+
+
+def warn_of_vague_name(name: str) -> None:
+    """Warn of a name that says nothing to whoever reads it on a dashboard at night. Called by what the user's code calls."""
+    if isinstance(name, str) and _VAGUE.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        warnings.warn(
+            f"the job type's name {name!r} does not say what the job does; call it f.e. 'send-welcome-email' or 'invoice.send'",
+            TaurineWarning,
+            stacklevel=3,
+        )
 
 
 class Catalog:
@@ -16,6 +34,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self._types: dict[str, JobType[Any, Any]] = {}
+        self._rules: dict[str, QueueRules] = {}
 
     def add(self, job_type: JobType[Any, Any]) -> None:
         """Declare a type. Raises AlreadyDeclared for a name that is taken."""
@@ -24,6 +43,15 @@ class Catalog:
                 f"the job type {job_type.name!r} is declared already; a name stands for one type of job"
             )
         self._types[job_type.name] = job_type
+
+    def add_queue(self, rules: QueueRules) -> None:
+        """Declare what holds for a queue. Raises AlreadyDeclared for a queue that has other rules."""
+        if self._rules.setdefault(rules.name, rules) != rules:
+            raise AlreadyDeclared(f"the queue {rules.name!r} is declared already, with other rules")
+
+    def rules_of(self, queue: str) -> QueueRules:
+        """What was declared of a queue; the defaults for one of which nothing was."""
+        return self._rules.get(queue) or QueueRules(name=queue)
 
     def find(self, name: str) -> JobType[Any, Any] | None:
         """The type of this name, or None."""
@@ -35,6 +63,13 @@ class Catalog:
         if found is None:
             raise UnknownJobType(f"no job type {name!r:.80} is declared{did_you_mean(name, list(self._types))}")
         return found
+
+    def check(self, job_type: JobType[Any, Any]) -> None:
+        """Raise UnknownJobType for a type that is not of this catalog: another application's, whose queues may be elsewhere."""
+        if self._types.get(job_type.name) is not job_type:
+            raise UnknownJobType(
+                f"the job type {job_type.name!r:.80} is declared by another application; enqueue it there"
+            )
 
     def __iter__(self) -> Iterator[JobType[Any, Any]]:
         return iter(self._types.values())

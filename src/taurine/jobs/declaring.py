@@ -16,6 +16,8 @@ from taurine.retry import Retry
 __all__ = ["JobOptions", "JobTypeOptions"]
 
 _DEFAULT_RETRY = Retry()
+_KEEP_COMPLETED = Keep(count=1000, age=24 * 3600.0)
+_KEEP_FAILED = Keep(count=5000, age=7 * 86_400.0)
 
 
 class JobTypeOptions(TypedDict, total=False):
@@ -36,15 +38,19 @@ class JobTypeOptions(TypedDict, total=False):
     priority: int
     """0 runs before all others, then lower numbers first. Default: 0."""
     expires_in: Seconds | None
-    """Seconds in which a job must start, or it expires. Default: no limit."""
+    """Seconds that a job may wait for its start, from the time that it was to start at; then it expires. Default: no limit."""
     keep_completed: bool | int | Keep
     """What the queue keeps of completed jobs. Default: 24 h and 1,000."""
     keep_failed: bool | int | Keep
     """What the queue keeps of failed jobs. Default: 7 days and 5,000."""
     keep_records: Seconds
     """How long the ledger keeps records after their end, in seconds. Default: 30 days."""
+    keep_keys: Seconds
+    """How long an idempotency key stands for its request, in seconds. Default: 24 h."""
     max_bytes: int
     """The most bytes of JSON that a payload or a result may have. Default: 1 MiB."""
+    dead_letter_queue: bool | str
+    """A BullMQ queue that gets a copy of each open dead letter of the type's queue, for BullMQ's dashboards: its name, or True for `<queue>-dlq`. Default: none."""
     description: str
     """What it is for, for dashboards. Default: none."""
 
@@ -61,10 +67,12 @@ class JobOptions:
     runs_in: ExecutorKind | None = None
     priority: int = 0
     expires_in: Seconds | None = None
-    keep_completed: bool | int | Keep = Keep(count=1000, age=24 * 3600.0)
-    keep_failed: bool | int | Keep = Keep(count=5000, age=7 * 86_400.0)
+    keep_completed: bool | int | Keep = _KEEP_COMPLETED
+    keep_failed: bool | int | Keep = _KEEP_FAILED
     keep_records: Seconds = 30 * 86_400.0
+    keep_keys: Seconds = 86_400.0
     max_bytes: int = MAX_BYTES
+    dead_letter_queue: bool | str = False
     description: str = ""
 
     @classmethod
@@ -84,6 +92,7 @@ class JobOptions:
         if self.expires_in is not None:
             to_seconds(self.expires_in, "expires_in", minimum=0.001)
         to_seconds(self.keep_records, "keep_records")
+        to_seconds(self.keep_keys, "keep_keys", minimum=0.001)
         require_count(self.max_bytes, "max_bytes", minimum=1)
         if not isinstance(self.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             raise InvalidOption(f"expected retry to be a Retry, got {type(self.retry).__name__}")

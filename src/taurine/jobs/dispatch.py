@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from taurine.clock import Clock
 from taurine.jobs.catalog import Catalog
-from taurine.jobs.envelope import Envelope
+from taurine.jobs.envelope import Envelope, retry_from_json
 from taurine.jobs.job_type import JobType
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.outbox import Dispatched, stamp_dispatched
 from taurine.ledger.records import JobRecord, NewRecord
-from taurine.options import AddOptions
+from taurine.options import AddOptions, Keep
 from taurine.queue import Queue
 from taurine.queue.wire import Encoded
 from taurine.retry import Custom
@@ -37,38 +37,42 @@ class Dispatcher:
         self._group = group
         self._clock = clock
 
-    async def dispatch_new(self, records: Sequence[NewRecord]) -> None:
-        """Add jobs that were just recorded, all of one type, in their order, and stamp them. Raises StoreError when the server of queues does not take them."""
+    async def dispatch_new(self, records: Sequence[NewRecord], *, within: float) -> None:
+        """Add jobs that were just recorded, all of one type, in their order, and stamp them.
+
+        within: seconds that their server may take. Raises TimeoutError after that, when they may or may not have been added, and StoreError.
+        """
         job_type = self._catalog.get(records[0].type)
-        queue = await self._queue(records[0].queue)
+        queue = await self._queue(records[0].queue)  # may start an embedded server, which is waited for
         now = self._now_ms()
-        entries = [
-            (
-                record.type,
-                Encoded(record.payload),
-                self._options(
-                    job_type,
-                    job_id=record.id,
-                    priority=record.priority,
-                    attempts=record.max_attempts,
-                    scheduled_for=record.scheduled_for,
-                    now=now,
-                    envelope=Envelope(
-                        tenant=record.tenant,
-                        scheduled_for=record.scheduled_for,
-                        expires_at=record.expires_at,
-                        created_by=record.created_by,
-                        trace=record.trace,
-                        retry=None if record.options is None else record.options.get("retry"),
-                    ),
-                ),
-            )
-            for record in records
-        ]
-        await self._add(queue, entries)
+        entries = [self._new_entry(job_type, record, now) for record in records]
+        async with asyncio.timeout(within):
+            await self._add(queue, entries)
         for record in records:
             # Nobody waits for the stamp: a job that is added again without need is a duplicate of itself.
             self._group.post(stamp_dispatched, Dispatched(record.id, 0, now))
+
+    def _new_entry(self, job_type: JobType[Any, Any], record: NewRecord, now: int) -> tuple[str, Any, AddOptions]:
+        retry = None if record.options is None else record.options.get("retry")
+        envelope = Envelope(
+            tenant=record.tenant,
+            scheduled_for=record.scheduled_for,
+            expires_at=record.expires_at,
+            created_by=record.created_by,
+            trace=record.trace,
+            retry=retry,
+        )
+        options = _options(
+            job_type,
+            job_id=record.id,
+            priority=record.priority,
+            attempts=record.max_attempts,
+            scheduled_for=record.scheduled_for,
+            now=now,
+            envelope=envelope,
+            shared=self._catalog.rules_of(record.queue).shared,
+        )
+        return record.type, Encoded(record.payload), options
 
     async def dispatch(self, records: Sequence[JobRecord]) -> int:
         """Add recorded jobs and stamp them; returns how many. Records whose type is not declared here are left to others.
@@ -88,7 +92,7 @@ class Dispatcher:
 
     def _entry(self, record: JobRecord, now: int) -> tuple[str, Any, AddOptions]:
         scheduled_for = _ms(record.scheduled_for)
-        options = self._options(
+        options = _options(
             self._catalog.get(record.type),
             job_id=record.id,
             priority=record.priority,
@@ -104,39 +108,13 @@ class Dispatcher:
                 created_by=record.created_by,
                 trace=record.trace,
                 retry=record.options.get("retry"),
+                late=True,
             ),
+            shared=self._catalog.rules_of(record.queue).shared,
         )
         # A finished run of this id may still stand in the queue; this record is open, so it is over.
         options["replace_finished"] = True
         return record.type, Encoded(record.payload_json), options
-
-    def _options(
-        self,
-        job_type: JobType[Any, Any],
-        *,
-        job_id: str,
-        priority: int,
-        attempts: int,
-        scheduled_for: int | None,
-        now: int,
-        envelope: Envelope,
-    ) -> AddOptions:
-        declared = job_type.options
-        options: AddOptions = {
-            "attempts": attempts,
-            "remove_on_complete": declared.keep_completed,
-            "remove_on_fail": declared.keep_failed,
-            "job_id": job_id,
-            "application": envelope.encode(),
-        }
-        backoff = declared.retry.backoff
-        if backoff is not None and not isinstance(backoff, Custom):
-            options["backoff"] = backoff  # for Node's workers; ours ask the retry policy itself
-        if priority:
-            options["priority"] = priority
-        if scheduled_for is not None and scheduled_for > now:
-            options["delay"] = (scheduled_for - now) / 1000
-        return options
 
     async def _add(self, queue: Queue, entries: Sequence[tuple[str, Any, AddOptions]]) -> None:
         if len(entries) == 1:
@@ -147,6 +125,51 @@ class Dispatcher:
 
     def _now_ms(self) -> int:
         return round(self._clock.now() * 1000)
+
+
+_SHARED_AGE = 24 * 3600.0
+"""Seconds that a shared queue keeps ended jobs whose type says nothing of an age."""
+
+
+def _by_age(keep: bool | int | Keep) -> Literal[False] | Keep:
+    """The policy without its count."""
+    if keep is False:
+        return False
+    age = keep.age if isinstance(keep, Keep) and keep.age is not None else _SHARED_AGE
+    return Keep(age=age)
+
+
+def _options(
+    job_type: JobType[Any, Any],
+    *,
+    job_id: str,
+    priority: int,
+    attempts: int,
+    scheduled_for: int | None,
+    now: int,
+    envelope: Envelope,
+    shared: bool,
+) -> AddOptions:
+    declared = job_type.options
+    keep_completed, keep_failed = declared.keep_completed, declared.keep_failed
+    if shared:
+        # Where others end jobs as well, the record learns of it from the queue: what is gone there would look like lost.
+        keep_completed, keep_failed = _by_age(keep_completed), _by_age(keep_failed)
+    options: AddOptions = {
+        "attempts": attempts,
+        "remove_on_complete": keep_completed,
+        "remove_on_fail": keep_failed,
+        "job_id": job_id,
+        "application": envelope.encode(),
+    }
+    retry = declared.retry if envelope.retry is None else retry_from_json(envelope.retry, declared.retry)
+    if retry.backoff is not None and not isinstance(retry.backoff, Custom):
+        options["backoff"] = retry.backoff  # for Node's workers; ours ask the retry policy itself
+    if priority:
+        options["priority"] = priority
+    if scheduled_for is not None and scheduled_for > now:
+        options["delay"] = (scheduled_for - now) / 1000
+    return options
 
 
 def _ms(time: datetime | None) -> int | None:

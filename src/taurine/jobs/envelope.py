@@ -4,6 +4,7 @@
     t  tenant                                r  this job's own retry policy
     s  scheduled start, ms                   u  who asked for it
     c  trace context                         e  not to start after, ms
+    l  handed over late, so perhaps not for the first time
 
 A job without the member was put into the queue by somebody else.
 """
@@ -33,11 +34,14 @@ class Envelope:
     created_by: str | None = None
     trace: str | None = None
     retry: dict[str, Any] | None = None
+    late: bool = False
+    """True for a job that was not handed over in the call that accepted it. Another relay may have been first, and the job may have ended since: its
+    delivery asks the ledger."""
 
     def encode(self) -> str:
         """As it is stored, JSON."""
         members = {short: value for short, name in _BY_SHORT.items() if (value := getattr(self, name))}
-        return encode_json(members) if members else "{}"
+        return encode_json(members, "what travels with the job") if members else "{}"
 
     @classmethod
     def of(cls, stored_options: dict[str, Any]) -> Envelope | None:
@@ -49,9 +53,24 @@ class Envelope:
         if not members:
             return cls()
         values = {name: members[short] for short, name in _BY_SHORT.items() if short in members}
-        if any(not isinstance(value, _TYPES[name]) for name, value in values.items()):
+        if not all(_is_sound(name, value) for name, value in values.items()):
             return None
         return cls(**values)
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    """Whether a member is one that `encode` could have written: anybody may write to the queue's server."""
+    if type(value) is not _TYPES[name]:  # a bool is an int for isinstance
+        return False
+    if isinstance(value, int):
+        return 0 <= value <= _MOST.get(name, _MOST_MS)
+    return not isinstance(value, str) or (value.isprintable() and len(value) <= _MOST_CHARACTERS)
+
+
+_MOST_MS = 1 << 53
+_MOST_CHARACTERS = 1024
+_MOST: dict[str, int] = {"generation": (1 << 31) - 1, "attempts": (1 << 31) - 1}
+"""Generations are the upper half of a fence of 63 bits."""
 
 
 _TYPES: dict[str, type] = {
@@ -63,9 +82,10 @@ _TYPES: dict[str, type] = {
     "created_by": str,
     "trace": str,
     "retry": dict,
+    "late": bool,
 }
 _NAMES = tuple(_TYPES)
-_SHORT = ("g", "a", "t", "s", "e", "u", "c", "r")
+_SHORT = ("g", "a", "t", "s", "e", "u", "c", "r", "l")
 _BY_SHORT = dict(zip(_SHORT, _NAMES, strict=True))
 
 

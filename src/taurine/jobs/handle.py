@@ -21,6 +21,8 @@ class Records(Protocol):
 
     async def get(self, job_id: str) -> JobRecord | None: ...
 
+    def get_sync(self, job_id: str) -> JobRecord | None: ...
+
     async def wait(self, job_id: str, timeout: float | None) -> JobRecord | None:
         """The record once it is terminal; the latest one, or None, when `timeout` has passed before."""
         ...
@@ -29,12 +31,16 @@ class Records(Protocol):
 
     def wait_sync(self, job_id: str, timeout: float | None) -> JobRecord | None: ...
 
+    def cancel_sync(self, job_id: str, *, reason: str = "cancelled") -> JobRecord: ...
+
 
 class JobHandle(Generic[ResultT]):
     """One accepted job.
 
-    status: what it was when this was made. duplicate: True when the record existed already. created_at: when it was accepted.
+    status: what it was when this was made, or last asked for. duplicate: True when the record existed already. created_at: when it was accepted.
     """
+
+    __slots__ = ("_records", "_result", "created_at", "duplicate", "id", "queue", "status", "type")
 
     def __init__(
         self,
@@ -66,18 +72,19 @@ class JobHandle(Generic[ResultT]):
 
     async def record(self) -> JobRecord:
         """The record as it is now. Raises RecordNotFound when it was purged, or its transaction was rolled back."""
-        record = await self._records.get(self.id)
-        if record is None:
-            raise RecordNotFound(f"the ledger holds no job {self.id!r}", job_id=self.id)
-        self.status = record.status
-        return record
+        return self._seen(await self._records.get(self.id))
+
+    def record_sync(self) -> JobRecord:
+        """`record` for code without an event loop."""
+        return self._seen(self._records.get_sync(self.id))
 
     async def result(self, *, timeout: Seconds | None = None) -> ResultT:
         """Wait until the job has ended and return its result, checked and typed.
 
         timeout: seconds. Default: no limit. It is the record that is watched, so this works whoever runs the job, and while the server of
         queues is away.
-        Raises JobFailed with the last attempt's error, JobCancelled, JobExpired, WaitTimeout, RecordNotFound, LedgerUnavailable.
+        Raises JobFailed with the last attempt's error, JobCancelled, JobExpired, WaitTimeout, RecordNotFound, LedgerUnavailable, and PayloadInvalid for a result
+        that is not what this process declares.
         """
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
         return self._ended(await self._records.wait(self.id, seconds), seconds)
@@ -89,14 +96,20 @@ class JobHandle(Generic[ResultT]):
 
     async def cancel(self, *, reason: str = "cancelled") -> JobRecord:
         """Cancel the job; see `Taurine.cancel`."""
-        record = await self._records.cancel(self.id, reason=reason)
-        self.status = record.status
-        return record
+        return self._seen(await self._records.cancel(self.id, reason=reason))
 
-    def _ended(self, record: JobRecord | None, seconds: float | None) -> ResultT:
+    def cancel_sync(self, *, reason: str = "cancelled") -> JobRecord:
+        """`cancel` for code without an event loop."""
+        return self._seen(self._records.cancel_sync(self.id, reason=reason))
+
+    def _seen(self, record: JobRecord | None) -> JobRecord:
         if record is None:
             raise RecordNotFound(f"the ledger holds no job {self.id!r}", job_id=self.id)
         self.status = record.status
+        return record
+
+    def _ended(self, found: JobRecord | None, seconds: float | None) -> ResultT:
+        record = self._seen(found)
         if record.status == "completed":
             return self._result.decode(record.output_json or "null")
         if record.status == "failed":

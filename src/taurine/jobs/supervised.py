@@ -24,7 +24,7 @@ from typing import Any
 from taurine.errors import InvalidOption
 from taurine.jobs.supervisor import LIFELINE, LIFELINE_GRACE, READINESS
 
-__all__ = ["main", "report_ready"]
+__all__ = ["is_starting", "main", "report_ready"]
 
 log = logging.getLogger("taurine.jobs")
 
@@ -44,6 +44,11 @@ def report_ready() -> None:
     if descriptor is not None:
         os.write(int(descriptor), b"1")
         os.close(int(descriptor))
+
+
+def is_starting() -> bool:
+    """True in a supervised process that has not reported yet."""
+    return READINESS in os.environ
 
 
 def _find(target: str) -> Any:

@@ -4,8 +4,8 @@ A process that ends although nobody told it to is started again, after a pause t
 Processes that end before they were ready, several in a row, mean that the program itself is broken: then the supervisor stops them all and says so. A process
 that was ready and then crashes, by a poisonous job perhaps, does not count there.
 
-SIGTERM or SIGINT is passed on once; who has not ended after the grace time is killed. Should the supervisor itself be killed, the pipe to its processes
-closes: see `supervised`.
+SIGTERM or SIGINT is passed on as SIGTERM; who has not ended after the grace time is killed. A second one is passed on too, and shortens that time. Should the
+supervisor itself be killed, the pipe to its processes closes: see `supervised`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import signal
 from asyncio import Event
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from taurine.clock import Clock, SystemClock
 from taurine.errors import TaurineError
 from taurine.options import require_count, to_seconds
+from taurine.queue.signals import listening
 
 __all__ = ["LIFELINE", "LIFELINE_GRACE", "READINESS", "Supervisor", "SupervisorGaveUp"]
 
@@ -55,6 +56,7 @@ class Supervisor:
     command: the program and its arguments. environment: what is added to this process's own. Default: nothing. Each process is told its number, from 1, in
     TAURINE_PROCESS.
     processes: how many. grace: seconds that they have to end after a signal; then they are killed. Default: 30.
+    hurried_grace: seconds that they have to end after a second one. Default: 10.
     healthy_after: seconds after which a process counts as started, if it has not said so before; an end before is a start failure. Default: 5.
     max_start_failures: so many start failures in a row, over all processes, end everything. Default: 5.
     backoff: seconds before the first restart, doubled each time up to `longest_backoff`. Default: 0.5, up to 30.
@@ -67,6 +69,7 @@ class Supervisor:
         processes: int,
         environment: Mapping[str, str] | None = None,
         grace: float = 30.0,
+        hurried_grace: float = 10.0,
         healthy_after: float = 5.0,
         max_start_failures: int = 5,
         backoff: float = 0.5,
@@ -77,6 +80,7 @@ class Supervisor:
         self._count = require_count(processes, "processes", minimum=1)
         self._environment = dict(environment or {})
         self._grace = to_seconds(grace, "grace")
+        self._hurried_grace = to_seconds(hurried_grace, "hurried_grace")
         self._healthy_after = to_seconds(healthy_after, "healthy_after")
         self._max_start_failures = require_count(max_start_failures, "max_start_failures", minimum=1)
         self._backoff = to_seconds(backoff, "backoff")
@@ -84,8 +88,10 @@ class Supervisor:
         self._clock = clock or SystemClock()
         self._running: dict[int, Process] = {}
         self._stopping = Event()
+        self._hurried = False
         self._kept = 0
         self._all_ended = Event()
+        self._hurried_or_ended = Event()
         self._start_failures = 0
         self._gave_up: SupervisorGaveUp | None = None
         self.restarts = 0
@@ -96,38 +102,51 @@ class Supervisor:
         """The running processes: their ids by their number."""
         return {number: process.pid for number, process in self._running.items()}
 
-    async def run(self) -> None:
-        """Keep the processes running until SIGTERM, SIGINT or `stop`; returns when all have ended.
+    async def run(self, *, handle_signals: bool = True) -> None:
+        """Keep the processes running until `stop`; returns when all have ended.
 
-        Must be awaited in the main thread, which is the one that hears signals. Raises SupervisorGaveUp when they do not start.
+        handle_signals: SIGTERM and SIGINT call `stop`, a second one `hurry`. Default: True.
+        Raises SupervisorGaveUp when the processes do not start, and InvalidOption outside the main thread with `handle_signals`.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._hear, number)
         lifeline = os.pipe()
         self._kept = self._count
+        signals = listening(self._hear) if handle_signals else nullcontext()
+        try:
+            with signals:
+                await self._run_all(lifeline[0])
+        finally:
+            for end in lifeline:
+                os.close(end)
+        if self._gave_up is not None:
+            raise self._gave_up
+
+    async def _run_all(self, lifeline: int) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(1, self._count + 1):
-                    group.create_task(self._keep(number, lifeline[0]), name=f"taurine supervised {number}")
+                    group.create_task(self._keep(number, lifeline), name=f"taurine supervised {number}")
                 group.create_task(self._end_all(), name="taurine supervisor end")
         finally:
             for process in self._running.values():
                 _signal(process, signal.SIGKILL)
             await asyncio.gather(*(process.wait() for process in self._running.values()))
-            for end in lifeline:
-                os.close(end)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-        if self._gave_up is not None:
-            raise self._gave_up
 
     def stop(self) -> None:
         """Tell the processes to end, as a SIGTERM does; `run` returns when they have. Harmless when repeated."""
         self._stopping.set()
 
-    def _hear(self, number: int) -> None:
-        log.info("%s: the worker processes are told to end", signal.Signals(number).name)
+    def hurry(self) -> None:
+        """Tell the processes to end at once, as a second signal does. Harmless when repeated."""
+        self._hurried = True
+        self.stop()
+        self._hurried_or_ended.set()
+
+    def _hear(self) -> None:
+        if self._stopping.is_set():
+            log.info("a second signal: the worker processes are told to end at once")
+            self.hurry()
+            return
+        log.info("a signal: the worker processes are told to end")
         self.stop()
 
     async def _keep(self, number: int, lifeline: int) -> None:
@@ -158,6 +177,7 @@ class Supervisor:
             self._kept -= 1
             if self._kept == 0:
                 self._all_ended.set()
+                self._hurried_or_ended.set()
 
     async def _run_one(self, number: int, lifeline: int) -> tuple[int, bool]:
         """Run process `number` to its end; returns its return code, and whether it had said that it was ready."""
@@ -211,13 +231,21 @@ class Supervisor:
     async def _end_all(self) -> None:
         """Once told to stop: pass it on, wait, kill."""
         await self._stopping.wait()
+        self._signal_all(signal.SIGTERM)
+        grace = self._grace
+        await self._clock.wait(self._hurried_or_ended, grace)
+        if self._hurried:
+            # Of another kind: two signals of one kind that come at once are delivered as one.
+            self._signal_all(signal.SIGINT)
+            grace = self._hurried_grace
+            await self._clock.wait(self._all_ended, grace)
+        for number in self._running:
+            log.error("worker process %d did not end within %g s and is killed", number, grace)
+        self._signal_all(signal.SIGKILL)
+
+    def _signal_all(self, number: int) -> None:
         for process in list(self._running.values()):
-            _signal(process, signal.SIGTERM)
-        if await self._clock.wait(self._all_ended, self._grace):
-            return
-        for number, process in self._running.items():
-            log.error("worker process %d did not end within %g s and is killed", number, self._grace)
-            _signal(process, signal.SIGKILL)
+            _signal(process, number)
 
 
 class _Readiness:

@@ -1,169 +1,219 @@
-"""The worker of an application: runs the jobs of one or several queues, and keeps the loops going that the promises need."""
+"""The worker of an application: runs the jobs of one or several queues, and keeps the loops going that the promises need.
+
+Each queue has an engine's worker of its own, with its own slots and limit. They share what is the process's: one connection, which is not the producers', the
+executors, and the attendant that looks after running handlers.
+
+It ends in good order: nothing more is claimed from the moment it is told to, running jobs have the grace time, all queues at once, and what has not ended
+then is handed back unharmed. Neither server need answer for that.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Self
 
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import unique_id
+from taurine.jobs.adoption import Adopter
 from taurine.jobs.alerts import Alerts
 from taurine.jobs.attendant import Attendant
 from taurine.jobs.backend import Backend
 from taurine.jobs.effects import LedgerEffects
 from taurine.jobs.execution import Execution
-from taurine.jobs.executors import Executor, ExecutorKind, LoopExecutor, ThreadExecutor
-from taurine.jobs.executors.process import ProcessExecutor
-from taurine.options import RateLimit, Seconds, to_seconds
+from taurine.jobs.executors import Executor, ExecutorKind, LoopExecutor, ProcessExecutor, ThreadExecutor
+from taurine.jobs.job_type import JobType
+from taurine.jobs.lines import log
+from taurine.jobs.rollback import RollbackGuard
+from taurine.jobs.supervised import report_ready
+from taurine.jobs.worker_options import WorkerRules
+from taurine.options import Seconds, require_count, to_seconds
 from taurine.queue import Worker
 from taurine.queue.connection import Connection
 from taurine.queue.signals import stopped_by_signals
 from taurine.service import Service
 
-__all__ = ["Concurrency", "JobWorker"]
+__all__ = ["JobWorker"]
 
-Concurrency = int | Mapping[str, int]
-"""Jobs at once: of each queue, or for each queue by name."""
+_MOST_THREADS = 10_000
+"""Threads are made when they are needed, and it is the queues' slots that bound them; those may be raised at any time."""
 
 
 class JobWorker:
     """Made by `Taurine.worker`. As an async context manager it runs in the background and stops at the end of the block."""
 
     def __init__(
-        self,
-        *,
-        backend: Backend,
-        queues: Sequence[str] | None,
-        concurrency: Concurrency | None,
-        rate_limits: Mapping[str, RateLimit] | None,
-        lease: Seconds | None,
-        max_crashes: int,
-        stalled_interval: Seconds,
-        grace: Seconds,
-        services: Sequence[Service[Any]],
-        alerts: Alerts,
-        deps: Any,
-        name: str | None,
+        self, *, backend: Backend, rules: WorkerRules, services: Sequence[Service[Any]], alerts: Alerts, deps: Any
     ) -> None:
+        catalog, settings = backend.catalog, backend.settings
         self._backend = backend
-        self._names = _checked_queues(queues, backend)
-        self._concurrency = {queue: _slots(concurrency, queue, backend.settings.concurrency) for queue in self._names}
-        self._rate_limits = rate_limits or {}
-        self._lease = backend.settings.lease if lease is None else to_seconds(lease, "lease", minimum=0.1)
-        self._max_crashes = max_crashes
-        self._stalled_interval = stalled_interval
-        self._grace = to_seconds(grace, "grace")
-        self._services = [backend.outbox, *services]
+        self._rules = rules
+        self._slots = {
+            queue: rules.slots_of(queue, catalog, settings.concurrency) for queue in rules.queues_of(catalog)
+        }
+        self._lease = to_seconds(settings.lease if rules.lease is None else rules.lease, "lease")
         self._alerts = alerts
         self._deps = deps
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{unique_id()[:6]}"
-        clock, random = backend.clock, backend.random
-        self._attendant = Attendant(database=backend.database, group=backend.group, clock=clock, random=random)
+        self.name = rules.name or f"{socket.gethostname()}-{os.getpid()}-{unique_id()[:6]}"
+        self._attendant = Attendant(
+            database=backend.database, group=backend.group, clock=backend.clock, random=backend.random
+        )
+        self._services = (*services, self._attendant)
         self._executors: dict[ExecutorKind, Executor] = {
-            "loop": LoopExecutor(clock=clock),
-            "thread": ThreadExecutor(max_threads=sum(self._concurrency.values())),
-            "process": ProcessExecutor(max_processes=max(1, os.cpu_count() or 1)),
+            "loop": LoopExecutor(clock=backend.clock),
+            "thread": ThreadExecutor(max_threads=_MOST_THREADS),
+            "process": ProcessExecutor(
+                handlers=[job_type.function for job_type in self._job_types if job_type.runs_in == "process"],
+                max_processes=rules.child_processes,
+                max_jobs_per_process=rules.max_jobs_per_process,
+                max_memory=rules.max_memory,
+            ),
         }
         self._workers: dict[str, Worker] = {}
-        self._running: asyncio.Task[None] | None = None
+        self._paused: set[str] = set()
+        self._answered: set[str] = set()
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._background: asyncio.Task[None] | None = None
+        self._stop_behind: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"JobWorker({self.name!r}, queues={self.queues!r})"
 
     @property
     def queues(self) -> list[str]:
         """The queues that it works on."""
-        return list(self._names)
+        return list(self._slots)
 
     @property
     def running(self) -> int:
         """How many jobs run in it now."""
         return sum(len(worker.running) for worker in self._workers.values())
 
+    @property
+    def is_ready(self) -> bool:
+        """True while it runs, once the server has answered for each of its queues."""
+        return not self._ended.is_set() and self._answered == self._slots.keys()
+
     def concurrency(self, queue: str) -> int:
-        """Jobs of `queue` that run here at once."""
-        return self._concurrency[queue]
+        """Jobs of `queue` that run here at once. Raises InvalidOption for a queue that is not worked on."""
+        return self._slots[self._checked(queue)]
 
     def set_concurrency(self, queue: str, value: int) -> None:
-        """Change it while the worker runs; running jobs above a lower value run on. Raises InvalidOption for a queue that is not worked on."""
-        if queue not in self._concurrency:
-            raise InvalidOption(f"this worker does not work on queue {queue!r}{did_you_mean(queue, self._names)}")
+        """Change it, also while the worker runs; running jobs above a lower value run on. Raises InvalidOption as `concurrency` does, and for no number."""
+        self._slots[self._checked(queue)] = require_count(value, "concurrency", minimum=1)
         if queue in self._workers:
             self._workers[queue].concurrency = value
-        self._concurrency[queue] = value
 
     async def run(self, *, handle_signals: bool = False) -> None:
-        """Work until `stop`. Outages of either server are waited out.
+        """Work until `stop`; returns at once when that was called before. Outages of either server are waited out once it has started.
 
         handle_signals: SIGINT and SIGTERM call `stop`, a second one ends the grace at once. Default: False.
-        Raises InvalidOption when it runs already; SchemaMismatch, LedgerUnavailable and StoreRefused when it cannot start.
+        Raises InvalidOption when it runs already, and outside the main thread with `handle_signals`; SchemaMismatch, LedgerUnavailable, StoreRefused and
+        WorkerProcessNotStarted when it cannot start.
         """
-        if self._running is not None:
-            raise InvalidOption("this worker runs already")
-        self._running = asyncio.current_task()
+        if not self._ended.is_set():
+            raise InvalidOption(f"the worker {self.name} runs already")
+        self._ended.clear()
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                await self._backend.ready()
-                connection = Connection(await self._backend.redis_url())
-                stack.push_async_callback(connection.close)
-                await self._start_helpers(stack)
-                self._workers = {queue: self._worker(queue, connection) for queue in self._names}
-                if handle_signals:
+            async with AsyncExitStack() as stack:
+                if handle_signals:  # from the start: a signal must not cut off what is half open
                     await stack.enter_async_context(stopped_by_signals(self, self.name))
+                log.info("worker %s starts: %s", self.name, self._plan())
+                await self._open(stack)
                 await self._work()
         finally:
-            self._running = None
             self._workers = {}
+            self._answered.clear()
+            self._ended.set()
+            log.info("worker %s has ended", self.name)
 
     async def stop(self, *, grace: Seconds | None = None) -> None:
         """Claim nothing more, let running jobs end, hand back the rest with no attempt charged, and return when it has ended.
 
-        grace: seconds that running jobs may take. Default: the worker's. Safe to call twice, and before `run`.
+        grace: seconds that running jobs may take, of all queues together. Default: the worker's. A server that does not answer delays the end by some seconds
+        more, not for ever. Safe to call again, with another grace, and before `run`. Called by a handler of its own it returns at once, and that job is
+        waited for as the others are.
         """
-        seconds = self._grace if grace is None else to_seconds(grace, "grace")
-        await asyncio.gather(*(worker.stop(grace=seconds) for worker in self._workers.values()))
+        seconds = self._rules.grace_seconds if grace is None else to_seconds(grace, "grace")
+        if not self._stopping:
+            self._stopping = True
+            log.info("worker %s stops: %d jobs run, they have %g s", self.name, self.running, seconds)
+        if self._attendant.attends(asyncio.current_task()):
+            self._stop_behind = asyncio.create_task(self._stop_queues(seconds), name=f"taurine stop of {self.name}")
+            return
+        await self._stop_queues(seconds)
+        await self._ended.wait()
         background, self._background = self._background, None
         if background is not None:
             await asyncio.wait({background})
             if not background.cancelled():
                 background.result()
 
-    async def pause(self) -> None:
-        """Claim nothing more until `resume`; only this worker. Returns when its running jobs have ended."""
-        await asyncio.gather(*(worker.pause() for worker in self._workers.values()))
+    async def pause(self, queue: str | None = None) -> None:
+        """Claim nothing more of `queue` until `resume`; only this worker. Returns when its running jobs have ended. Default: of all its queues.
 
-    def resume(self) -> None:
-        """Claim again after `pause`."""
-        for worker in self._workers.values():
-            worker.resume()
+        Raises InvalidOption for a queue that is not worked on.
+        """
+        chosen = self._chosen(queue)
+        self._paused.update(chosen)
+        await asyncio.gather(*(self._workers[name].pause() for name in chosen if name in self._workers))
+
+    def resume(self, queue: str | None = None) -> None:
+        """Claim again after `pause`. Default: of all its queues. Raises InvalidOption for a queue that is not worked on."""
+        for name in self._chosen(queue):
+            self._paused.discard(name)
+            if name in self._workers:
+                self._workers[name].resume()
 
     async def __aenter__(self) -> Self:
-        self._background = asyncio.create_task(self.run(), name="taurine job worker")
+        self._background = asyncio.create_task(self.run(), name=f"taurine worker {self.name}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def _start_helpers(self, stack: contextlib.AsyncExitStack) -> None:
-        used: set[ExecutorKind] = {
-            job_type.runs_in
-            for queue in self._names
-            for job_type in self._backend.catalog.on_queue(queue)
-            if job_type.has_handler
-        }
-        for kind in sorted(used):
-            await self._executors[kind].start()
-            stack.push_async_callback(self._executors[kind].stop)
-        for service in (*self._services, self._attendant):
-            service.start()
-            if service is not self._backend.outbox:  # which others may still ask
-                stack.push_async_callback(service.stop)
+    # Opening ------------------------------------------------------------------------------------------------------------------------
 
-    def _worker(self, queue: str, connection: Connection) -> Worker:
+    async def _open(self, stack: AsyncExitStack) -> None:
+        """Open what the queues' workers share, and make those. What `stack` closes ends in the opposite order."""
         backend = self._backend
-        execution = Execution(
+        await backend.ready()
+        connection = Connection(self._rules.redis_url or await backend.redis_url())
+        stack.push_async_callback(connection.close)
+        for kind in sorted({job_type.runs_in for job_type in self._job_types}):
+            stack.push_async_callback(self._executors[kind].stop)
+            await self._executors[kind].start()
+        backend.outbox.start()  # it is the application's, which may still have something to hand over when this worker ends
+        stack.push_async_callback(self._stop_services)
+        for service in self._services:
+            service.start()
+        guard = RollbackGuard(
+            connection=connection, prefix=backend.settings.prefix, clock=backend.clock, random=backend.random
+        )
+        stack.push_async_callback(guard.stop)
+        guard.start()
+        execution = self._execution(guard)
+        self._workers = {queue: self._worker(queue, execution, connection) for queue in self._slots}
+        for worker in self._workers.values():
+            worker.on("error", guard.doubt)
+        for queue in self._paused:
+            await self._workers[queue].pause(wait=False)
+
+    @property
+    def _job_types(self) -> list[JobType[Any, Any]]:
+        """The types whose handlers it calls."""
+        catalog = self._backend.catalog
+        return [job_type for queue in self._slots for job_type in catalog.on_queue(queue) if job_type.has_handler]
+
+    def _execution(self, guard: RollbackGuard) -> Execution:
+        backend = self._backend
+        return Execution(
             catalog=backend.catalog,
             database=backend.database,
             group=backend.group,
@@ -172,30 +222,48 @@ class JobWorker:
             effects=LedgerEffects(database=backend.database, clock=backend.clock),
             alerts=self._alerts,
             told=backend.watch.tell,
-            adopt=None,
+            adopt=Adopter(catalog=backend.catalog, database=backend.database, clock=backend.clock).adopt_one,
+            is_doubtful=guard.doubts,
             deps=self._deps,
             worker=self.name,
             clock=backend.clock,
             random=backend.random,
         )
-        return Worker(
+
+    def _worker(self, queue: str, execution: Execution, connection: Connection) -> Worker:
+        worker = Worker(
             queue,
             execution.run,
             connection,
-            prefix=backend.settings.prefix,
-            concurrency=self._concurrency[queue],
+            prefix=self._backend.settings.prefix,
+            concurrency=self._slots[queue],
             name=self.name,
             lease=self._lease,
-            stalled_interval=self._stalled_interval,
-            max_stalled=self._max_crashes - 1,
-            rate_limit=self._rate_limits.get(queue),
+            stalled_interval=self._rules.stalled_interval,
+            max_stalled=self._rules.max_crashes - 1,  # as often it may be put back
+            rate_limit=self._rules.rate_limits.get(queue),
             on_refusal=execution.refuse,
-            clock=backend.clock,
-            random=backend.random,
+            clock=self._backend.clock,
+            random=self._backend.random,
         )
+        worker.on("ready", partial(self._hear_answer, queue))
+        return worker
+
+    def _hear_answer(self, queue: str) -> None:
+        self._answered.add(queue)
+        if self.is_ready:
+            log.info("worker %s is ready", self.name)
+            report_ready()
+
+    def _plan(self) -> str:
+        return ", ".join(f"{slots} jobs at once of {queue}" for queue, slots in self._slots.items())
+
+    # Running and ending -------------------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         """Run all queues' workers; when one cannot go on, the others stop too, and its error is raised."""
+        if self._stopping:
+            return  # told to while it started
         tasks = [
             asyncio.create_task(worker.run(), name=f"taurine worker of {queue}")
             for queue, worker in self._workers.items()
@@ -203,30 +271,21 @@ class JobWorker:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for worker in self._workers.values():
-                await worker.stop(grace=0)
+            await self._stop_queues(0.0)
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in tasks:
             task.result()
 
+    async def _stop_queues(self, grace: float) -> None:
+        await asyncio.gather(*(worker.stop(grace=grace) for worker in self._workers.values()))
 
-def _checked_queues(queues: Sequence[str] | None, backend: Backend) -> list[str]:
-    known = backend.catalog.queues
-    if queues is None:
-        chosen = [queue for queue in known if any(job_type.has_handler for job_type in backend.catalog.on_queue(queue))]
-    elif isinstance(queues, str):
-        raise InvalidOption(f"expected queues to be a list of names, got the text {queues!r}")
-    else:
-        chosen = list(dict.fromkeys(queues))
-    for queue in chosen:
-        if queue not in known:
-            raise InvalidOption(f"no job type goes to queue {queue!r}{did_you_mean(queue, known)}")
-    if not chosen:
-        raise InvalidOption("there is nothing to work on: no job type of the catalog has a handler in this process")
-    return chosen
+    async def _stop_services(self) -> None:
+        await asyncio.gather(*(service.stop() for service in self._services))
 
+    def _chosen(self, queue: str | None) -> list[str]:
+        return self.queues if queue is None else [self._checked(queue)]
 
-def _slots(concurrency: Concurrency | None, queue: str, default: int) -> int:
-    if concurrency is None:
-        return default
-    return concurrency if isinstance(concurrency, int) else concurrency.get(queue, default)
+    def _checked(self, queue: str) -> str:
+        if queue not in self._slots:
+            raise InvalidOption(f"this worker does not work on queue {queue!r}{did_you_mean(queue, self.queues)}")
+        return queue

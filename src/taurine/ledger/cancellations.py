@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Text, bindparam, func, literal, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, func, literal, literal_column, select, update
 
 from taurine.errors import RecordNotFound, TransitionRefused
 from taurine.ledger.audit import AuditEntry, record_actions
@@ -101,7 +101,9 @@ def expire_due(connection: Connection, now: int, limit: int) -> list[JobRecord]:
     """
     due = (
         select(job.c.id)
-        .where(job.c.status == "queued", job.c.expires_at <= now, job.c.started_at.is_(None))
+        # Words rather than values, and both of them: SQLite takes the index of what has not completed only then.
+        .where(job.c.status == literal_column("'queued'"), job.c.status != literal_column("'completed'"))
+        .where(job.c.expires_at <= now, job.c.started_at.is_(None))
         .order_by(job.c.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -35,7 +35,9 @@ __all__ = [
     "get_dead_letter",
     "list_dead_letters",
     "mark_mirrored",
+    "mark_unmirrored",
     "redrive",
+    "take_resolved_mirrored",
     "take_unmirrored",
 ]
 
@@ -237,8 +239,8 @@ def _redrive(connection: Connection, item: Redrive, job_id: str | None) -> JobRe
             f"job {entry.job_id!r} has completed since it failed; discard the entry, or run the job again by its id",
             job_id=entry.job_id,
         )
-    # Another generation may have had another payload.
-    payload = entry.payload_json if item.payload is None and row.generation != entry.generation else item.payload
+    # The record may have another payload by now. With the one it has, it keeps what the handler saved.
+    payload = entry.payload_json if item.payload is None and row.payload != entry.payload_json else item.payload
     (record,) = start_generation(
         connection,
         [
@@ -370,3 +372,25 @@ def mark_mirrored(connection: Connection, entry_ids: Sequence[str], at: int) -> 
     """Write that entries were copied to a queue; the first time counts. at: now, ms since the epoch."""
     for first in range(0, len(entry_ids), MOST_ENTRIES):
         connection.execute(_mirrored, {"ids": entry_ids[first : first + MOST_ENTRIES], "at": at})
+
+
+def take_resolved_mirrored(connection: Connection, queues: Sequence[str], limit: int) -> list[DeadLetter]:
+    """Entries of these queues that were dealt with while a copy of them is in a queue, oldest first. Nothing is locked: removing a copy is idempotent."""
+    rows = connection.execute(
+        select(dead_letter)
+        .where(
+            dead_letter.c.status.in_(("redriven", "discarded")),
+            dead_letter.c.mirrored_at.is_not(None),
+            dead_letter.c.queue.in_(list(queues)),
+        )
+        .order_by(dead_letter.c.failed_at, dead_letter.c.id)
+        .limit(limit)
+    )
+    return [_entry_of(row) for row in rows]
+
+
+def mark_unmirrored(connection: Connection, entry_ids: Sequence[str]) -> None:
+    """Write that the copies of entries are gone."""
+    for first in range(0, len(entry_ids), MOST_ENTRIES):
+        some = dead_letter.c.id.in_(entry_ids[first : first + MOST_ENTRIES])
+        connection.execute(update(dead_letter).where(some).values(mirrored_at=None))

@@ -33,6 +33,9 @@ _Entry: TypeAlias = "tuple[Any, asyncio.Future[Any] | None]"
 _MOST_ITEMS = 2000
 """Items in one transaction: enough to share a commit, few enough that a reader of the lock waits for milliseconds."""
 
+_POST_SECONDS = 0.05
+"""Seconds that a write which nobody waits for waits for company: a commit of its own would cost the disk as much as the one that it follows."""
+
 
 class GroupCommit:
     """Writes to one database that share transactions. A write that fails fails alone."""
@@ -41,6 +44,7 @@ class GroupCommit:
         self._database = database
         self._pending: dict[Apply[Any, Any], list[_Entry]] = {}
         self._flush: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     async def submit(self, apply: Apply[ItemT, ResultT], item: ItemT) -> ResultT:
         """The result of `apply` for `item`, once it is committed.
@@ -51,19 +55,32 @@ class GroupCommit:
         """
         done: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._enter(apply, (item, done))
+        self._start()
         return await done
 
     def post(self, apply: Apply[ItemT, Any], item: ItemT) -> None:
-        """Write `item` without waiting, for what is written again if it is lost. A failure is logged at debug level only."""
+        """Write `item` with the next transaction, or in a moment in one of its own; for what is written again if it is lost.
+
+        A failure is logged at debug level only.
+        """
         self._enter(apply, (item, None))
+        if self._flush is None and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_POST_SECONDS, self._start)
 
     def _enter(self, apply: Apply[Any, Any], entry: _Entry) -> None:
         self._pending.setdefault(apply, []).append(entry)
+
+    def _start(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if self._flush is None:
             self._flush = asyncio.create_task(self._run(), name="taurine group commit")
 
     async def close(self) -> None:
-        """Return when everything that was submitted is written."""
+        """Return when everything that was submitted, or posted, is written."""
+        if self._pending:
+            self._start()
         if self._flush is not None:
             await asyncio.wait({self._flush})
 

@@ -26,6 +26,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, liter
 
 from taurine.errors import InvalidOption
 from taurine.ledger.records import JobRecord, record_of
+from taurine.ledger.rows import is_postgresql
 from taurine.ledger.schema import job, job_tag
 from taurine.ledger.statuses import STATUSES, Phase, Status, check_status, phase_of
 
@@ -101,7 +102,7 @@ def list_records(
     after = None if cursor is None else _read_cursor(cursor)
     statuses = filter.statuses()
     # One query for each status: an index with the status in front gives each in order, and not several together.
-    queries = [_query(filter, status, after, newest_first) for status in statuses or (None,)]
+    queries = [_query(connection, filter, status, after, newest_first=newest_first) for status in statuses or (None,)]
     found = [connection.execute(query.limit(limit + 1)).all() for query in queries]
     rows = list(islice(merge(*found, key=_position, reverse=newest_first), limit + 1))
     more = len(rows) > limit
@@ -112,9 +113,11 @@ def _position(row: Row[Any]) -> _Position:
     return _Position(row.created_at, row.id)
 
 
-def _query(wanted: RecordFilter, status: Status | None, after: _Position | None, newest_first: bool) -> Select[Any]:
+def _query(
+    connection: Connection, wanted: RecordFilter, status: Status | None, after: _Position | None, *, newest_first: bool
+) -> Select[Any]:
     created_at, id_ = job.c.created_at, job.c.id
-    query = select(job).where(*_conditions(wanted, status))
+    query = select(job).where(*_conditions(connection, wanted, status))
     if wanted.tag is not None:
         # The tag's own rows are in the same order, and one index has it.
         created_at, id_ = job_tag.c.created_at, job_tag.c.job_id
@@ -129,19 +132,22 @@ def _query(wanted: RecordFilter, status: Status | None, after: _Position | None,
     return query.order_by(created_at.desc() if newest_first else created_at, id_.desc() if newest_first else id_)
 
 
-def _conditions(wanted: RecordFilter, status: Status | None) -> Iterable[ColumnElement[bool]]:
+def _conditions(connection: Connection, wanted: RecordFilter, status: Status | None) -> Iterable[ColumnElement[bool]]:
     if status is not None:
-        yield _has_status(status)
+        yield _has_status(connection, status)
     for name in ("type", "queue", "tenant", "created_by", "error_fingerprint"):
         value = getattr(wanted, name)
         if value is not None:
             yield job.c[name] == value
 
 
-def _has_status(status: Status) -> ColumnElement[bool]:
+def _has_status(connection: Connection, status: Status) -> ColumnElement[bool]:
     # A literal: an index of some rows is used where the statement itself, not its values, says that they suffice.
     same = job.c.status == literal_column(repr(status))
-    return same if status == "completed" else and_(same, job.c.status != literal_column("'completed'"))
+    if status == "completed" or is_postgresql(connection):
+        return same
+    # SQLite does not see that it follows; PostgreSQL does, and would expect fewer rows for each condition more.
+    return and_(same, job.c.status != literal_column("'completed'"))
 
 
 def _cursor_of(row: Row[Any]) -> str:
@@ -191,7 +197,7 @@ def count_by_status(
         return _counts(connection, [job.c.tenant == tenant], STATUSES, queue, exact_limit)
     counts: dict[Status, Count] = {}
     for status in _INDEXED:
-        counts |= _counts(connection, [_has_status(status)], (status,), queue, exact_limit)
+        counts |= _counts(connection, [_has_status(connection, status)], (status,), queue, exact_limit)
     # Completed ones have no index of their own; where there are many, they are most of all records.
     return counts | _counts(connection, [], ("completed",), queue, exact_limit)
 

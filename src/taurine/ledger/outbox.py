@@ -42,9 +42,17 @@ _terminal = ", ".join(map(repr, sorted(TERMINAL)))
 _needs_dispatch = text(f"dispatched_at IS NULL AND NOT (status IN ({_terminal}))")
 
 
-def take_undispatched(connection: Connection, queues: Sequence[str], limit: int, older_than_ms: int) -> list[JobRecord]:
+def take_undispatched(
+    connection: Connection,
+    queues: Sequence[str],
+    limit: int,
+    older_than_ms: int,
+    *,
+    types: Sequence[str] | None = None,
+) -> list[JobRecord]:
     """The records that need a dispatch and were created at or before `older_than_ms`, ms since the epoch, oldest first.
 
+    types: only jobs of these; a caller that can hand over no others would find a queue's first ones in its way for ever. Default: all.
     limit: records of each queue, so that a long backlog of one does not keep the others waiting. Records of one millisecond are in the order of their ids.
 
     Nothing is locked, and several relays may take the same records. A lock would either be held while the queue is added to, which can take seconds, or be gone
@@ -54,18 +62,22 @@ def take_undispatched(connection: Connection, queues: Sequence[str], limit: int,
     if not queues:
         return []
     found = union_all(
-        *(select(_undispatched_of(queue, older_than_ms, limit).subquery()) for queue in queues)
+        *(select(_undispatched_of(queue, older_than_ms, limit, types).subquery()) for queue in queues)
     ).subquery()
     return [record_of(row) for row in connection.execute(select(found).order_by(found.c.created_at, found.c.id))]
 
 
-def _undispatched_of(queue: str, created_until: int, limit: int) -> Select[Any]:
-    return (
+def _undispatched_of(queue: str, created_until: int, limit: int, types: Sequence[str] | None) -> Select[Any]:
+    query = (
         select(job)
         .where(job.c.queue == queue, job.c.created_at <= created_until, _needs_dispatch)
         .order_by(job.c.created_at, job.c.id)
         .limit(limit)
     )
+    if types is None:
+        return query
+    # An expression, so that no database walks the index of types, which has the finished jobs as well.
+    return query.where(job.c.type.concat("").in_(types))
 
 
 _STAMP = ("id", "generation", "dispatched_at")

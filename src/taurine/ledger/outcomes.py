@@ -145,7 +145,7 @@ def _complete_arrays() -> Update:
 
 
 _complete_many = _complete_arrays()
-_standings = select(job.c.id, job.c.status, job.c.fence, job.c.finished_at, job.c.updated_at).where(
+_standings = select(job.c.id, job.c.status, job.c.fence, job.c.finished_at).where(
     job.c.id.in_(bindparam("ids", expanding=True))
 )
 
@@ -185,7 +185,8 @@ def _refusals(connection: Connection, items: Sequence[Completion]) -> list[Grant
         if row is None:
             refusals.append("missing")
         else:
-            refusals.append(None if (row.fence, row.finished_at) == (item.fence, item.at) else row.status)
+            same = (row.status, row.fence, row.finished_at) == ("completed", item.fence, item.at)
+            refusals.append(None if same else row.status)
     return refusals
 
 
@@ -259,8 +260,9 @@ def _standing_against(connection: Connection, item: Ending) -> Granted:
     row = connection.execute(_standings, {"ids": [item.id]}).one_or_none()
     if row is None:
         return "missing"
-    # The same end, written before; its answer never came.
-    return None if (row.fence, row.status, row.updated_at) == (item.fence, item.status, item.at) else row.status
+    # The same end, written before; its answer never came. Somebody else may have ended the job under the same fence, at another time.
+    same = (row.fence, row.status) == (item.fence, item.status) and row.finished_at in (None, item.at)
+    return None if same else row.status
 
 
 _OUTCOMES: dict[Status, str] = {

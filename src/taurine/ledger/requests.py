@@ -13,7 +13,7 @@ from taurine.errors import IdempotencyConflict, QuotaExceeded, RecordError
 from taurine.ledger.generations import NewGeneration, start_generation
 from taurine.ledger.idempotency import KeyClaim, KeyHolder, release_keys, take_keys
 from taurine.ledger.quotas import Limit, room_of
-from taurine.ledger.records import Inserted, NewRecord, get_records, insert_records
+from taurine.ledger.records import Inserted, JobRecord, NewRecord, get_records, insert_records
 from taurine.ledger.statuses import TERMINAL
 
 __all__ = ["accept_records"]
@@ -133,9 +133,16 @@ def _put_in(connection: Connection, requests: dict[int, NewRecord]) -> dict[int,
     ended = {
         number: requests[number]
         for number, answer in answers.items()
-        if requests[number].on_taken == "rerun" and answer.existing is not None and answer.existing.status in TERMINAL
+        if requests[number].on_taken == "rerun" and _may_run_again(requests[number], answer.existing)
     }
     return {**answers, **_run_again(connection, ended)}
+
+
+def _may_run_again(request: NewRecord, existing: JobRecord | None) -> bool:
+    """Whether a record has ended and is the request's own: an id may be taken by a job of another type or tenant, which must not be replaced."""
+    if existing is None or existing.status not in TERMINAL:
+        return False
+    return existing.type == request.type and existing.tenant == request.tenant
 
 
 def _run_again(connection: Connection, requests: dict[int, NewRecord]) -> dict[int, Inserted]:

@@ -22,9 +22,9 @@ from taurine.errors import (
     Snooze,
     WaitForChildren,
 )
-from taurine.options import MAX_DELAY, Keep
+from taurine.options import MAX_DELAY, Keep, require_count
 from taurine.queue.job import Job
-from taurine.queue.stored_options import JobOptions, keep_text
+from taurine.queue.stored_options import JobOptions, keep_text, keep_to_wire
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
 from taurine.queue.wire import encode_json, encode_text
 from taurine.retry import Backoff, Custom
@@ -62,13 +62,20 @@ _policy_text = lru_cache(maxsize=256)(keep_text)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptPolicy:
-    """A worker's rules for attempts whose job does not say otherwise."""
+    """A worker's rules for attempts whose job does not say otherwise. Raises InvalidOption."""
 
     remove_on_complete: bool | int | Keep | None
     remove_on_fail: bool | int | Keep | None
     max_started_attempts: int | None
     backoff_strategy: BackoffStrategies | None
     random: Random
+
+    def __post_init__(self) -> None:
+        for name in ("remove_on_complete", "remove_on_fail"):
+            if (keep := getattr(self, name)) is not None:
+                keep_to_wire(keep, name)  # checked as a job's own would be
+        if self.max_started_attempts is not None:
+            require_count(self.max_started_attempts, "max_started_attempts", minimum=1)
 
     def completed(self, job: Job, result: Any) -> Outcome:
         """The outcome of a handler that returned `result`. Raises PayloadError for a result that JSON cannot hold."""

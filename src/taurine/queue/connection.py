@@ -40,6 +40,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from taurine.errors import InvalidOption, StoreError, StoreRefused, StoreUnavailable
 from taurine.options import Seconds, require_count, to_seconds
 from taurine.queue.scripts import Argument, Script
+from taurine.urls import masked_url
 
 __all__ = ["Connection", "Link", "Target"]
 
@@ -55,7 +56,6 @@ _JUST_USED = 0.005
 _PASSING = re.compile(r"^(LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b")
 # hiredis declares a tuple of one; it takes any length.
 _pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
-_CREDENTIALS = re.compile(r"//[^@/]*@")
 
 
 def _translate(error: BaseException, where: str) -> StoreError:
@@ -419,18 +419,16 @@ def _pool_of(target: object) -> ConnectionPool:
     if isinstance(target, str):
         try:
             return ConnectionPool.from_url(target)  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
-        except ValueError as error:
-            raise InvalidOption(
-                f"expected a URL such as redis://localhost:6379, got {_mask(target)!r}: {error}"
-            ) from None
+        except ValueError:
+            pass
+        # Outside of the handler: the other error holds what was taken for the port, which may be a part of the password.
+        raise InvalidOption(
+            f"expected a URL such as redis://localhost:6379, a password's special characters percent-encoded; got {masked_url(target)!r}"
+        )
     pool: object = getattr(target, "connection_pool", None)
     if isinstance(pool, ConnectionPool):
         return pool
     raise InvalidOption(f"expected a URL or a redis.asyncio.Redis client, got {type(target).__name__}")
-
-
-def _mask(url: str) -> str:
-    return _CREDENTIALS.sub("//***@", url)
 
 
 def _where(target: str | Redis) -> str:

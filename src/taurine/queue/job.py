@@ -409,7 +409,7 @@ class Job:
             raise self._store.error(_NO_LEASE, self.stored_id)
         attempts = [(self.stored_id, self.token, WaitingForChildren())]
         turn = Turn(self._store.now_ms(), self.token, lease_ms=1, want=0, attempts=attempts)
-        code = TurnReply(*await self._store.run("turn", *turn.arguments())).codes[0]
+        code = TurnReply.read(await self._store.run("turn", *turn.arguments())).codes[0]
         if code == NotInState.code:
             raise await not_in_state(self._store, self.stored_id, ("active",), "made to wait for its children")
         if code < 0:

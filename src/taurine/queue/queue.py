@@ -6,7 +6,7 @@ A Queue opens nothing until its first call, and never waits for a server that is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Self, Unpack
 
@@ -14,7 +14,7 @@ from taurine.clock import Clock, SystemClock
 from taurine.errors import InvalidOption
 from taurine.ids import lookup_ids
 from taurine.options import AddOptions, RateLimit, Seconds, to_milliseconds
-from taurine.queue import administration, reading, scheduler
+from taurine.queue import administration, reading, scheduler, standings
 from taurine.queue.adding import Adder, NewJob, new_job
 from taurine.queue.administration import CLEANABLE, OnProgress
 from taurine.queue.connection import Connection, Target
@@ -22,9 +22,11 @@ from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.reading import JobLogs, Metrics, QueueMeta, WorkerInfo
 from taurine.queue.scheduler import Schedule, Scheduler, ScheduleStrategy, TemplateOptions, template_defaults
+from taurine.queue.standings import LineState, Standing
 from taurine.queue.states import FINISHED, FinishedState, JobState, check_states, find_state
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import plan, timestamp_ms
+from taurine.queue.whereabouts import Whereabouts, locate
 
 __all__ = ["Queue"]
 
@@ -206,6 +208,32 @@ class Queue:
     async def state(self, job_id: str) -> JobState | Literal["unknown"]:
         """Where the job stands now; "unknown" when it stands nowhere. Costs the length of the waiting line for a job in no other place."""
         return await find_state(self._store, *lookup_ids(job_id))
+
+    async def whereabouts(self, job_id: str) -> Whereabouts:
+        """Where the job stands and what stands in its way, at a cost that does not grow with the queue; for operators.
+
+        Not atomic: a job that moves meanwhile may be found in no state although it is stored.
+        """
+        return await locate(self._store, lookup_ids(job_id))
+
+    async def standings(self, stored_ids: Sequence[str]) -> list[Standing]:
+        """Which of these jobs are still to run, and how those ended that are not; for whoever keeps records of them.
+
+        stored_ids: as they stand on the wire, see `ids.wire_id`. The cost does not grow with the queue.
+        """
+        return await standings.read_standings(self._store, stored_ids)
+
+    async def line_page(self, collection: LineState, first: int, count: int) -> list[str]:
+        """The stored ids of `count` jobs that have not started, from place `first` on; the next to start has place 0."""
+        return await standings.line_page(self._store, collection, first, count)
+
+    async def recently_removed(self) -> dict[str, int]:
+        """Jobs that were removed one by one, and when, ms of the server's clock; as far back as the event stream still tells."""
+        return await standings.recently_removed(self._store)
+
+    async def relist(self, stored_id: str) -> bool:
+        """Put a job back in line that is stored and stands in no collection; False when it does, or is not stored. Atomic."""
+        return await standings.relist(self._store, stored_id)
 
     async def counts(self, *states: JobState) -> dict[JobState, int]:
         """How many jobs are in each of these states, all at one moment. Default: every state.

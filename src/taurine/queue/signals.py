@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 from taurine.errors import InvalidOption
 from taurine.options import Seconds
 
-__all__ = ["stopped_by_signals"]
+__all__ = ["listening", "stopped_by_signals"]
 
 log = logging.getLogger("taurine.queue")
 
@@ -58,7 +58,7 @@ async def stopped_by_signals(worker: _Stoppable, queue: str) -> AsyncGenerator[N
         stop = worker.stop(grace=0) if stops else worker.stop()
         stops.append(asyncio.create_task(stop, name="taurine stop by signal"))
 
-    with _listening(heard):
+    with listening(heard):
         try:
             yield
         finally:
@@ -68,7 +68,7 @@ async def stopped_by_signals(worker: _Stoppable, queue: str) -> AsyncGenerator[N
 
 
 @contextlib.contextmanager
-def _listening(heard: Callable[[], None]) -> Generator[None]:
+def listening(heard: Callable[[], None]) -> Generator[None]:
     """Call `heard` in this event loop at each SIGINT and SIGTERM during the block; the signals do nothing else meanwhile.
 
     Raises InvalidOption outside the main thread, where Python cannot handle signals.

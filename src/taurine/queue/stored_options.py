@@ -29,7 +29,16 @@ from taurine.options import (
 from taurine.queue.wire import decode_json, encode_json, keep_policy
 from taurine.retry import Backoff, Custom, Exponential, Fixed
 
-__all__ = ["APPLICATION_MEMBER", "JobOptions", "Plan", "keep_text", "parse_options", "plan", "timestamp_ms"]
+__all__ = [
+    "APPLICATION_MEMBER",
+    "JobOptions",
+    "Plan",
+    "keep_text",
+    "keep_to_wire",
+    "parse_options",
+    "plan",
+    "timestamp_ms",
+]
 
 _WHOLE_NUMBERS = (
     ("attempts", "attempts", 1, 1_000_000),
@@ -124,7 +133,7 @@ def _store_plain(options: dict[str, Any]) -> dict[str, Any]:
         stored["backoff"] = _backoff_to_wire(backoff)
     for name, short in (("remove_on_complete", "removeOnComplete"), ("remove_on_fail", "removeOnFail")):
         if (keep := options.get(name)) is not None:
-            stored[short] = _keep_to_wire(keep, name)
+            stored[short] = keep_to_wire(keep, name)
     return stored
 
 
@@ -137,6 +146,10 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     parent = _store_parent(options, stored, prefix)
     if (telemetry := options.get("telemetry")) is not None:
         _store_telemetry(telemetry, stored)
+    if dedup and options.get("replace_finished"):
+        raise InvalidOption(
+            "a job that is not added for its deduplication would have replaced one for nothing; leave out deduplication or replace_finished"
+        )
     if dedup and parent:
         raise InvalidOption("a job with a parent cannot be deduplicated; leave out deduplication or parent")
 
@@ -185,7 +198,8 @@ def _backoff_to_wire(backoff: object) -> dict[str, Any]:
     return wire
 
 
-def _keep_to_wire(keep: object, name: str) -> bool | int | dict[str, int]:
+def keep_to_wire(keep: object, name: str) -> bool | int | dict[str, int]:
+    """A retention policy in its stored form. Raises InvalidOption, naming the option, for what is none."""
     if isinstance(keep, bool):
         return keep
     if isinstance(keep, int):
@@ -290,7 +304,8 @@ def _shared_part(text: bytes) -> bytes | None:
         own = decode_json(b'{"jobId":' + tail)
     except ValueError:  # the mark was inside of another member
         return None
-    return head + b"}" if own.keys() <= _OWN_MEMBERS else None
+    # With the mark, so that what was no JSON object before is none now.
+    return head + mark + b"0}" if own.keys() <= _OWN_MEMBERS else None
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Self, TypeAlias
 
 from taurine.options import RateLimit, to_milliseconds
 from taurine.queue.scripts import Argument
@@ -151,6 +151,13 @@ class TurnReply:
 
     codes: list[int]
     jobs: list[tuple[bytes, int, list[bytes]]]
+    """Id, attempts started and stored fields of each claimed job."""
     dropped: list[bytes]
     wait_ms: int
     due_ms: int
+
+    @classmethod
+    def read(cls, reply: Sequence[Any]) -> Self:
+        """The script's reply, in which the jobs are one flat list."""
+        codes, flat, dropped, wait_ms, due_ms = reply
+        return cls(codes, list(zip(flat[::3], flat[1::3], flat[2::3], strict=True)), dropped, wait_ms, due_ms)

@@ -78,7 +78,7 @@ class TurnLink:
             raise
         turn = self._sent.popleft()
         self._lost_tokens = tuple(token for token in self._lost_tokens if token not in turn.lost_tokens)
-        return turn, TurnReply(*reply)
+        return turn, TurnReply.read(reply)
 
     @property
     def has_lost(self) -> bool:

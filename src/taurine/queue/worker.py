@@ -41,7 +41,6 @@ from taurine.queue.signals import stopped_by_signals
 from taurine.queue.stalled import StalledSweep
 from taurine.queue.states import not_in_state
 from taurine.queue.store import QueueStore
-from taurine.queue.stored_options import plan
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Turn, TurnReply
 from taurine.queue.turn_link import TurnLink
 from taurine.queue.worker_events import Callback, WorkerEvent, WorkerEvents
@@ -54,6 +53,7 @@ Handler: TypeAlias = Callable[[Job], Awaitable[Any]]
 """An async function of a job. What it returns is the job's result; what it raises fails the attempt."""
 
 RefusalHandler: TypeAlias = Callable[[Job, BaseException], Awaitable[Any]]
+"""An async function of a job that must not run and of the reason. What it returns completes the job; what it raises fails the attempt."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 """Seconds between tries to reach a server that is down: soon enough to resume at once, seldom enough to cost nothing."""
@@ -127,7 +127,8 @@ class Worker:
     max_started_attempts: fail a job that was started more often than this, for whatever reason. Default: no limit.
     rate_limit: job starts per window over all workers of the queue; a limit set on the queue comes first. Default: none.
     remove_on_complete, remove_on_fail: for jobs that do not say. True removes at once, False keeps all. Default: keep all.
-    backoff_strategy: pauses of jobs with a custom back-off, one function or one for each type.
+    backoff_strategy: pauses of jobs with a custom back-off: a function of the attempts made, the back-off's type, the error and the job, or one
+    for each type. It returns seconds, 0 for at once, or a negative number to fail the job for good. Default: such jobs pause for a second.
     drain_delay: seconds that an idle worker waits before it looks for jobs that nobody announced. Default: 5.
     metrics_points: minutes of finished-job counts to keep in the queue. Default: 0, none.
     schedule_strategy: next times of schedulers that have neither a cron pattern nor an interval; the one that the queue has. Default: none.
@@ -163,31 +164,13 @@ class Worker:
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        if handler is not None and (not callable(handler) or _is_plain_function(handler)):
-            raise InvalidOption(f"expected the handler to be an async function of a job, got {handler!r:.80}")
-        if any(character.isspace() or not character.isprintable() for character in name):
-            raise InvalidOption(f"expected the worker's name to be printable and without spaces, got {name!r:.80}")
-        if rate_limit is not None and not isinstance(rate_limit, RateLimit):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise InvalidOption(f"expected rate_limit to be a RateLimit, got {type(rate_limit).__name__}")
-        keeping = {"remove_on_complete": remove_on_complete, "remove_on_fail": remove_on_fail}
-        plan(
-            {name: keep for name, keep in keeping.items() if keep is not None}, prefix=prefix
-        )  # checked as a job's own would be
-        if max_started_attempts is not None:
-            require_count(max_started_attempts, "max_started_attempts", minimum=1)
         random = random or SystemRandom()
-        self._handler = handler
+        self._handler = _checked_handler(handler)
         self._on_refusal = on_refusal
-        self._store = QueueStore(QueueKeys(queue, prefix), Connection.to(target), clock or SystemClock())
-        self._owns_connection = not isinstance(target, Connection)
-        self._clock = self._store.clock
-        self._name = name
+        self._name = _checked_name(name)
         self._concurrency = _checked_concurrency(concurrency)
-        lease_seconds = to_seconds(lease, "lease", minimum=0.1)
-        self._lease_ms = round(lease_seconds * 1000)
-        self._stalled_interval = to_seconds(stalled_interval, "stalled_interval")
+        self._rate_limit = _checked_limit(rate_limit)
         self._drain_delay = to_seconds(drain_delay, "drain_delay", minimum=0.01)
-        self._rate_limit = rate_limit
         self._metrics_points = require_count(metrics_points, "metrics_points", minimum=0)
         self._schedule_strategy = schedule_strategy
         self._policy = AttemptPolicy(
@@ -197,7 +180,16 @@ class Worker:
             backoff_strategy=backoff_strategy,
             random=random,
         )
+
+        self._store = QueueStore(QueueKeys(queue, prefix), Connection.to(target), clock or SystemClock())
+        self._owns_connection = not isinstance(target, Connection)
+        self._clock = self._store.clock
         self._events = WorkerEvents()
+        self._turns = TurnLink(self._store.connection, self._store.keys, name)
+
+        lease_seconds = to_seconds(lease, "lease", minimum=0.1)
+        self._lease_ms = round(lease_seconds * 1000)
+        self._renew_leases = renew_leases
         self._leases = LeaseKeeper(
             self._store,
             duration=lease_seconds,
@@ -206,7 +198,7 @@ class Worker:
             on_failure=lambda error: self._events.emit("renewal_failed", error),
             random=random,
         )
-        self._renew_leases = renew_leases
+        self._stalled_interval = to_seconds(stalled_interval, "stalled_interval")
         self._sweep = StalledSweep(
             self._store,
             interval=self._stalled_interval or 30.0,
@@ -215,25 +207,26 @@ class Worker:
             known_empty=self._known_empty,
             random=random,
         )
+
+        # The attempts, from their start to the turn that settles them; the turns under way by their tokens.
         self._id = unique_id()
         self._turn_count = 0
-        self._turns = TurnLink(self._store.connection, self._store.keys, name)
         self._running: dict[str, _Attempt] = {}
         self._ended: list[_Ended] = []
         self._flying: dict[str, _Flight] = {}
-        self._filled = False
-        self._wake = asyncio.Event()
-        self._claimable = True
-        self._drained = True
+
+        # What replies and rings have told of the queue: whether a turn may find jobs, and when to look again.
+        self._claimable, self._filled, self._drained = True, False, True
         self._due_ms, self._has_alarm = 0, False
         self._limited_until = 0.0
-        self._paused = False
-        self._stopping = False
-        self._abandoned = False
         self._reachable: bool | None = None
         """Whether the last turn was answered; None before the first."""
-        self._server_check: asyncio.Task[None] | None = None
+
+        # The loop, and what it was told to do.
+        self._wake = asyncio.Event()
+        self._paused = self._stopping = self._abandoned = False
         self._doorbell: Doorbell | None = None
+        self._server_check: asyncio.Task[None] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
 
@@ -374,7 +367,7 @@ class Worker:
         until = self._clock.monotonic() + to_seconds(timeout, "timeout")
         while True:
             turn = self._turn(1, [])
-            reply = TurnReply(*await self._store.run("turn", *turn.arguments()))
+            reply = TurnReply.read(await self._store.run("turn", *turn.arguments()))
             if reply.jobs:
                 return await self._fetched(reply, turn)
             left = until - self._clock.monotonic()
@@ -418,7 +411,7 @@ class Worker:
 
     async def _settle_by_hand(self, stored_id: str, token: str, outcome: Outcome) -> None:
         turn = self._turn(0, [_Ended(Lease(stored_id, token, 0, 0.0), outcome)])
-        reply = TurnReply(*await self._store.run("turn", *turn.arguments()))
+        reply = TurnReply.read(await self._store.run("turn", *turn.arguments()))
         if reply.codes[0] == NotInState.code:
             raise await not_in_state(self._store, stored_id, ("active",), "settled")
         if reply.codes[0] < 0:
@@ -584,7 +577,8 @@ class Worker:
             if isinstance(error, RateLimited):
                 await self._limit_queue(error.delay)
             settled = job.lease_given_up and isinstance(error, WaitForChildren)
-            outcome, value = None if settled else self._policy.failed(job, error), error
+            outcome = None if settled else self._policy.failed(job, error)
+            value = error.error if isinstance(error, Decided) else error
             self._log_failure(job, outcome, error)
         except BaseException as error:
             outcome, value = self._policy.failed(job, error), error
@@ -821,9 +815,27 @@ class Worker:
         self._events.emit("closed")
 
 
+def _checked_handler(handler: Handler | None) -> Handler | None:
+    if handler is not None and (not callable(handler) or _is_plain_function(handler)):
+        raise InvalidOption(f"expected the handler to be an async function of a job, got {handler!r:.80}")
+    return handler
+
+
 def _is_plain_function(handler: object) -> bool:
     """True for a `def` that is no coroutine function; a lambda may well return a coroutine."""
     return inspect.isfunction(handler) and handler.__name__ != "<lambda>" and not inspect.iscoroutinefunction(handler)
+
+
+def _checked_name(name: str) -> str:
+    if any(character.isspace() or not character.isprintable() for character in name):
+        raise InvalidOption(f"expected the worker's name to be printable and without spaces, got {name!r:.80}")
+    return name
+
+
+def _checked_limit(limit: RateLimit | None) -> RateLimit | None:
+    if limit is not None and not isinstance(limit, RateLimit):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        raise InvalidOption(f"expected rate_limit to be a RateLimit, got {type(limit).__name__}")
+    return limit
 
 
 def _checked_concurrency(value: int) -> int:

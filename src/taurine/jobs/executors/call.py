@@ -25,7 +25,7 @@ class RemoteContext(CallContext, Protocol):
     """What the process executor asks besides, since the handler's own context is in another process."""
 
     def snapshot(self) -> Mapping[str, Any]:
-        """All that the handler may read of its job, as JSON: it is sent along with the payload."""
+        """All that the handler may read of its job, its deadline included, as JSON: it is sent along with the payload."""
         ...
 
     def notify(self, name: str, body: Any) -> None:

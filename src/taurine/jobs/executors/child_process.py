@@ -201,7 +201,7 @@ class ChildProcess:
             transport.close()
         self._writer.close()
 
-    def begin(self, call: Call, context: RemoteContext, target: Target, deadline: float | None) -> Work:
+    def begin(self, call: Call, context: RemoteContext, target: Target) -> Work:
         """Hand the process an attempt; the returned work tells its end, the process's death included."""
         work = Work(next(self._numbers), call, context)
         order = encode_frame(
@@ -211,7 +211,7 @@ class ChildProcess:
                 "target": [target.module, target.name, target.unwrap],
                 "main": main_module() if target.module == "__main__" else None,
                 "payload": to_json(call.payload).decode(),
-                "context": to_jsonable_python({**context.snapshot(), "deadline": deadline}),
+                "context": to_jsonable_python(dict(context.snapshot())),
             }
         )
         self._work = self._last = work

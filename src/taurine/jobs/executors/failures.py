@@ -44,7 +44,7 @@ def describe_failure(error: BaseException, classify: Callable[[BaseException], V
         "traceback": _traceback_of(error)[-_LONGEST_TEXT:],
         "known": next((base.__name__ for base in kind.__mro__ if base in _KNOWN), None),
         "delay": getattr(error, "delay", None),
-        "verdict": asdict(classify(error)),
+        "verdict": error.verdict if isinstance(error, HandlerFailed) else asdict(classify(error)),
     }
 
 

@@ -127,9 +127,8 @@ class ProcessExecutor:
 
     async def _run(self, call: Call, target: Target, timeout: float | None) -> Any:
         child = await self._take()
-        deadline = None if timeout is None else self._clock.now() + timeout
         try:
-            work = child.begin(call, cast("RemoteContext", call.context), target, deadline)
+            work = child.begin(call, cast("RemoteContext", call.context), target)
         except BaseException:  # a payload or a context that is no JSON; the process has heard nothing of it
             self._put_back(child)
             raise
@@ -195,15 +194,11 @@ class ProcessExecutor:
         }
 
     async def _end(self, child: ChildProcess, work: Work, reason: str) -> None:
-        """Ask the handler to stop, and kill its process when it does not within the grace."""
+        """Ask the handler to stop; returns when it has, or when the grace is over. Its run kills the process then."""
         work.call.context.request_cancel(reason)
         child.cancel(work, reason)
-        try:
-            await self._clock.wait(work.ended, self._grace)
-        finally:
-            if not work.finished:
-                child.kill()
-            work.ended.set()
+        await self._clock.wait(work.ended, self._grace)
+        work.ended.set()
 
     def _put_back(self, child: ChildProcess) -> None:
         """Keep a process for the next attempt, unless its time has come."""

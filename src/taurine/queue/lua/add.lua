@@ -9,11 +9,12 @@
   Returns { ids, refused }: for each job its id, the id of the job that stood in its way, or a code; and the positions, from 1, of
           those that were not added. Codes: -5 the parent is not stored · -7 the job exists under another parent that is still
           stored · -13 a key that the job needs holds a value of another type
-  Events  added, waiting, delayed; duplicated; deduplicated, removed.
+  Events  added, waiting, delayed; duplicated; deduplicated, removed. None of a finished job that is replaced: events name jobs by id alone,
+          and who waits for the newcomer would take it for gone.
   Cost    O(jobs); O(log n) more for a delayed or prioritized one; O(active) for a follower of an active job.
   Atomic: a job exists and is in line, or neither; deduplication sees the jobs of its own batch in order. Types are looked at
           before the first write for a job: a call that raised half-way would leave a part of the batch. ]]
---@include queue events marker placing storing deletion parents deduplication
+--@include queue events marker placing storing deletion parents deduplication ties
 
 local queue = openQueueOf(KEYS[1])
 local now = tonumber(ARGV[1])
@@ -57,9 +58,16 @@ local function attachExisting(job, key)
   return job.id
 end
 
--- True when the job had ended, and is gone with everything of it: the name is free for another run.
-local function removeFinished(id)
+-- True when the job had ended, and is gone with everything of it: the name is free for another run. A parent that the newcomer shares with it
+-- waits on, for the newcomer.
+local function removeFinished(job)
+  local id, key = job.id, queue.base .. job.id
   if redis.call('ZREM', queue.completed, id) + redis.call('ZREM', queue.failed, id) == 0 then return false end
+  if job.parentKey and redis.call('HGET', key, 'parentKey') == job.parentKey then
+    pcall(relinkToParent, { key = job.parentKey }, key)  -- its keys may be of another type, here and below
+    redis.call('HDEL', key, 'parentKey')
+  end
+  pcall(cutTies, queue, id, now)
   deleteJobs(queue, { id })
   return true
 end
@@ -73,7 +81,7 @@ local function refuse(job, extras, custom)
     if not holds('set', job.parentKey .. ':dependencies') then return WRONG_TYPE end
   end
   if custom and redis.call('EXISTS', key) == 1 then
-    if not (extras and extras.replaceFinished and removeFinished(job.id)) then return attachExisting(job, key) end
+    if not (extras and extras.replaceFinished and removeFinished(job)) then return attachExisting(job, key) end
   end
   if not extras or not extras.dedup then return nil end
   if not holds('string', ownerKey(queue, extras.dedup.id)) then return WRONG_TYPE end

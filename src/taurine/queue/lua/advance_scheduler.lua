@@ -13,7 +13,7 @@
   Events  added; waiting or delayed.  Cost O(log n), O(taken slots).
   Atomic: only the armed run arms the next, so retries, redeliveries and repeated calls change nothing.
   It runs while memory is full: a schedule that is refused its next run would end. ]]
---@include queue events marker placing storing deletion parents deduplication removal whereabouts schedule
+--@include queue events marker placing storing deletion parents deduplication ties whereabouts schedule
 
 local queue = openQueueOf(KEYS[1])
 local now, schedulerId, claimedId, optionsHead = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]

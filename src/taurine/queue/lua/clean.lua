@@ -10,7 +10,7 @@
   Atomic: exactly the ids that were read are removed, with their keys.
   A finished job is as old as its end, another as its last start, else as its creation. Kept are the next run of a scheduler, and active jobs
   under a lease. A parent that loses its last child goes on. ]]
---@include queue events marker placing storing deletion parents deduplication removal stretch
+--@include queue events marker placing storing deletion parents deduplication ties removal stretch
 
 local queue = openQueueOf(KEYS[1])
 local now, cutoff, collection, offset = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])

@@ -10,7 +10,7 @@
   Atomic: exactly the ids that were read are removed, with their keys.
   Kept is the next run of a scheduler, or its schedule would end. A parent in this queue that loses its last child is removed with it, since it
   would only come to wait here; a parent in another queue goes on. ]]
---@include queue events marker placing storing deletion parents deduplication removal stretch
+--@include queue events marker placing storing deletion parents deduplication ties removal stretch
 
 local queue = openQueueOf(KEYS[1])
 local now, collection, offset, count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -8,7 +8,7 @@
   Events  removed, for each job in its own queue, children first; waiting, of a parent that goes on.
   Cost    O(jobs removed); in a list, O(length) to find an id.
   Atomic: all go or none, and a parent that waits elsewhere for the last of them goes on. ]]
---@include queue events marker placing storing deletion parents deduplication removal whereabouts
+--@include queue events marker placing storing deletion parents deduplication ties removal whereabouts
 
 local queue = openQueueOf(KEYS[1])
 local now, withChildren = tonumber(ARGV[1]), ARGV[2] == '1'

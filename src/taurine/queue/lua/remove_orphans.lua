@@ -8,7 +8,7 @@
   Cost    O(jobs × (active + waiting)): the caller sends few, and only those that it did not see in a list itself.
   Atomic: a job that came to stand somewhere since the caller looked is left alone.
   A hash that is no job's, a job under a lease, and keys of another type are left alone too. ]]
---@include queue events marker placing storing deletion parents deduplication removal whereabouts
+--@include queue events marker placing storing deletion parents deduplication ties removal whereabouts
 
 local queue = openQueueOf(KEYS[1])
 local now = tonumber(ARGV[1])

@@ -6,7 +6,7 @@
   Returns 1 removed; 0 there is none
   Events  removed, of the next run.  Cost O(log n); O(wait) when the next run stands in `wait`.
   Atomic: the schedule and its next run go together. A run that was started is left to end, its retries included. ]]
---@include queue events marker placing storing deletion parents deduplication removal whereabouts schedule
+--@include queue events marker placing storing deletion parents deduplication ties whereabouts schedule
 
 local queue = openQueueOf(KEYS[1])
 local now, schedulerId = tonumber(ARGV[1]), ARGV[2]

@@ -18,7 +18,7 @@
           codes     for each attempt: 0 settled · 1 children: none is pending, the job is still active · -1 not stored ·
                     -2 no lease · -3 not active · -4 pending children · -6 another's lease · -9 a child failed ·
                     -12 kept as failed, since data of it or of its parent is broken
-          jobs      for each claimed job: id · attempts started · its hash before the claim, fields and values in turn
+          jobs      three for each claimed job: id · attempts started · its hash before the claim, fields and values in turn
           dropped   ids that were in line with no job stored under them
           wait      ms until the rate limit allows more; 0 none; -1 paused, or as many active as the queue allows
           due       when the first delayed job is due, ms; 0 none
@@ -58,6 +58,14 @@ local rateWindow = limitWindow or tonumber(meta[4])
 local ids, keys, lockKeys, holders, childKeys = {}, {}, {}, {}, {}
 local dropped = {}
 local toFront, postponed, releasedParents = {}, false, {}
+
+-- The claimed jobs in one flat list: a table for each costs both Lua and the reply more.
+local JOB_FIELDS = 3
+local jobs = {}
+local function report(id, starts, fields)
+  local n = #jobs
+  jobs[n + 1], jobs[n + 2], jobs[n + 3] = id, starts, fields
+end
 
 -- What few turns need: to define all of it costs the server as much as to settle a job, so it is left to the first use.
 local function defineRare()
@@ -153,7 +161,7 @@ local function defineRare()
   end
 
   -- Jobs that a turn claimed whose reply never came: they are active under its token, and nobody works on them.
-  function rare.reclaimLost(jobs)
+  function rare.reclaimLost()
     local lost = {}
     for lostToken in string.gmatch(lostTokens, '[^,]+') do lost[lostToken] = true end
     for _, id in ipairs(call('LRANGE', queue.active, 0, -1)) do
@@ -164,7 +172,7 @@ local function defineRare()
           dropped[#dropped + 1] = id
         else
           call('SET', lock, token, 'PX', leaseMs)
-          jobs[#jobs + 1] = { id, tonumber(call('HGET', base .. id, 'ats')) or 1, fields }
+          report(id, tonumber(call('HGET', base .. id, 'ats')) or 1, fields)
         end
       end
     end
@@ -412,14 +420,14 @@ local function startsOf(fields)
   return isJob and starts or nil
 end
 
--- Turns one id active. Nil for an id that no job stands behind: it is dropped, since writing to it would make half a job.
+-- Turns one id active. False for an id that no job stands behind: it is dropped, since writing to it would make half a job.
 local function activate(id)
   local key = base .. id
   local fields = redis.pcall('HGETALL', key)
   local starts = startsOf(fields)
   if not starts then
     dropped[#dropped + 1] = id
-    return nil
+    return false
   end
   starts = starts + 1
   call('PSETEX', key .. ':lock', leaseMs, token)
@@ -429,23 +437,22 @@ local function activate(id)
     call('HSET', key, 'processedOn', nowText, 'ats', countText[starts], 'pb', workerName)
   end
   call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
-  return { id, starts, fields }
+  report(id, starts, fields)
+  return true
 end
 
-local function claim(jobs)
+local function claim()
   local free, waitMs = budget()
-  local activeIds, count, before = {}, 0, #jobs
+  local activeIds, count = {}, 0
   -- Dropped ids free their place in the batch; each round takes ids out, so this ends.
   while count < free do
     local taken = takeIds(free - count)
     if #taken == 0 then break end
     for i = 1, #taken do
       local id = taken[i]
-      local job = activate(id)
-      if job then
+      if activate(id) then
         count = count + 1
         activeIds[count] = id
-        jobs[before + count] = job
       end
     end
   end
@@ -470,10 +477,10 @@ if attemptCount > 0 then codes = settleAll() end
 local due = nextDue()
 if due > 0 and due <= now and rare().promoteDue(queue, now) > 0 then due = nextDue() end
 
-local jobs, waitMs = {}, 0
-if lostTokens ~= '' then rare().reclaimLost(jobs) end
-want = want - #jobs
-if want > 0 then waitMs = claim(jobs) end
+local waitMs = 0
+if lostTokens ~= '' then rare().reclaimLost() end
+want = want - #jobs / JOB_FIELDS
+if want > 0 then waitMs = claim() end
 
 if attemptCount > 0 or #jobs > 0 then
   if call('EXISTS', queue.wait, queue.prioritized) > 0 then

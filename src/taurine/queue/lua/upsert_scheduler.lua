@@ -16,7 +16,7 @@
 
   A run that was due and not started stays due when every, offset, pattern and time zone are as before, so that changing a
   scheduler of a queue that is behind loses no run. An armed run that is lost (flushed, drained away) is made again. ]]
---@include queue events marker placing storing deletion parents deduplication removal whereabouts schedule
+--@include queue events marker placing storing deletion parents deduplication ties whereabouts schedule
 
 local queue = openQueueOf(KEYS[1])
 local now, schedulerId, name, data, templateOptions = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]

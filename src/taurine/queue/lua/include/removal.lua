@@ -1,4 +1,4 @@
--- Removing jobs: which may not go, and who must hear of it.
+-- Removing jobs: which may not go.
 
 -- The next run of a scheduler: without it the schedule would end. The last run of a series keeps its place in the record after it has
 -- finished; nothing hangs on it then.
@@ -8,27 +8,4 @@ local function isArmed(queue, id)
   local armed = redis.call('ZSCORE', queue.schedulers, scheduler)
   if not armed or tonumber(armed) ~= tonumber(due) then return false end
   return redis.pcall('HEXISTS', queue.base .. id, 'finishedOn') ~= 1
-end
-
--- A job that goes away frees its deduplication id, and its parent no longer waits for it. A key that is no hash has no ties.
--- With `takeParent`, a parent in the same queue that has lost its last child leaves the line too, and its id is returned.
-local function cutTies(queue, id, now, takeParent)
-  local key = queue.base .. id
-  local fields = redis.pcall('HMGET', key, 'parentKey', 'parent', 'deid')
-  if fields.err then return nil end
-  if fields[3] then
-    dropDeduplication(queue, id, fields[3])
-    -- It may have let go of the id before: then only its follower itself knows whom it was to follow.
-    local follower = queue.base .. 'dn:' .. fields[3]
-    if redis.pcall('HGET', follower, 'of') == id then redis.call('DEL', follower) end
-  end
-  local parent = fields[1] and openParent(fields[1], fields[2])
-  if not parent then return nil end
-  if not takeParent or parent.queue.base ~= queue.base then
-    unlinkFromParent(parent, key, now)
-    return nil
-  end
-  local dependencies = parent.key .. ':dependencies'
-  if redis.call('SREM', dependencies, key) == 0 or redis.call('EXISTS', dependencies) == 1 then return nil end
-  return redis.call('ZREM', queue.waitingChildren, parent.id) == 1 and parent.id or nil
 end

@@ -1,0 +1,229 @@
+"""Whether a delivery runs.
+
+A first delivery goes straight to its handler. Any other (delivered again, of a later generation, handed over late, or without the envelope that Taurine gives each job)
+asks the ledger first, and takes the record in the same transaction: from then on nothing counts that an earlier delivery still writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
+
+from sqlalchemy import Connection
+
+from taurine.clock import Clock
+from taurine.errors import Cancel, Permanent, Release, UnknownJobType
+from taurine.jobs.alerts import Alert, Alerts
+from taurine.jobs.catalog import Catalog
+from taurine.jobs.delivery import Delivery
+from taurine.jobs.envelope import Envelope, retry_from_json
+from taurine.jobs.job_type import JobType
+from taurine.jobs.lines import log, one_line
+from taurine.jobs.recording import Recorder
+from taurine.jobs.redaction import Redact
+from taurine.ledger.outcomes import Granted, Start, apply_starts, fence_of
+from taurine.ledger.records import JobRecord, get_records
+from taurine.ledger.statuses import TERMINAL
+from taurine.queue import Job
+from taurine.queue.attempt import Decided
+from taurine.queue.stored_options import APPLICATION_MEMBER
+from taurine.queue.wire import Encoded, decode_json
+from taurine.retry import Retry
+
+__all__ = ["Acknowledged", "Admission", "Adopt", "envelope_of"]
+
+Adopt = Callable[[Job, JobType[Any, Any]], Awaitable[JobRecord | None]]
+"""Makes a record for a job that somebody else put into the queue; None where that is not allowed."""
+
+
+class Acknowledged(NamedTuple):
+    """A delivery that is not to run: what the queue is told of it."""
+
+    value: Any
+
+
+class Admission:
+    """Decides for each claimed job, and records why one does not run."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        recorder: Recorder,
+        alerts: Alerts,
+        adopt: Adopt | None,
+        redact: Redact,
+        worker: str,
+        clock: Clock,
+    ) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+        self._alerts = alerts
+        self._adopt = adopt
+        self._redact = redact
+        self._worker = worker
+        self._clock = clock
+
+    async def admit(self, job: Job) -> Delivery | Acknowledged:
+        """What is known of a delivery that is to run. For one that is not: Acknowledged, or raised what the queue is to do with it."""
+        envelope = envelope_of(job)
+        job_type = self._catalog.find(job.name)
+        if envelope is None or job.attempts_started > 1 or envelope.generation or envelope.late:
+            delivery = await self._take(job, job_type, envelope)
+            if isinstance(delivery, Acknowledged):
+                return delivery
+        else:
+            delivery = self._delivery(job, job_type, envelope, None, round(self._clock.now() * 1000))
+        if job_type is None or not job_type.has_handler or job_type.queue != job.queue:
+            await self._recorder.give_up(delivery, self._unknown(job), "unknown_type")
+        if _is_expired(delivery):
+            await self._recorder.expire(delivery)
+        return delivery
+
+    async def _take(
+        self, job: Job, job_type: JobType[Any, Any] | None, envelope: Envelope | None
+    ) -> Delivery | Acknowledged:
+        if envelope is None and self._adopt is not None and job_type is not None:
+            await self._adopt(job, job_type)
+        now = round(self._clock.now() * 1000)
+        record, granted = await self._recorder.patiently(
+            _take_records, _Taking(job, envelope or Envelope(), self._worker, now)
+        )
+        if record is None or record.type != job.name:
+            await self._refuse_forged(job)
+        if record.status in TERMINAL:
+            return self._acknowledge(job, record)
+        delivery = self._delivery(job, job_type, envelope or Envelope(), record, now)
+        if record.cancel_requested_at is not None:
+            await self._recorder.cancel(delivery, None, Cancel(record.cancel_reason or "cancelled"))
+        if granted is not None:
+            raise Release(f"the record of job {job.id!r} is {granted}, of a later delivery")
+        delivery.shown = True
+        return delivery
+
+    def delivery_of(self, job: Job, envelope: Envelope, record: JobRecord) -> Delivery:
+        """A delivery that was not admitted, for who records why."""
+        return self._delivery(job, self._catalog.find(job.name), envelope, record, round(self._clock.now() * 1000))
+
+    def _delivery(
+        self,
+        job: Job,
+        job_type: JobType[Any, Any] | None,
+        envelope: Envelope,
+        record: JobRecord | None,
+        started: int,
+    ) -> Delivery:
+        retry = Retry.NONE if job_type is None else job_type.options.retry
+        if envelope.retry is not None:
+            retry = retry_from_json(envelope.retry, retry)
+        return Delivery(
+            job,
+            job_type,
+            envelope,
+            record,
+            envelope.tenant if record is None else record.tenant,
+            _fence(job, envelope, record),
+            envelope.attempts + job.attempts_made + 1,
+            envelope.attempts + job.options.attempts,
+            retry,
+            started,
+            False,
+        )
+
+    def _acknowledge(self, job: Job, record: JobRecord) -> Acknowledged:
+        job_id = one_line(self._redact.job_id(job.id))
+        log.info(
+            "job %s (%s) was delivered again and is %s: not run",
+            job_id,
+            one_line(job.name),
+            record.status,
+            extra={"job_id": job_id, "job_type": job.name, "queue": job.queue, "tenant": record.tenant},
+        )
+        if record.status == "completed":
+            return Acknowledged(Encoded(record.output_json or "null"))
+        raise Decided(Permanent(f"the record says {record.status}"), None)
+
+    async def _refuse_forged(self, job: Job) -> NoReturn:
+        job_id = one_line(self._redact.job_id(job.id))
+        error = Permanent(f"no record is kept of job {job_id!r}: it was not accepted by this application")
+        log.error("%s", error, extra={"job_id": job_id, "job_type": job.name, "queue": job.queue})
+        await self._alerts.raise_alert(Alert("forged_job", job.id, job.name, job.queue, None, str(error)))
+        raise Decided(error, None)
+
+    def _unknown(self, job: Job) -> UnknownJobType:
+        return UnknownJobType(f"the job type {job.name!r:.80} has no handler on queue {job.queue!r} in this worker")
+
+
+class _Taking(NamedTuple):
+    """A delivery that asks for its record. at: now, ms since the epoch."""
+
+    job: Job
+    envelope: Envelope
+    worker: str
+    at: int
+
+
+def _take_records(connection: Connection, items: Sequence[_Taking]) -> list[tuple[JobRecord | None, Granted]]:
+    """The records as they stand, each with what became of making it this delivery's; one that is not to run is only read."""
+    records = get_records(connection, [item.job.id for item in items])
+    return [_taken(connection, item, records.get(item.job.id)) for item in items]
+
+
+def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> tuple[JobRecord | None, Granted]:
+    job, envelope = item.job, item.envelope
+    if record is None or record.status in TERMINAL or record.cancel_requested_at is not None:
+        return record, None
+    start = Start(
+        id=job.id,
+        fence=_fence(job, envelope, record),
+        attempts=envelope.attempts + job.attempts_made,
+        worker=item.worker,
+        started_at=item.at,
+        at=item.at,
+    )
+    if _has_expired(job, envelope, item.at) and record.status == "queued":
+        return record, None
+    return record, apply_starts(connection, [start])[0]
+
+
+def _fence(job: Job, envelope: Envelope, record: JobRecord | None) -> int:
+    # A record of a later generation than the copy in the queue says that the copy was dispatched for it and found itself there already.
+    generation = envelope.generation if record is None else max(envelope.generation, record.generation)
+    return fence_of(generation, job.attempts_started)
+
+
+def _is_expired(delivery: Delivery) -> bool:
+    # One whose record says more than `queued` has begun before, and in time.
+    if delivery.record is not None and delivery.record.status != "queued":
+        return False
+    return _has_expired(delivery.job, delivery.envelope, delivery.started)
+
+
+def _has_expired(job: Job, envelope: Envelope, now: int) -> bool:
+    return envelope.expires_at is not None and job.attempts_started == 1 and now > envelope.expires_at
+
+
+def envelope_of(job: Job) -> Envelope | None:
+    """The envelope of a claimed job. None for one without, and for one whose options cannot be read.
+
+    Taurine's own member stands last in the options that it writes, and few differ in it; so it is read by itself, once for all that have the same.
+    """
+    if job.corrupt:
+        return None
+    text = job.options_json
+    _, mark, last = (text if isinstance(text, bytes) else text.encode()).rpartition(_MARK)
+    envelope = _envelope_in(last[:-1]) if mark else None
+    return envelope or Envelope.of(job.stored_options())
+
+
+_MARK = f',"{APPLICATION_MEMBER}":'.encode()
+
+
+@lru_cache(maxsize=1024)
+def _envelope_in(member: bytes) -> Envelope | None:
+    """None for bytes that are no whole member: the mark stood inside of another one."""
+    try:
+        return Envelope.of({APPLICATION_MEMBER: decode_json(member)})
+    except ValueError:
+        return None

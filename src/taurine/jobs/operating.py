@@ -1,0 +1,163 @@
+"""What operators ask of records, and do to them by hand. The pages of a product and the command line stand on this; workers never use it.
+
+Everything that names a job takes `tenant`: a job of another tenant is no job then, as if its id had never been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from taurine.errors import JobError, RecordNotFound, TenantMismatch, TransitionRefused
+from taurine.jobs.access import AccessRequest, Authorize, authorized
+from taurine.jobs.backend import Backend
+from taurine.jobs.paging import Listing
+from taurine.ledger.attempts import Attempt, list_attempts
+from taurine.ledger.audit import AuditEntry, actions_on
+from taurine.ledger.generations import NewGeneration, start_generation
+from taurine.ledger.hastening import hasten
+from taurine.ledger.job_logs import NumberedLine, read_lines
+from taurine.ledger.listing import Count, RecordFilter, count_by_status, list_records
+from taurine.ledger.records import JobRecord, get_record
+from taurine.ledger.statuses import TERMINAL, Phase, Status
+from taurine.queue.stored_options import timestamp_ms
+
+__all__ = ["Operations", "checked_payload"]
+
+ResultT = TypeVar("ResultT")
+
+
+class Operations:
+    """The operator's side of one application on one event loop."""
+
+    def __init__(self, backend: Backend, authorize: Authorize | None) -> None:
+        self._backend = backend
+        self._authorize = authorize
+
+    # Looking ------------------------------------------------------------------------------------------------------------------------
+
+    def list(
+        self,
+        *,
+        status: Status | None = None,
+        phase: Phase | None = None,
+        type: str | None = None,  # noqa: A002 - what it is called everywhere
+        queue: str | None = None,
+        tenant: str | None = None,
+        tag: str | None = None,
+        user: str | None = None,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Listing[JobRecord]:
+        """See `Taurine.list`."""
+        wanted = RecordFilter(
+            status=status,
+            phase=phase,
+            type=type,
+            queue=queue,
+            tenant=tenant,
+            tag=tag,
+            created_by=user,
+            since=None if since is None else timestamp_ms(since),
+            until=None if until is None else timestamp_ms(until),
+        )
+
+        async def fetch(position: str | None) -> tuple[Sequence[JobRecord], str | None]:
+            return await self._read(lambda connection: list_records(connection, wanted, cursor=position, limit=limit))
+
+        return Listing(fetch, cursor)
+
+    async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
+        """See `Taurine.counts`."""
+        return await self._read(lambda connection: count_by_status(connection, tenant=tenant, queue=queue))
+
+    async def attempts(self, job_id: str, *, tenant: str | None = None) -> Sequence[Attempt]:
+        """See `Taurine.attempts`."""
+        return await self._read(lambda connection: list_attempts(connection, _record(connection, job_id, tenant)))
+
+    async def logs(
+        self, job_id: str, *, tenant: str | None, after: int, limit: int, newest_first: bool
+    ) -> Sequence[NumberedLine]:
+        """See `Taurine.logs`."""
+
+        def read(connection: Connection) -> Sequence[NumberedLine]:
+            _record(connection, job_id, tenant)
+            return read_lines(connection, job_id, after=after, limit=limit, newest_first=newest_first)
+
+        return await self._read(read)
+
+    async def audit(self, job_id: str, *, tenant: str | None = None) -> Sequence[AuditEntry]:
+        """See `Taurine.audit`."""
+        actions = await self._read(lambda connection: actions_on(connection, job_id))
+        return [action for action in actions if tenant is None or action.tenant == tenant]
+
+    # Retrying by hand -----------------------------------------------------------------------------------------------------------------
+
+    async def retry(
+        self, job_id: str, *, payload: Any = None, user: str | None = None, tenant: str | None = None
+    ) -> JobRecord:
+        """See `Taurine.retry`."""
+        record = await self._read(lambda connection: _record(connection, job_id, tenant))
+        text = None if payload is None else checked_payload(self._backend, record.type, record.tenant, payload)
+        await authorized(
+            self._authorize,
+            AccessRequest(action="retry", job_type=record.type, tenant=record.tenant, user=user, payload=payload),
+        )
+        if record.status in TERMINAL:
+            return await self._run_again(record, text, user)
+        if text is not None:
+            raise TransitionRefused(
+                f"job {job_id!r} is {record.status}: its payload can be changed when it has ended; cancel it first",
+                job_id=job_id,
+            )
+        return await self._hasten(record, user)
+
+    async def _run_again(self, record: JobRecord, payload: str | None, user: str | None) -> JobRecord:
+        again = NewGeneration(id=record.id, at=self._now_ms(), action="retry", actor=user, payload=payload)
+        (started,) = await self._backend.database.write(lambda connection: start_generation(connection, [again]))
+        if started is None:
+            raise TransitionRefused(f"job {record.id!r} is being run again already", job_id=record.id)
+        await self._backend.enqueuer.hand_over([started])
+        return started
+
+    async def _hasten(self, record: JobRecord, user: str | None) -> JobRecord:
+        now = self._now_ms()
+        hastened = await self._backend.database.write(lambda connection: hasten(connection, record.id, now, user))
+        queue = await self._backend.queue(record.queue)
+        job = await queue.get_job(record.id)
+        if job is not None:
+            with contextlib.suppress(JobError):  # it was promoted by its time, or is about to be put back
+                await job.promote()
+        return hastened
+
+    async def _read(self, work: Callable[[Connection], ResultT]) -> ResultT:
+        await self._backend.ready()
+        return await self._backend.database.read(work)
+
+    def _now_ms(self) -> int:
+        return round(self._backend.clock.now() * 1000)
+
+
+def _record(connection: Connection, job_id: str, tenant: str | None) -> JobRecord:
+    record = get_record(connection, job_id)
+    if record is None or (tenant is not None and record.tenant != tenant):
+        raise RecordNotFound(f"the ledger holds no job {job_id!r:.80}", job_id=job_id)
+    return record
+
+
+def checked_payload(backend: Backend, job_type: str, tenant: str | None, payload: Any) -> str:
+    """An edited payload as JSON text, if it is one of this type and of the same tenant.
+
+    Raises UnknownJobType, PayloadInvalid, PayloadError, PayloadTooLarge, TenantMismatch.
+    """
+    declared = backend.catalog.get(job_type)
+    checked = declared.payload.check(payload)
+    if declared.tenant_of(checked, tenant) != tenant:
+        raise TenantMismatch(f"{job_type}: the edited payload belongs to another tenant than the job")
+    return declared.payload.encode(checked)

@@ -1,0 +1,432 @@
+"""From what is known of a job to the reasons why it is not running; pure, so that each reason can be looked at by itself.
+
+| code | the job |
+|---|---|
+| not_found | has no record |
+| finished | has ended |
+| running, cancelling | runs now; or is to stop, and its worker has not heard of it |
+| stalled | was claimed by a worker that is gone |
+| outbox | was accepted, and the queue has not been told |
+| delayed, retrying, snoozed | is not due yet |
+| children | waits for jobs that it depends on |
+| expired | was to start by a time that has passed |
+| paused, no_worker, concurrency, rate_limit | could start, and something holds its whole queue |
+| in_line | is in line behind others |
+| unknown_type | is of a type that is not declared in this process, and so perhaps in none |
+| lost | is no longer in the queue, though its record says so |
+| settling | has ended for the queue, and its record has yet to hear |
+| store_unavailable, ledger_unavailable | cannot be seen: one of the two servers does not answer |
+
+A job may have several: the first is what it waits for now, the others will hold it, or are not known, after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+from taurine.ledger.dead_letters import DeadLetter
+from taurine.ledger.outbox import OutboxLag
+from taurine.ledger.records import JobRecord
+from taurine.ledger.statuses import TERMINAL
+from taurine.queue.children import DependencyCounts
+from taurine.queue.reading import WorkerInfo
+from taurine.queue.whereabouts import Whereabouts
+
+__all__ = ["Facts", "Reason", "WhyCode", "explain"]
+
+WhyCode: TypeAlias = Literal[
+    "not_found",
+    "finished",
+    "running",
+    "cancelling",
+    "stalled",
+    "outbox",
+    "delayed",
+    "retrying",
+    "snoozed",
+    "children",
+    "expired",
+    "paused",
+    "no_worker",
+    "concurrency",
+    "rate_limit",
+    "in_line",
+    "unknown_type",
+    "lost",
+    "settling",
+    "store_unavailable",
+    "ledger_unavailable",
+]
+
+_LATE_OUTBOX_MS = 10_000
+"""A record that waits so long for a queue that answers has no outbox that looks after it."""
+
+_HEARD_WITHIN = 1.0
+"""Seconds in which a worker hears of a cancellation."""
+
+_LONGEST_QUOTE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason. text: goes on from "the job". next_event: what will change it, and `at`: when that is expected; None where nobody can tell."""
+
+    code: WhyCode
+    text: str
+    next_event: str | None = None
+    at: datetime | None = None
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was found out about a job at `now`, wall seconds. None stands for what was not asked, or not answered."""
+
+    job_id: str
+    now: float
+    lease: float
+    """Seconds for which this application's workers claim jobs."""
+    queue: str | None = None
+    record: JobRecord | None = None
+    ledger_error: str | None = None
+    place: Whereabouts | None = None
+    store_error: str | None = None
+    workers: Sequence[WorkerInfo] | None = None
+    lag: OutboxLag | None = None
+    children: DependencyCounts | None = None
+    dead_letter: DeadLetter | None = None
+    declared: bool | None = None
+    """True when the job's type is declared in this process; None when none is."""
+
+
+def explain(facts: Facts) -> list[Reason]:
+    """The reasons, the one that holds now first; at least one."""
+    record = facts.record
+    if record is None and (facts.ledger_error is None or facts.place is None or facts.place.job is None):
+        return list(_nothing_known(facts))
+    if record is not None and record.status in TERMINAL:
+        return [_finished(facts, record)]
+    reasons = [*_of_record(facts), *_of_place(facts)]
+    if facts.ledger_error is not None:
+        reasons.append(_ledger_unavailable(facts.ledger_error))
+    return reasons
+
+
+def _nothing_known(facts: Facts) -> Iterator[Reason]:
+    if facts.ledger_error is None:
+        yield Reason(code="not_found", text="has no record: it was never accepted, or its record is no longer kept")
+        return
+    yield _ledger_unavailable(facts.ledger_error)
+    if facts.store_error is not None:
+        yield _store_unavailable(facts.store_error)
+
+
+# What the record alone tells ------------------------------------------------------------------------------------------------------
+
+
+def _finished(facts: Facts, record: JobRecord) -> Reason:
+    details: dict[str, Any] = {"status": record.status, "attempts": record.attempts}
+    ended = _when(record.finished_at, facts.now)
+    if record.status == "completed":
+        took = "" if record.started_at is None or record.finished_at is None else _took(record)
+        return Reason(code="finished", text=f"completed {ended}{took}", details=details)
+    if record.status == "failed":
+        text = (
+            f"failed for good {ended}, after {record.attempts} of {record.max_attempts} attempts: {_error_of(record)}"
+        )
+        if facts.dead_letter is not None:
+            details["dead_letter"] = facts.dead_letter.id
+            details["dead_letter_reason"] = facts.dead_letter.reason
+            text += f"; its dead letter is {facts.dead_letter.id}"
+        return Reason(code="finished", text=text, next_event="somebody redrives or retries it", details=details)
+    if record.status == "cancelled":
+        text = f"was cancelled {ended}: {record.cancel_reason or 'no reason was given'}"
+        return Reason(code="finished", text=text, details=details)
+    return Reason(code="finished", text=f"expired {ended}: it had not started in time", details=details)
+
+
+def _took(record: JobRecord) -> str:
+    assert record.started_at is not None and record.finished_at is not None  # noqa: PT018 - the caller has looked
+    return f", after {(record.finished_at - record.started_at).total_seconds():.3g} s"
+
+
+def _of_record(facts: Facts) -> Iterator[Reason]:
+    record = facts.record
+    if record is None:
+        return
+    if record.cancel_requested_at is not None:
+        yield Reason(
+            code="cancelling",
+            text=f"was cancelled {_when(record.cancel_requested_at, facts.now)}, and its worker has not heard of it yet",
+            next_event="its worker stops the handler",
+            at=_time(record.cancel_requested_at.timestamp() + _HEARD_WITHIN),
+            details={"worker": record.worker, "reason": record.cancel_reason},
+        )
+    if record.status == "queued" and record.expires_at is not None and record.expires_at.timestamp() <= facts.now:
+        yield Reason(
+            code="expired",
+            text=f"was to start by {_when(record.expires_at, facts.now)} and has not",
+            next_event="it expires as soon as a worker or the reconciler meets it",
+            details={"expires_at": record.expires_at.isoformat()},
+        )
+
+
+# What the queue tells -------------------------------------------------------------------------------------------------------------
+
+
+def _of_place(facts: Facts) -> Iterator[Reason]:
+    place, record = facts.place, facts.record
+    if place is None:
+        yield from _unseen(facts)
+    elif place.job is None:
+        yield _outbox(facts) if record is not None and record.dispatched_at is None else _lost(facts, stored=False)
+        yield from _held_queue(facts, place)
+    elif place.state == "active":
+        yield _running(facts, place.lease_left) if place.lease_left is not None else _stalled(facts)
+        return
+    elif place.state == "delayed":
+        yield _not_due(facts, place.due_at)
+        yield from _held_queue(facts, place)
+    elif place.state == "waiting-children":
+        yield _children(facts)
+        yield from _held_queue(facts, place)
+    elif place.state in ("waiting", "prioritized"):
+        yield from _held_queue(facts, place)
+        yield _in_line(facts, place)
+    elif place.state in ("completed", "failed"):
+        yield _settling(facts, place.state)
+        return
+    else:
+        yield _lost(facts, stored=True)
+    if facts.declared is False:
+        yield _unknown_type(facts)
+
+
+def _unseen(facts: Facts) -> Iterator[Reason]:
+    """The server of queues does not answer: what the record tells is all there is."""
+    record, error = facts.record, facts.store_error or "it was not asked"
+    if record is not None and record.status == "running":
+        yield _running(facts, None)
+    elif record is not None and record.dispatched_at is None:
+        yield _outbox(facts)
+    elif record is not None and record.scheduled_for is not None and record.scheduled_for.timestamp() > facts.now:
+        yield _not_due(facts, record.scheduled_for.timestamp())
+    yield _store_unavailable(error)
+
+
+def _running(facts: Facts, lease_left: float | None) -> Reason:
+    record = facts.record
+    job = None if facts.place is None else facts.place.job
+    worker = record.worker if record is not None and record.status == "running" else None
+    worker = worker or (None if job is None else job.processed_by)
+    since = record.started_at if record is not None and record.status == "running" else None
+    if since is None and job is not None:
+        since = _time(job.processed_at)
+    details: dict[str, Any] = {"worker": worker, "since": None if since is None else since.isoformat()}
+    if record is not None:
+        details |= {"attempt": record.attempts + 1, "max_attempts": record.max_attempts, "progress": record.progress}
+    text = f"runs on {worker or 'a worker without a name'} since {_when(since, facts.now)}"
+    if lease_left is not None:
+        details["lease_left"] = lease_left
+        if lease_left <= facts.lease:
+            details["renewed_at"] = _iso(facts.now - (facts.lease - lease_left))
+            text += f"; its worker was last heard of {facts.lease - lease_left:.3g} s ago"
+    return Reason(code="running", text=text, next_event="its handler ends", details=details)
+
+
+def _stalled(facts: Facts) -> Reason:
+    return Reason(
+        code="stalled",
+        text="was claimed by a worker that is gone: its lease has run out",
+        next_event="a worker of the queue puts it back at its next look for such jobs, every 30 s by default",
+        details={"workers": None if facts.workers is None else len(facts.workers)},
+    )
+
+
+def _outbox(facts: Facts) -> Reason:
+    record, lag = facts.record, facts.lag
+    assert record is not None
+    details: dict[str, Any] = (
+        {"lag": None, "waiting": None} if lag is None else {"lag": lag.lag_ms / 1000, "waiting": lag.waiting}
+    )
+    text = f"is recorded, and queue {facts.queue!r} has not been told of it yet"
+    if facts.store_error is not None:
+        text += ": the server of queues does not answer"
+        return Reason(
+            code="outbox", text=text, next_event="the outbox hands it over when the server is back", details=details
+        )
+    if facts.declared is False:
+        text += ", and this process does not know its type"
+    if lag is not None and lag.lag_ms > _LATE_OUTBOX_MS:
+        text += f"; the first of {lag.waiting} such jobs waits for {lag.lag_ms / 1000:.3g} s, so no outbox seems to run: start a worker"
+        return Reason(code="outbox", text=text, next_event="an outbox starts", details=details)
+    return Reason(
+        code="outbox", text=text, next_event="the outbox hands it over", at=_time(facts.now + 1), details=details
+    )
+
+
+def _not_due(facts: Facts, due_at: float | None) -> Reason:
+    record, due = facts.record, _time(due_at)
+    attempts = record.attempts if record is not None else _attempts_made(facts)
+    status = record.status if record is not None else ("retrying" if attempts else "queued")
+    if status == "retrying":
+        details: dict[str, Any] = {"attempt": attempts + 1}
+        of = ""
+        if record is not None:
+            details |= {"max_attempts": record.max_attempts, "error": record.error}
+            of = f" of {record.max_attempts}"
+        text = f"waits for attempt {attempts + 1}{of} until {_when(due, facts.now)}"
+        if record is not None:
+            text += f"; the last one failed: {_error_of(record)}"
+        return Reason(code="retrying", text=text, next_event="its next attempt", at=due, details=details)
+    if status == "waiting":
+        text = f"has put itself to sleep until {_when(due, facts.now)}"
+        return Reason(code="snoozed", text=text, next_event="it runs again", at=due)
+    return Reason(
+        code="delayed", text=f"is not to start before {_when(due, facts.now)}", next_event="it is due", at=due
+    )
+
+
+def _attempts_made(facts: Facts) -> int:
+    return 0 if facts.place is None or facts.place.job is None else facts.place.job.attempts_made
+
+
+def _children(facts: Facts) -> Reason:
+    counts = facts.children
+    if counts is None:
+        return Reason(code="children", text="waits for its children", next_event="its last child ends")
+    return Reason(
+        code="children",
+        text=f"waits for {counts.unprocessed} of its children; {counts.processed} have completed",
+        next_event="its last child ends",
+        details={"unprocessed": counts.unprocessed, "processed": counts.processed, "failed": counts.failed},
+    )
+
+
+def _settling(facts: Facts, state: str) -> Reason:
+    return Reason(
+        code="settling",
+        text=f"has {state} as the queue knows it, and its record has yet to hear of it",
+        next_event="the reconciler settles the record",
+    )
+
+
+def _lost(facts: Facts, *, stored: bool) -> Reason:
+    where = "stands in no line of" if stored else "is no longer in"
+    return Reason(
+        code="lost",
+        text=f"{where} queue {facts.queue!r}: the server has lost it, or somebody removed it there",
+        next_event="the reconciler puts it back",
+    )
+
+
+def _unknown_type(facts: Facts) -> Reason:
+    name = None if facts.record is None else facts.record.type
+    return Reason(
+        code="unknown_type",
+        text=f"is of type {name!r}, which is not declared in this process; whether a worker declares it cannot be seen from here",
+        next_event="a worker that does not declare it gives it up as a dead letter",
+        details={"type": name},
+    )
+
+
+# What holds a whole queue ---------------------------------------------------------------------------------------------------------
+
+
+def _held_queue(facts: Facts, place: Whereabouts) -> Iterator[Reason]:
+    queue = facts.queue
+    if place.paused:
+        yield Reason(
+            code="paused", text=f"cannot start: queue {queue!r} is paused", next_event="somebody resumes the queue"
+        )
+    if facts.workers is not None and not facts.workers:
+        yield Reason(
+            code="no_worker",
+            text=f"cannot start: no worker of queue {queue!r} is connected",
+            next_event="a worker of the queue starts",
+        )
+    if place.maxed:
+        yield Reason(
+            code="concurrency",
+            text=f"cannot start: {place.active} jobs of queue {queue!r} run, and no more than {place.concurrency} may",
+            next_event="one of the running jobs ends",
+            details={"active": place.active, "concurrency": place.concurrency},
+        )
+    if place.limited_for:
+        until = _time(facts.now + place.limited_for)
+        yield Reason(
+            code="rate_limit",
+            text=f"cannot start: queue {queue!r} has reached its rate limit, until {_when(until, facts.now)}",
+            next_event="the rate limit lets jobs start again",
+            at=until,
+        )
+
+
+def _in_line(facts: Facts, place: Whereabouts) -> Reason:
+    details: dict[str, Any] = {
+        "ahead": place.ahead,
+        "waiting": place.waiting,
+        "rate": place.rate,
+        "active": place.active,
+    }
+    if facts.workers is not None:
+        details["workers"] = [worker.name for worker in facts.workers]
+    if place.ahead is None:
+        text = "is in line, further back than is counted"
+    else:
+        text = "is next in line" if place.ahead == 0 else f"is in line behind {place.ahead} others"
+    at = None
+    if place.ahead is not None and place.rate:
+        at = _time(facts.now + (place.ahead + 1) / place.rate)
+        text += f"; {place.rate:.3g} jobs a second end here, so it starts about {_when(at, facts.now)}"
+    if place.window_left:
+        details["window_left"] = place.window_left
+        text += f"; should a worker's own rate limit be reached, that ends in {place.window_left:.3g} s"
+    return Reason(code="in_line", text=text, next_event="a worker takes it", at=at, details=details)
+
+
+# What cannot be seen --------------------------------------------------------------------------------------------------------------
+
+
+def _store_unavailable(error: str) -> Reason:
+    return Reason(
+        code="store_unavailable",
+        text=f"cannot be looked for in its queue: {error}",
+        next_event="the server of queues answers again",
+    )
+
+
+def _ledger_unavailable(error: str) -> Reason:
+    return Reason(
+        code="ledger_unavailable",
+        text=f"has a record that cannot be read: {error}",
+        next_event="the database answers again",
+    )
+
+
+# Words ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _error_of(record: JobRecord) -> str:
+    error = record.error or {}
+    words = f"{error.get('type', 'unknown')}: {error.get('message', '')}"
+    return words if len(words) <= _LONGEST_QUOTE else f"{words[:_LONGEST_QUOTE]}…"
+
+
+def _when(time: datetime | None, now: float) -> str:
+    if time is None:
+        return "an unknown time"
+    seconds = time.timestamp() - now
+    distance = f"in {seconds:.3g} s" if seconds >= 0 else f"{-seconds:.3g} s ago"
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC ({distance})"
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -1,0 +1,98 @@
+"""Writing an end into the record that happened in the queue alone: a worker of somebody else's ended the job, or an operator did.
+
+Our own workers write the record before they tell the queue, so for their jobs there is nothing to settle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from sqlalchemy import Connection
+
+from taurine.jobs.envelope import Envelope
+from taurine.ledger.outcomes import Completion, Ending, Granted, apply_completions, apply_endings, fence_of
+from taurine.queue.standings import Ended
+from taurine.queue.wire import decode_json
+
+__all__ = ["OpenRecord", "Settlement", "generation_of", "settle", "settlement"]
+
+
+class OpenRecord(Protocol):
+    """What must be known of a record that is to be settled."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def max_attempts(self) -> int: ...
+
+
+Settlement = Completion | Ending
+
+
+def generation_of(ended: Ended) -> int:
+    """The generation whose job ended; 0 for one that says nothing of it."""
+    try:
+        options: Any = decode_json(ended.options)
+    except ValueError:
+        return 0
+    envelope = Envelope.of(cast("dict[str, Any]", options)) if isinstance(options, dict) else None
+    return 0 if envelope is None else envelope.generation
+
+
+def settlement(record: OpenRecord, ended: Ended, now: int) -> Settlement:
+    """What is to be written of an end that the queue shows. now: ms since the epoch, for an end without a time."""
+    fence = max(record.fence, fence_of(record.generation, max(1, ended.attempts_started)))
+    attempts = max(1, ended.attempts_made)
+    at = ended.finished_at or now
+    if ended.completed:
+        return Completion(
+            id=record.id,
+            fence=fence,
+            attempts=attempts,
+            output=ended.value or "null",
+            worker=ended.worker or None,
+            started_at=ended.processed_at or at,
+            at=at,
+        )
+    return Ending(
+        id=record.id,
+        fence=fence,
+        status="failed",
+        attempts=attempts,
+        at=at,
+        worker=ended.worker or None,
+        started_at=ended.processed_at,
+        error=json.dumps(
+            {"type": "JobFailed", "message": ended.value, "traceback": _last_trace(ended.stacktrace)},
+            ensure_ascii=False,
+        ),
+        error_fingerprint=hashlib.sha256(f"JobFailed\n{ended.value}".encode()).hexdigest()[:16],
+        dead_letter="exhausted" if attempts >= record.max_attempts else "permanent",
+    )
+
+
+def _last_trace(stacktrace: str) -> str:
+    try:
+        traces: Any = decode_json(stacktrace) if stacktrace else []
+    except ValueError:
+        return ""
+    return str(cast("list[Any]", traces)[-1]) if isinstance(traces, list) and traces else ""
+
+
+def settle(connection: Connection, settlements: Sequence[Settlement]) -> list[Granted]:
+    """Write ends into records, failures with their dead letters; None for each that was granted, as with a worker's own."""
+    completions = [item for item in settlements if isinstance(item, Completion)]
+    endings = [item for item in settlements if isinstance(item, Ending)]
+    granted: dict[int, Granted] = {}
+    if completions:
+        granted |= zip(map(id, completions), apply_completions(connection, completions), strict=True)
+    if endings:
+        granted |= zip(map(id, endings), apply_endings(connection, endings), strict=True)
+    return [granted[id(item)] for item in settlements]

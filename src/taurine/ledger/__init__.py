@@ -1,0 +1,1 @@
+"""The durable record of jobs in SQL. It knows nothing of Redis."""

@@ -1,0 +1,56 @@
+"""What the tests of jobs share: applications over a prefix of the test's own, on the shared server and on SQLite, or on either database."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from taurine.app import Taurine
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite database of this test alone."""
+    return f"sqlite:///{tmp_path / 'taurine.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """An empty database of this test alone, of the kind that the test's id shows."""
+    # Asked for by name, so that the tests with SQLite start no server.
+    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+
+
+@pytest.fixture
+async def app_factory(
+    request: pytest.FixtureRequest, prefix: str, redis_socket_url: str, tmp_path: Path
+) -> AsyncIterator[Callable[..., Taurine]]:
+    """Make applications over the test's prefix: `app_factory(clock=clock)`; each is closed after the test.
+
+    Takes the arguments of Taurine. Default: the shared server by its unix socket; `ledger_url` in a test that has it, else SQLite.
+    """
+    # Set up before, so that it ends after the applications that use it.
+    database_url = request.getfixturevalue("ledger_url" if "ledger_url" in request.fixturenames else "sqlite_url")
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(name: str = "test", **options: object) -> Taurine:
+            usual: dict[str, object] = {
+                "redis_url": redis_socket_url,
+                "database_url": database_url,
+                "home": tmp_path,
+                "prefix": prefix,
+            }
+            app = Taurine(name, **(usual | options))  # pyright: ignore[reportArgumentType] - they are Taurine's own
+            stack.push_async_callback(app.close)
+            return app
+
+        yield make
+
+
+@pytest.fixture
+def app(app_factory: Callable[..., Taurine]) -> Taurine:
+    """An application over the shared server and SQLite."""
+    return app_factory()
