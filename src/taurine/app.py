@@ -36,6 +36,7 @@ from taurine.jobs.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operating import Operations
 from taurine.jobs.paging import Listing
 from taurine.jobs.queues import OnVanished, QueueRules
+from taurine.jobs.redaction import Redact
 from taurine.jobs.requests import AnySession, EnqueueOptions, Request
 from taurine.jobs.signatures import annotations_of
 from taurine.jobs.upkeep import Upkeep
@@ -68,6 +69,7 @@ class Taurine:
     deps: what handlers find as `ctx.deps`. Default: None.
     authorize: asked before each enqueue and each change; see `AccessRequest`. Default: everything is allowed.
     on_alert: told what operators must hear of at once; see `Alert`. Default: the log only.
+    redact: what log lines, and errors that are kept with records, must not show. Default: obvious secrets and e-mail addresses; `Redact.NONE` hides nothing.
     default_queue: where job types go that name no queue. Default: "jobs".
     dead_letter_limit: open dead letters of one queue above which a worker raises the alert "dead_letters_depth"; None for never. Default: 100.
     import_path: where worker processes find it, as "module:name". Default: looked for in the module that makes it, and in the program's own.
@@ -93,6 +95,7 @@ class Taurine:
         deps: Any = None,
         authorize: Authorize | None = None,
         on_alert: OnAlert | None = None,
+        redact: Redact = Redact.DEFAULT,
         default_queue: str = "jobs",
         dead_letter_limit: int | None = 100,
         import_path: str | None = None,
@@ -117,6 +120,7 @@ class Taurine:
         self._deps = deps
         self._authorize = authorize
         self._alerts = Alerts(on_alert)
+        self._redact = redact
         self._default_queue = default_queue
         self._dead_letter_limit = (
             None if dead_letter_limit is None else require_count(dead_letter_limit, "dead_letter_limit", minimum=0)
@@ -132,6 +136,11 @@ class Taurine:
 
     def __repr__(self) -> str:
         return f"Taurine({self.name!r}, {len(self.catalog)} job types)"
+
+    @property
+    def deps(self) -> Any:
+        """What handlers find as `ctx.deps`."""
+        return self._deps
 
     # Declaring ----------------------------------------------------------------------------------------------------------------------
 
@@ -461,6 +470,7 @@ class Taurine:
             services=self._services(backend, rules.upkeep),
             alerts=self._alerts,
             deps=self._deps if deps is None else deps,
+            redact=self._redact,
         )
 
     async def migrate(self) -> MigrationReport:

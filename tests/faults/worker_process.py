@@ -85,7 +85,7 @@ def _break(how: Broken, work: Handler) -> Handler:
         owners = "for i = 1, attemptCount do holders[i] = ARGV[HEADER + (i - 1) * FIELDS + 3] end"
         _patch_turn({"return holders\n": f"{owners}\n  return holders\n"})
     elif how == "drops one of 1,000":
-        _patch_turn({"local job = activate(id)": "local job = not string.find(id, '500$') and activate(id)"})
+        _patch_turn({"if activate(id) then": "if not string.find(id, '500$') and activate(id) then"})
     elif how == "answers before it runs":
         late = set[asyncio.Future[Any]]()
 

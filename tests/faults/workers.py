@@ -35,6 +35,8 @@ class WorkerProcess:
     name: never used twice in a history, since leases are counted by it. options: those of Worker.
     """
 
+    program = "worker_process.py"
+
     def __init__(
         self,
         url: str,
@@ -93,7 +95,7 @@ class WorkerProcess:
     async def start(self) -> None:
         """Start the process and return when its worker is ready."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, str(Path(__file__).with_name("worker_process.py")), json.dumps(self._settings),
+            sys.executable, str(Path(__file__).with_name(self.program)), json.dumps(self._settings),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._stderr,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_TESTS), str(_SOURCE)])},
         )  # fmt: skip

@@ -61,17 +61,39 @@ def supervisor(program: str, notes: Path, *, processes: int = 2, grace: float = 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_is_passed_on_once(notes: Path, number: int) -> None:
+async def test_a_signal_is_passed_on_as_sigterm(notes: Path, number: int) -> None:
     running = supervisor("serve", notes, processes=3)
     run = asyncio.create_task(running.run())
     await eventually(lambda: count(notes, "started") == 3, 30)
     assert {noted for noted, _, _ in read(notes)} == {"1", "2", "3"}
     assert sorted(running.pids) == [1, 2, 3]
     os.kill(os.getpid(), number)
-    os.kill(os.getpid(), number)
     await asyncio.wait_for(run, 30)
     assert count(notes, "told") == 3
     assert running.restarts == 0
+
+
+async def test_a_second_signal_is_passed_on_and_shortens_the_time(notes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """F09, seen from the supervisor: these processes heed neither of the two."""
+    running = supervisor("ignore", notes, grace=3_600, hurried_grace=0.2)
+    run = asyncio.create_task(running.run())
+    await eventually(lambda: count(notes, "started") == 2, 30)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await eventually(lambda: count(notes, "told") == 2, 30)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(run, 30)
+    assert count(notes, "hurried") == 2
+    assert "did not end within 0.2 s and is killed" in caplog.text
+
+
+async def test_without_the_option_signals_are_left_alone(notes: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    running = supervisor("serve", notes, processes=1)
+    run = asyncio.create_task(running.run(handle_signals=False))
+    await eventually(lambda: count(notes, "started") == 1, 30)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    running.stop()
+    await asyncio.wait_for(run, 30)
 
 
 async def test_who_does_not_end_within_the_grace_is_killed(notes: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -176,7 +198,7 @@ def test_a_target_that_names_nothing(target: list[str]) -> None:
         main(target)
 
 
-@pytest.mark.parametrize("options", [{"processes": 0}, {"grace": -1}, {"max_start_failures": 0}, {"backoff": 60}])
+@pytest.mark.parametrize("options", [{"processes": 0}, {"grace": -1}, {"hurried_grace": -1}, {"max_start_failures": 0}, {"backoff": 60}])
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(InvalidOption):
         Supervisor(["true"], **{"processes": 1, **options})  # pyright: ignore[reportArgumentType] - as an untyped caller

@@ -390,3 +390,17 @@ async def test_entries_are_mirrored_once(database: Database) -> None:
     mirrored_at = (await _entry_of(database, "a")).mirrored_at
     assert mirrored_at is not None
     assert mirrored_at.timestamp() * 1000 == NOW + 9
+
+
+async def test_an_id_that_fails_again_after_its_record_was_purged_gets_its_entry(database: Database) -> None:
+    """SEED-137: entries are kept for longer than records, and the new life of the id begins at generation 0 again."""
+    await put_in(database, "a")
+    await fail(database, "a")
+    entry = await _entry_of(database, "a")
+    await _discard(database, Discard(entry.id, NOW + 100))
+    await database.write(lambda connection: connection.execute(delete(job).where(job.c.id == "a")))
+    await put_in(database, "a", payload='{"second":true}')
+    await fail(database, "a")
+
+    again = await _entry_of(database, "a")
+    assert (again.status, again.payload_json) == ("open", '{"second":true}')

@@ -35,7 +35,7 @@ async def _write(url: str, number: int) -> None:
 
         await database.write(put)
         number += TOGETHER
-        print(number, flush=True)
+        os.write(sys.stdout.fileno(), f"{number}\n".encode())  # in one piece, or not at all
 
 
 if __name__ == "__main__":

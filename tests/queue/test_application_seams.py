@@ -40,8 +40,10 @@ async def taken(worker: Worker) -> Job:
 async def test_what_the_application_keeps_with_a_job_comes_back_beside_the_options(
     site: Site, options: AddOptions
 ) -> None:
-    plain = await site.queue.add("work", **{**options, "job_id": "plain"})
-    added = await site.queue.add("work", application=ENVELOPE, **options)
+    without: AddOptions = {**options, "job_id": "plain"}
+    beside: AddOptions = {**options, "application": ENVELOPE}
+    plain = await site.queue.add("work", **without)
+    added = await site.queue.add("work", **beside)
     read = await site.queue.get_job(added.id)
     assert read is not None
 

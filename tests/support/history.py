@@ -164,6 +164,8 @@ class Verdict:
     """Must be empty: still there after the drain, and not ended."""
     hollow: frozenset[str]
     """Must be empty: completed, though no handler had its effect."""
+    divergent: int = 0
+    """Must be 0: jobs whose record and whose place in the queue disagree after the drain."""
 
     violations: tuple[str, ...] = field(init=False)
 
@@ -175,6 +177,7 @@ class Verdict:
             "stale writes": self.stale_writes,
             "stuck": sorted(self.stuck),
             "hollow": sorted(self.hollow),
+            "divergent": range(self.divergent),
         }
         lines = (f"{len(found)} {name}: {_some(found)}" for name, found in broken.items() if found)
         object.__setattr__(self, "violations", tuple(lines))
@@ -193,17 +196,20 @@ class Verdict:
             f"recovered {len(self.recovered)}/{len(self.unknown)} unknown, unexpected {len(self.unexpected)}, "
             f"duplicated {sum(self.duplicated.values())}/{len(self.ran)} run, "
             f"excess_duplicates {sum(self.excess_duplicates.values())}, stale_writes {len(self.stale_writes)}, "
-            f"stuck {len(self.stuck)}, hollow {len(self.hollow)}, faults {self.faults}{times}"
+            f"stuck {len(self.stuck)}, hollow {len(self.hollow)}, divergent {self.divergent}, faults {self.faults}{times}"
         )
 
 
-def check(history: History, *, states: Mapping[str, str], faults: Mapping[str, int] | None = None) -> Verdict:
+def check(
+    history: History, *, states: Mapping[str, str], faults: Mapping[str, int] | None = None, divergent: int = 0
+) -> Verdict:
     """Judge a history after the queue was drained.
 
     states: the state that the store shows for each job it still holds. Keep finished jobs in a fault test: a job that is
     gone counts as ended only where an accepted finish of it was recorded, and a killed worker may not have come to that.
     faults: faults injected into each job's lease, on top of those that the history itself shows: a `fault` with a worker
     counts for every job which that worker had started and not finished.
+    divergent: jobs whose record and whose place in the queue disagree, where there are records.
     """
     events = history.events()
     effects = history.effects()
@@ -231,6 +237,7 @@ def check(history: History, *, states: Mapping[str, str], faults: Mapping[str, i
         stale_writes=(*_writes_of_replaced_leases(events), *_second_ends(events)),
         stuck=stuck,
         hollow=frozenset(job for job, state in states.items() if state == "completed" and not effects[job]),
+        divergent=divergent,
     )
 
 

@@ -31,6 +31,7 @@ async def serve(path: str) -> None:
 def ignore(path: str) -> None:
     """Run whatever one says."""
     signal.signal(signal.SIGTERM, lambda *_: note(path, "told"))
+    signal.signal(signal.SIGINT, lambda *_: note(path, "hurried"))
     note(path, "started")
     while True:
         threading.Event().wait(1)

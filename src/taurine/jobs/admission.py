@@ -1,7 +1,7 @@
 """Whether a delivery runs.
 
-A first delivery goes straight to its handler. Any other (delivered again, of a later generation, handed over late, or without the envelope that Taurine gives each job)
-asks the ledger first, and takes the record in the same transaction: from then on nothing counts that an earlier delivery still writes.
+A first delivery goes straight to its handler. Any other (delivered again, of a later generation, handed over late, from a server that may have forgotten, or without the
+envelope that Taurine gives each job) asks the ledger first, and takes the record in the same transaction: from then on nothing counts that an earlier delivery still writes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from taurine.clock import Clock
 from taurine.errors import Cancel, Permanent, Release, UnknownJobType
+from taurine.jobs.adoption import record_id_of
 from taurine.jobs.alerts import Alert, Alerts
 from taurine.jobs.catalog import Catalog
 from taurine.jobs.delivery import Delivery
@@ -33,7 +34,7 @@ from taurine.retry import Retry
 
 __all__ = ["Acknowledged", "Admission", "Adopt", "envelope_of"]
 
-Adopt = Callable[[Job, JobType[Any, Any]], Awaitable[JobRecord | None]]
+Adopt = Callable[[Job, JobType[Any, Any] | None], Awaitable[JobRecord | None]]
 """Makes a record for a job that somebody else put into the queue; None where that is not allowed."""
 
 
@@ -52,7 +53,8 @@ class Admission:
         catalog: Catalog,
         recorder: Recorder,
         alerts: Alerts,
-        adopt: Adopt | None,
+        adopt: Adopt,
+        is_doubtful: Callable[[Job], bool],
         redact: Redact,
         worker: str,
         clock: Clock,
@@ -61,6 +63,7 @@ class Admission:
         self._recorder = recorder
         self._alerts = alerts
         self._adopt = adopt
+        self._is_doubtful = is_doubtful
         self._redact = redact
         self._worker = worker
         self._clock = clock
@@ -69,7 +72,13 @@ class Admission:
         """What is known of a delivery that is to run. For one that is not: Acknowledged, or raised what the queue is to do with it."""
         envelope = envelope_of(job)
         job_type = self._catalog.find(job.name)
-        if envelope is None or job.attempts_started > 1 or envelope.generation or envelope.late:
+        if (
+            envelope is None
+            or job.attempts_started > 1
+            or envelope.generation
+            or envelope.late
+            or self._is_doubtful(job)
+        ):
             delivery = await self._take(job, job_type, envelope)
             if isinstance(delivery, Acknowledged):
                 return delivery
@@ -84,13 +93,12 @@ class Admission:
     async def _take(
         self, job: Job, job_type: JobType[Any, Any] | None, envelope: Envelope | None
     ) -> Delivery | Acknowledged:
-        if envelope is None and self._adopt is not None and job_type is not None:
-            await self._adopt(job, job_type)
         now = round(self._clock.now() * 1000)
-        record, granted = await self._recorder.patiently(
-            _take_records, _Taking(job, envelope or Envelope(), self._worker, now)
-        )
-        if record is None or record.type != job.name:
+        taking = _Taking(_record_id(job, envelope), job, envelope or Envelope(), self._worker, now)
+        record, granted = await self._recorder.patiently(_take_records, taking)
+        if record is None and envelope is None and await self._recorder.waiting_for(lambda: self._adopt(job, job_type)):
+            record, granted = await self._recorder.patiently(_take_records, taking)
+        if record is None or (record.type, record.queue) != (job.name, job.queue):
             await self._refuse_forged(job)
         if record.status in TERMINAL:
             return self._acknowledge(job, record)
@@ -118,6 +126,7 @@ class Admission:
         if envelope.retry is not None:
             retry = retry_from_json(envelope.retry, retry)
         return Delivery(
+            job.id if record is None else record.id,
             job,
             job_type,
             envelope,
@@ -158,6 +167,7 @@ class Admission:
 class _Taking(NamedTuple):
     """A delivery that asks for its record. at: now, ms since the epoch."""
 
+    id: str
     job: Job
     envelope: Envelope
     worker: str
@@ -166,8 +176,8 @@ class _Taking(NamedTuple):
 
 def _take_records(connection: Connection, items: Sequence[_Taking]) -> list[tuple[JobRecord | None, Granted]]:
     """The records as they stand, each with what became of making it this delivery's; one that is not to run is only read."""
-    records = get_records(connection, [item.job.id for item in items])
-    return [_taken(connection, item, records.get(item.job.id)) for item in items]
+    records = get_records(connection, [item.id for item in items])
+    return [_taken(connection, item, records.get(item.id)) for item in items]
 
 
 def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> tuple[JobRecord | None, Granted]:
@@ -175,7 +185,7 @@ def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> t
     if record is None or record.status in TERMINAL or record.cancel_requested_at is not None:
         return record, None
     start = Start(
-        id=job.id,
+        id=item.id,
         fence=_fence(job, envelope, record),
         attempts=envelope.attempts + job.attempts_made,
         worker=item.worker,
@@ -185,6 +195,10 @@ def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> t
     if _has_expired(job, envelope, item.at) and record.status == "queued":
         return record, None
     return record, apply_starts(connection, [start])[0]
+
+
+def _record_id(job: Job, envelope: Envelope | None) -> str:
+    return job.id if envelope is not None else record_id_of(job)
 
 
 def _fence(job: Job, envelope: Envelope, record: JobRecord | None) -> int:

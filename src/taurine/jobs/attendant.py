@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from taurine.clock import Clock
 from taurine.errors import InvalidOption, JobError, LedgerRefused, PayloadError, StoreError
@@ -78,6 +79,10 @@ class Attendant(Service[int]):
     def leave(self, run: Run) -> None:
         """The handler has returned or raised, or was given up. From now on nothing is said to it."""
         self._runs.discard(run)
+
+    def attends(self, task: asyncio.Task[Any] | None) -> bool:
+        """True if `task` is the one in which a handler runs."""
+        return any(run.task is task for run in self._runs)
 
     async def run_once(self) -> int:
         now = round(self._clock.now() * 1000)

@@ -27,6 +27,7 @@ from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.database import Database, open_database
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.migrate import check_schema, migrate
+from taurine.ledger.outbox import stamp_dispatched
 from taurine.ledger.records import JobRecord, get_record
 from taurine.queue import Queue
 from taurine.queue.connection import Connection
@@ -57,7 +58,7 @@ class Backend:
         self.clock = clock
         self.random = random
         self.database: Database = open_database(_database_url(settings))
-        self.group = GroupCommit(self.database)
+        self.group = GroupCommit(self.database, last=(stamp_dispatched,))
         self.watch = RecordWatch(self.database, clock)
         self.dispatcher = Dispatcher(catalog=catalog, queue=self.queue, group=self.group, clock=clock)
         self.outbox = Outbox(

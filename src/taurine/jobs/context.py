@@ -436,6 +436,7 @@ class Context:
             "user": self.user,
             "trace": self.trace,
             "fence": self.fence,
+            "has_deps": self._deps is not None,
             "state": self._saved_state,
             "progress": None if self._progress is None else encode_json(self._progress),
         }

@@ -87,6 +87,8 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue)
+        if not isinstance(self.dead_letter_queue, bool):
+            check_queue_name(self.dead_letter_queue)
         if self.timeout is not None:
             to_seconds(self.timeout, "timeout", minimum=0.001)
         if self.expires_in is not None:

@@ -16,12 +16,13 @@ __all__ = ["Delivery"]
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """attempt: 1 for the first that is charged. started: ms since the epoch.
+    """id: of the record, which for a job that others added may be another than the queue's. attempt: 1 for the first that is charged. started: ms since the epoch.
 
     job_type: None where the catalog has none of the job's name. record: as it stood at the admission; None for a first delivery, which does not ask for it.
     shown: True if the admission has written that the job runs.
     """
 
+    id: str
     job: Job
     job_type: JobType[Any, Any] | None
     envelope: Envelope

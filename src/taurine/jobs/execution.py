@@ -34,6 +34,7 @@ from taurine.errors import (
     WaitForChildren,
 )
 from taurine.jobs.admission import Acknowledged, Admission, envelope_of
+from taurine.jobs.adoption import record_id_of
 from taurine.jobs.attendant import Attendant, Run
 from taurine.jobs.context import Backing, Context
 from taurine.jobs.delivery import Delivery
@@ -106,10 +107,11 @@ class Execution:
 
     async def refuse(self, job: Job, reason: BaseException) -> Any:
         """Record that a job is given up unrun: its worker died too often, its data is broken, or a child of it failed."""
-        record = await self._recorder.read(job.id)
+        envelope = envelope_of(job)
+        record = await self._recorder.read(job.id if envelope is not None else record_id_of(job))
         if record is None or record.status in TERMINAL:
             raise Decided(reason, None)
-        delivery = self._admission.delivery_of(job, envelope_of(job) or Envelope(), record)
+        delivery = self._admission.delivery_of(job, envelope or Envelope(), record)
         crashed = job.stalled_count > 0 and job.deferred_failure is not None
         # A crash ends an attempt without anybody who could charge it: the starts tell how many there were.
         attempts = max(record.attempts, delivery.envelope.attempts + job.attempts_started - 1)
@@ -121,7 +123,7 @@ class Execution:
         job, envelope, record = delivery.job, delivery.envelope, delivery.record
         timeout = job_type.timeout
         return Context(
-            job_id=job.id,
+            job_id=delivery.id,
             type=job_type.name,
             queue=job.queue,
             attempt=delivery.attempt,
@@ -200,9 +202,7 @@ class Execution:
         await self._recorder.hand_back(delivery, run.context, shown=run.shown)
         raise error
 
-    async def _returned_late(
-        self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, value: Any
-    ) -> Any:
+    async def _returned_late(self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, value: Any) -> Any:
         """The handler returned after it was to stop.
 
         If its job was cancelled, that stands, and what it returned is kept as far as it got. If the worker stops or the lease is lost, a handler that was told

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import traceback
+from pathlib import Path
+from types import TracebackType
 
 from taurine.errors import HandlerFailed
 from taurine.jobs.lines import one_line
@@ -18,6 +20,8 @@ __all__ = ["Failure", "RedactedError", "failure_of"]
 _MESSAGE_LIMIT = 4 * 1024
 _TRACE_LIMIT = 16 * 1024
 _MARGIN = 4 * 1024
+
+_OUR_OWN = str(Path(__file__).parent)
 
 _FRAME = re.compile(r'^ {2}File "(?:[^"\n]*[/\\])?([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)
 
@@ -76,9 +80,17 @@ def _trace(error: BaseException) -> str:
     if isinstance(error, HandlerFailed):
         return error.traceback
     try:
-        return "".join(traceback.format_exception(error))
+        return "".join(traceback.format_exception(type(error), error, _after_our_own(error.__traceback__))).rstrip()
     except Exception:  # noqa: BLE001 - a handler's error may do anything
         return f"{type(error).__name__}: {describe(error)}"
+
+
+def _after_our_own(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from where the handler's code begins: who reads it knows that we called it."""
+    own = trace
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(_OUR_OWN):
+        own = own.tb_next
+    return own or trace
 
 
 def _last(text: str, limit: int) -> str:

@@ -91,6 +91,11 @@ class JobType(Generic[PayloadT, ResultT]):
         return self.options.queue
 
     @property
+    def producer(self) -> Producer:
+        """The application that it belongs to."""
+        return self._producer
+
+    @property
     def has_handler(self) -> bool:
         return self._handler is not None
 
@@ -101,6 +106,13 @@ class JobType(Generic[PayloadT, ResultT]):
             raise HandlerMissing(
                 f"the job type {self.name!r} has no handler in this process; import the module that has `@….handler` for it"
             )
+        return self._handler
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The handler, named as functools.wraps does: so a process of its own finds the function behind this object."""
+        if self._handler is None:
+            raise AttributeError(f"the job type {self.name!r} has no handler in this process")
         return self._handler
 
     @property

@@ -22,7 +22,6 @@ from random import Random
 from typing import Any, NamedTuple
 
 from taurine.errors import InvalidOption, JobLocked, StoreError
-from taurine.ids import check_queue_name
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog import Catalog
 from taurine.ledger.dead_letters import (
@@ -59,7 +58,7 @@ def mirror_queues(catalog: Catalog) -> dict[str, str]:
         option = job_type.options.dead_letter_queue
         if option is False:
             continue
-        name = f"{job_type.queue}-dlq" if option is True else check_queue_name(option)
+        name = f"{job_type.queue}-dlq" if option is True else option
         if mirrors.setdefault(job_type.queue, name) != name:
             raise InvalidOption(
                 f"the job types of queue {job_type.queue!r} name two dead letter queues, {mirrors[job_type.queue]!r} and {name!r}; a queue has one"

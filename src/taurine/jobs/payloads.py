@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Generic, TypeVar, cast, is_typeddict
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
@@ -50,6 +50,7 @@ class Codec(Generic[ValueT]):
         self._job_type = job_type
         self._what = what
         self._max_bytes = max_bytes
+        self._light_bytes = min(WARN_BYTES, max_bytes)
         try:
             self._adapter: TypeAdapter[ValueT] = TypeAdapter(annotation)
         except Exception as error:
@@ -69,7 +70,7 @@ class Codec(Generic[ValueT]):
             return [*annotation.model_fields, *annotation.model_computed_fields, *_properties_of(annotation)]
         if dataclasses.is_dataclass(annotation):
             return [*(field.name for field in dataclasses.fields(annotation)), *_properties_of(annotation)]
-        if is_typeddict(annotation) or hasattr(annotation, "_fields"):
+        if hasattr(annotation, "__required_keys__") or hasattr(annotation, "_fields"):  # a TypedDict, a NamedTuple
             return list(annotation.__annotations__)
         return [] if issubclass(annotation, _WITHOUT_FIELDS) else None
 
@@ -112,7 +113,7 @@ class Codec(Generic[ValueT]):
             raise PayloadError(f"{self._job_type}: {self._what} holds NaN or an infinity, which is no JSON number")
         if b"\\u0000" in written and _NULL_CHARACTER.search(written):
             raise PayloadError(f"{self._job_type}: {self._what} holds a null character, which cannot be stored")
-        if len(written) > WARN_BYTES:
+        if len(written) > self._light_bytes:
             self._weigh(len(written))
         return written
 

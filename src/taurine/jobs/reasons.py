@@ -4,7 +4,7 @@
 |---|---|
 | not_found | has no record |
 | finished | has ended |
-| running, cancelling | runs now; or is to stop, and its worker has not heard of it |
+| running, cancelling | runs now; or is to stop, and has not yet |
 | stalled | was claimed by a worker that is gone |
 | outbox | was accepted, and the queue has not been told |
 | delayed, retrying, snoozed | is not due yet |
@@ -160,8 +160,8 @@ def _of_record(facts: Facts) -> Iterator[Reason]:
     if record.cancel_requested_at is not None:
         yield Reason(
             code="cancelling",
-            text=f"was cancelled {_when(record.cancel_requested_at, facts.now)}, and its worker has not heard of it yet",
-            next_event="its worker stops the handler",
+            text=f"was cancelled {_when(record.cancel_requested_at, facts.now)}, and has not stopped yet",
+            next_event="its worker hears of it and stops the handler",
             at=_time(record.cancel_requested_at.timestamp() + _HEARD_WITHIN),
             details={"worker": record.worker, "reason": record.cancel_reason},
         )

@@ -89,20 +89,20 @@ class Recorder:
         """The handler returned; `output` is its result as JSON."""
         now = self._now_ms()
         self._saver.post_lines(context)
-        granted = await self._commit(
-            apply_completions,
-            Completion(
-                id=context.job_id,
-                fence=delivery.fence,
-                attempts=delivery.attempt,
-                output=output,
-                worker=self._worker,
-                started_at=delivery.started,
-                at=now,
-                progress=encode_json(context.progress_value) if context.progress_changed else None,
-            ),
-            delivery,
+        completion = Completion(
+            id=context.job_id,
+            fence=delivery.fence,
+            attempts=delivery.attempt,
+            output=output,
+            worker=self._worker,
+            started_at=delivery.started,
+            at=now,
+            progress=encode_json(context.progress_value) if context.progress_changed else None,
         )
+        try:
+            granted = await self._group.submit(apply_completions, completion)
+        except Exception:  # noqa: BLE001 - it is judged at the next try; the hot path goes without the frames of that
+            granted = await self._commit(apply_completions, completion, delivery)
         if granted is not None:
             return await self._overruled(delivery, granted, output)
         if log.isEnabledFor(logging.INFO):
@@ -159,7 +159,7 @@ class Recorder:
             *(failure.line, failure.trace),
             extra={**self._fields(delivery), "error": failure.line, "reason": reason},
         )
-        self._told(delivery.job.id)
+        self._told(delivery.id)
         if denied:
             await self._alert("denied", delivery, failure)
         await self._alert("dead_letter", delivery, failure)
@@ -193,7 +193,7 @@ class Recorder:
             *(self._id(delivery), one_line(delivery.job.name), failure.line),
             extra={**self._fields(delivery), "reason": failure.line},
         )
-        self._told(delivery.job.id)
+        self._told(delivery.id)
         raise Decided(error, None) from error
 
     async def expire(self, delivery: Delivery) -> Any:
@@ -206,7 +206,7 @@ class Recorder:
             *(self._id(delivery), one_line(delivery.job.name)),
             extra=self._fields(delivery),
         )
-        self._told(delivery.job.id)
+        self._told(delivery.id)
         raise Decided(Permanent("expired before it ran"), None)
 
     async def hand_back(self, delivery: Delivery, context: Context, *, shown: bool) -> None:
@@ -225,11 +225,11 @@ class Recorder:
 
     async def read(self, job_id: str) -> JobRecord | None:
         """The record of a job, however long the ledger is away."""
-        return await self._waiting_for(lambda: self._database.read(lambda connection: get_record(connection, job_id)))
+        return await self.waiting_for(lambda: self._database.read(lambda connection: get_record(connection, job_id)))
 
     async def patiently(self, apply: Apply[ItemT, ResultT], item: ItemT) -> ResultT:
         """Write one item, however long the ledger is away."""
-        return await self._waiting_for(lambda: self._group.submit(apply, item))
+        return await self.waiting_for(lambda: self._group.submit(apply, item))
 
     # How --------------------------------------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Recorder:
         """Write an end that is no completion. None when the record has it; else what the queue is told instead."""
         if context is not None:
             self._saver.post_lines(context)
-            await self._waiting_for(lambda: self._save_state(context))
+            await self.waiting_for(lambda: self._save_state(context))
         ending = self._ending(
             delivery,
             status,
@@ -282,7 +282,7 @@ class Recorder:
         now = self._now_ms()
         error = None if failure is None or status == "cancelled" else failure
         return Ending(
-            id=delivery.job.id,
+            id=delivery.id,
             fence=delivery.fence,
             status=status,
             attempts=attempts or (delivery.attempt if charged else delivery.attempt - 1),
@@ -320,11 +320,12 @@ class Recorder:
         else:
             if granted is not None:
                 return granted
-        self._told(delivery.job.id)
+        self._told(delivery.id)
         await self._alert("dead_letter", delivery, failure)
         raise Decided(failure.shown, None) from error
 
-    async def _waiting_for(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def waiting_for(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """What `call` returns once the ledger takes it. Raises what it raises of itself, an item that the ledger refuses included."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -350,7 +351,7 @@ class Recorder:
             await self._alert("forged_job", delivery, failure_of(error, self._redact))
             return Encoded(output or "null")
         if granted == "completed":
-            record = await self.read(delivery.job.id)
+            record = await self.read(delivery.id)
             return Encoded((record and record.output_json) or "null")
         if granted in TERMINAL:
             raise Decided(Permanent(f"the record says {granted}"), None)
@@ -358,10 +359,10 @@ class Recorder:
 
     async def _alert(self, kind: str, delivery: Delivery, failure: Failure) -> None:
         job = delivery.job
-        await self._alerts.raise_alert(Alert(kind, job.id, job.name, job.queue, delivery.tenant, failure.message))
+        await self._alerts.raise_alert(Alert(kind, delivery.id, job.name, job.queue, delivery.tenant, failure.message))
 
     def _id(self, delivery: Delivery) -> str:
-        return one_line(self._redact.job_id(delivery.job.id))
+        return one_line(self._redact.job_id(delivery.id))
 
     def _fields(self, delivery: Delivery) -> dict[str, Any]:
         return {

@@ -36,7 +36,8 @@ async def doubted_until(connection: Connection, prefix: str, now_ms: int) -> int
     seen, _, since = (b"" if noted is None else noted).decode("utf-8", "replace").partition(" ")
     if seen == server and since.isdecimal():
         return int(since)
-    since_ms = now_ms + _SKEW_MS
+    # Where nothing is noted, nothing has been lost that was noted before it: the server is new, or empty.
+    since_ms = now_ms + _SKEW_MS if seen else now_ms
     await connection.call("SET", key, f"{server} {since_ms}")
     return since_ms
 

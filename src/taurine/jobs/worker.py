@@ -19,16 +19,21 @@ from typing import Any, Self
 
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import unique_id
+from taurine.jobs.admission import Admission
 from taurine.jobs.adoption import Adopter
 from taurine.jobs.alerts import Alerts
 from taurine.jobs.attendant import Attendant
 from taurine.jobs.backend import Backend
-from taurine.jobs.effects import LedgerEffects
+from taurine.jobs.backing import LedgerBacking
+from taurine.jobs.effects import EffectLedger
 from taurine.jobs.execution import Execution
 from taurine.jobs.executors import Executor, ExecutorKind, LoopExecutor, ProcessExecutor, ThreadExecutor
 from taurine.jobs.job_type import JobType
 from taurine.jobs.lines import log
+from taurine.jobs.recording import Recorder
+from taurine.jobs.redaction import Redact
 from taurine.jobs.rollback import RollbackGuard
+from taurine.jobs.saving import Saver
 from taurine.jobs.supervised import report_ready
 from taurine.jobs.worker_options import WorkerRules
 from taurine.options import Seconds, require_count, to_seconds
@@ -47,7 +52,14 @@ class JobWorker:
     """Made by `Taurine.worker`. As an async context manager it runs in the background and stops at the end of the block."""
 
     def __init__(
-        self, *, backend: Backend, rules: WorkerRules, services: Sequence[Service[Any]], alerts: Alerts, deps: Any
+        self,
+        *,
+        backend: Backend,
+        rules: WorkerRules,
+        services: Sequence[Service[Any]],
+        alerts: Alerts,
+        deps: Any,
+        redact: Redact,
     ) -> None:
         catalog, settings = backend.catalog, backend.settings
         self._backend = backend
@@ -58,9 +70,16 @@ class JobWorker:
         self._lease = to_seconds(settings.lease if rules.lease is None else rules.lease, "lease")
         self._alerts = alerts
         self._deps = deps
+        self._redact = redact
         self.name = rules.name or f"{socket.gethostname()}-{os.getpid()}-{unique_id()[:6]}"
+        self._saver = Saver(group=backend.group, clock=backend.clock)
         self._attendant = Attendant(
-            database=backend.database, group=backend.group, clock=backend.clock, random=backend.random
+            database=backend.database,
+            group=backend.group,
+            saver=self._saver,
+            worker=self.name,
+            clock=backend.clock,
+            random=backend.random,
         )
         self._services = (*services, self._attendant)
         self._executors: dict[ExecutorKind, Executor] = {
@@ -71,6 +90,7 @@ class JobWorker:
                 max_processes=rules.child_processes,
                 max_jobs_per_process=rules.max_jobs_per_process,
                 max_memory=rules.max_memory,
+                binder="taurine.jobs.remote:bind",
             ),
         }
         self._workers: dict[str, Worker] = {}
@@ -213,21 +233,37 @@ class JobWorker:
 
     def _execution(self, guard: RollbackGuard) -> Execution:
         backend = self._backend
-        return Execution(
-            catalog=backend.catalog,
+        recorder = Recorder(
             database=backend.database,
             group=backend.group,
-            executors=self._executors,
-            attendant=self._attendant,
-            effects=LedgerEffects(database=backend.database, clock=backend.clock),
+            saver=self._saver,
             alerts=self._alerts,
             told=backend.watch.tell,
-            adopt=Adopter(catalog=backend.catalog, database=backend.database, clock=backend.clock).adopt_one,
-            is_doubtful=guard.doubts,
-            deps=self._deps,
+            redact=self._redact,
             worker=self.name,
             clock=backend.clock,
             random=backend.random,
+        )
+        admission = Admission(
+            catalog=backend.catalog,
+            recorder=recorder,
+            alerts=self._alerts,
+            adopt=Adopter(catalog=backend.catalog, database=backend.database, clock=backend.clock).adopt_one,
+            is_doubtful=guard.doubts,
+            redact=self._redact,
+            worker=self.name,
+            clock=backend.clock,
+        )
+        effects = EffectLedger(database=backend.database, clock=backend.clock)
+        return Execution(
+            admission=admission,
+            recorder=recorder,
+            attendant=self._attendant,
+            executors=self._executors,
+            backing=LedgerBacking(effects=effects, saver=self._saver),
+            deps=self._deps,
+            redact=self._redact,
+            clock=backend.clock,
         )
 
     def _worker(self, queue: str, execution: Execution, connection: Connection) -> Worker:

@@ -141,7 +141,7 @@ class WorkerRules:
 
     def to_json(self) -> str:
         """The rules as text, for another process; it may hold a password, so it must not be shown."""
-        return _as_json.dump_json(self).decode()
+        return _as_json.dump_json(self, warnings=False).decode()  # it would warn of whole numbers where a float may be
 
     @classmethod
     def from_json(cls, text: str) -> WorkerRules:

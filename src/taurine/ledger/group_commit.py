@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
@@ -38,10 +38,15 @@ _POST_SECONDS = 0.05
 
 
 class GroupCommit:
-    """Writes to one database that share transactions. A write that fails fails alone."""
+    """Writes to one database that share transactions. A write that fails fails alone.
 
-    def __init__(self, database: Database) -> None:
+    last: kinds that pass over rows which another transaction holds. They go last in each transaction: two processes that held such rows while they waited for each other's
+    would deadlock.
+    """
+
+    def __init__(self, database: Database, *, last: Collection[Apply[Any, Any]] = ()) -> None:
         self._database = database
+        self._last = frozenset(last)
         self._pending: dict[Apply[Any, Any], list[_Entry]] = {}
         self._flush: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
@@ -87,7 +92,8 @@ class GroupCommit:
     async def _run(self) -> None:
         try:
             while self._pending:
-                await self._commit(self._next_batch())
+                batch = self._next_batch()
+                await self._commit(dict(sorted(batch.items(), key=lambda entry: entry[0] in self._last)))
         finally:
             self._flush = None
 

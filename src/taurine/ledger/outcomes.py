@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import BigInteger, Connection, Update, bindparam, case, func, literal, literal_column, select, update
 
 from taurine.ids import sortable_id
-from taurine.ledger.rows import insert_ignore, is_postgresql, values_of, values_table
+from taurine.ledger.rows import insert_ignore, is_postgresql, upsert, values_of, values_table
 from taurine.ledger.schema import attempt, dead_letter, job
 from taurine.ledger.statuses import TERMINAL, Status, allowed_from
 
@@ -309,7 +309,13 @@ def _insert_dead_letter(connection: Connection, item: Ending, reason: DeadLetter
         *("id", "job_id", "generation", "type", "queue", "tenant", "payload", "error", "error_fingerprint", "reason"),
         *("attempts", "failed_at"),
     ]
-    connection.execute(insert_ignore(connection, dead_letter).from_select(columns, source))
+    entry = upsert(connection, dead_letter).from_select(columns, source)
+    # The entry of an earlier life of the id may still be kept though that record was purged: this one is the one to look at.
+    fresh = {name: entry.excluded[name] for name in columns} | dict.fromkeys(_RESOLUTION) | {"status": "open"}
+    connection.execute(entry.on_conflict_do_update(index_elements=["job_id", "generation"], set_=fresh))
+
+
+_RESOLUTION = ("resolved_at", "resolved_by", "redriven_as", "mirrored_at")
 
 
 # Beginning ----------------------------------------------------------------------------------------------------------------------

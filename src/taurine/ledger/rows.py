@@ -13,7 +13,7 @@ from sqlalchemy import Column, Connection, Insert, Select, Table, bindparam, cas
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
-__all__ = ["insert_ignore", "is_postgresql", "later", "values_of", "values_table"]
+__all__ = ["insert_ignore", "is_postgresql", "later", "upsert", "values_of", "values_table"]
 
 
 def is_postgresql(connection: Connection) -> bool:
@@ -25,6 +25,11 @@ def insert_ignore(connection: Connection, table: Table) -> Insert:
     """An insert that leaves a row alone which a unique constraint finds there already."""
     kind = postgresql if is_postgresql(connection) else sqlite
     return kind.insert(table).on_conflict_do_nothing()
+
+
+def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An insert to which the caller adds what is to become of a row that is there already."""
+    return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
 
 
 def later(one: Any, other: Any) -> Any:

@@ -120,6 +120,11 @@ class Job:
         """The options stored with the job."""
         return parse_options(self._opts_text)
 
+    @property
+    def options_json(self) -> str | bytes:
+        """The options as JSON, as they are stored."""
+        return self._opts_text
+
     def stored_options(self) -> dict[str, Any]:
         """The options as they stand in the job's hash, members unknown to Taurine included."""
         return decode_json(self._opts_text)

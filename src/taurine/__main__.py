@@ -1,0 +1,5 @@
+"""`python -m taurine` is the command `taurine`."""
+
+from taurine.cli import main
+
+main()

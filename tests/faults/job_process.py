@@ -1,0 +1,166 @@
+"""A process of an application, which the fault tests kill: a worker with its loops, or a relay of the outbox alone.
+
+Its one argument is the JSON that JobProcess makes. It writes `ready`, works until SIGTERM or the end of its input, and records in the history what its
+handler does. A relay may be told a point at which it kills itself, the first time that it comes there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel
+
+from support.history import History
+from taurine import Taurine
+from taurine.clock import SystemClock
+from taurine.jobs.backend import Backend
+from taurine.jobs.context import Context
+from taurine.jobs.dispatch import Dispatcher
+from taurine.jobs.job_type import JobType
+from taurine.jobs.outbox import Outbox
+from taurine.jobs.upkeep import Upkeep
+from taurine.ledger.records import JobRecord
+from taurine.options import Keep
+
+__all__ = ["POINTS", "Load", "make_application", "make_outbox"]
+
+POINTS = (
+    "before read",
+    "after read",
+    "before publish",
+    "after publish of one queue",
+    "after publish",
+    "before mark",
+    "after mark",
+)
+"""The points at which a relay may die, in the order in which it comes to them."""
+
+
+class Load(BaseModel):
+    name: str
+    ms: float = 0.0
+
+
+def make_application(
+    settings: dict[str, Any], history: History | None = None, worker: str = ""
+) -> tuple[Taurine, JobType[Load, str], JobType[Load, str]]:
+    """The application of the fault tests, with one job type on the queue `q` and one on `r`."""
+    app = Taurine(
+        "faults",
+        redis_url=settings["url"],
+        database_url=settings["database_url"],
+        prefix=settings["prefix"],
+        home=settings["home"],
+        lease=settings.get("lease", 3.0),
+    )
+    starts = 0
+
+    async def task(payload: Load, context: Context) -> str:
+        nonlocal starts
+        starts += 1
+        token = f"{worker}/{starts}"
+        if history is not None:
+            history.start(payload.name, token=token, worker=worker)
+            history.effect(payload.name, token=token, worker=worker)
+        try:
+            await asyncio.sleep(payload.ms / 1000)
+        finally:
+            if history is not None:
+                # It is the record that says whether the job has ended.
+                history.finish(payload.name, token=token, worker=worker, outcome="returned")
+        return payload.name
+
+    kept = Keep(count=50)  # few, so that an end is not remembered by the queue
+    one = app.job("task", queue="q", job_id="{name}", keep_completed=kept)(task)
+    two = app.job("other", queue="r", job_id="{name}", keep_completed=kept)(task)
+    return app, one, two
+
+
+def make_outbox(backend: Backend, outbox: Callable[..., Outbox] = Outbox, **options: Any) -> Outbox:
+    """An outbox beside the application's own."""
+    return outbox(
+        database=backend.database,
+        dispatcher=backend.dispatcher,
+        catalog=backend.catalog,
+        take_out=backend.take_out,
+        clock=SystemClock(),
+        random=Random(),
+        **options,
+    )
+
+
+def _die_at(point: str) -> None:
+    """Make this process kill itself at a point of POINTS."""
+
+    def reach(reached: str) -> None:
+        if reached == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    read, dispatch, add = Outbox._next, Dispatcher.dispatch, Dispatcher._add  # pyright: ignore[reportPrivateUsage] - the points are inside
+
+    async def next_(self: Outbox, age: int) -> list[JobRecord]:
+        reach("before read")
+        records = await read(self, age)
+        if records:
+            reach("after read")
+        return records
+
+    async def add_(self: Dispatcher, queue: Any, entries: Sequence[Any]) -> None:
+        reach("before publish")
+        await add(self, queue, entries)
+        reach("after publish of one queue" if queue.name == "q" else "after publish")
+
+    async def dispatch_(self: Dispatcher, records: Sequence[JobRecord]) -> int:
+        submit = self._group.submit  # pyright: ignore[reportPrivateUsage]
+
+        def marking(*arguments: Any) -> Awaitable[Any]:
+            reach("before mark")
+            return submit(*arguments)
+
+        self._group.submit = marking  # pyright: ignore
+        try:
+            done = await dispatch(self, records)
+        finally:
+            self._group.submit = submit  # pyright: ignore
+        reach("after mark")
+        return done
+
+    Outbox._next, Dispatcher.dispatch, Dispatcher._add = next_, dispatch_, add_  # pyright: ignore
+
+
+async def main(settings: dict[str, Any]) -> None:
+    logging.basicConfig(level=logging.ERROR)
+    name = settings["name"]
+    app, *_ = make_application(settings, History(Path(settings["history"])), name)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    loop.add_reader(sys.stdin, stopping.set)
+    if settings.get("role") == "relay":
+        _die_at(settings.get("point", ""))
+        backend = app._backend()  # pyright: ignore[reportPrivateUsage] - a relay is not made by users
+        await backend.ready()
+        outbox = make_outbox(backend, interval=0.1)
+        print("ready", flush=True)
+        outbox.start()
+        await stopping.wait()
+        await outbox.stop()
+    else:
+        upkeep = Upkeep(reconcile_every=settings.get("reconcile_every", 0.5), reconcile_age=0.5)
+        async with app.worker(concurrency=settings["concurrency"], stalled_interval=1.0, upkeep=upkeep, name=name, max_crashes=50):
+            print("ready", flush=True)
+            await stopping.wait()
+    await app.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))

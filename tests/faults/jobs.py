@@ -1,0 +1,74 @@
+"""Processes of an application under test, and what its records show afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from faults.job_process import Load
+from faults.workers import WorkerProcess
+from support.eventually import eventually
+from support.history import History
+from taurine import Taurine
+from taurine.jobs.backend import Backend
+from taurine.jobs.job_type import JobType
+from taurine.ledger.database import Database
+from taurine.ledger.schema import job
+from taurine.ledger.statuses import OPEN
+
+__all__ = ["JobProcess", "backend_of", "enqueue_all", "generations", "open_ids", "statuses", "until_all_ended"]
+
+
+class JobProcess(WorkerProcess):
+    """One process of the application: a worker with its loops, or a relay. options: see job_process.py."""
+
+    program = "job_process.py"
+
+
+def backend_of(app: Taurine) -> Backend:
+    """What is open on this loop."""
+    return app._backend()  # pyright: ignore[reportPrivateUsage] - the tests look inside
+
+
+async def enqueue_all(
+    job_type: JobType[Load, str], history: History, names: Sequence[str], ms: float = 10.0
+) -> None:
+    """Enqueue jobs of these names in slices, each put down as acked, refused or unknown."""
+    for first in range(0, len(names), 500):
+        part = names[first : first + 500]
+        with history.enqueuing(*part):
+            await job_type.enqueue_many([Load(name=name, ms=ms) for name in part])
+
+
+async def statuses(database: Database) -> dict[str, str]:
+    """The status of each record."""
+    return await database.read(
+        lambda connection: {row.id: row.status for row in connection.execute(select(job.c.id, job.c.status))}
+    )
+
+
+async def generations(database: Database) -> Mapping[str, int]:
+    """The generation of each record."""
+    return await database.read(
+        lambda connection: {row.id: row.generation for row in connection.execute(select(job.c.id, job.c.generation))}
+    )
+
+
+async def open_ids(database: Database) -> set[str]:
+    return {job_id for job_id, status in (await statuses(database)).items() if status in OPEN}
+
+
+async def until_all_ended(database: Database, ended: int, *, within: float = 60.0) -> None:
+    """Wait until so many records have ended."""
+
+    def count(connection: Connection) -> int:
+        return connection.execute(select(func.count()).where(job.c.status.not_in(OPEN))).scalar_one()
+
+    async def have_ended() -> bool:
+        found = await database.read(count)
+        assert found >= ended, f"{found} of {ended} records have ended"
+        return True
+
+    await eventually(have_ended, within, "the jobs did not end", every=0.05)

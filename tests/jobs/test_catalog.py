@@ -1,0 +1,352 @@
+"""The catalog: closed, typed, and declared without a server (SEED-050, 052, 057, 077 to 083, 107, 201, 270, 280, CON-08, CON-22)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+
+from support.desk import Ticket, Triage, declare_triage, recorded, ticket
+from taurine import Context, Taurine
+from taurine.errors import (
+    AlreadyDeclared,
+    CatalogError,
+    HandlerMissing,
+    InvalidName,
+    InvalidOption,
+    PayloadInvalid,
+    TaurineWarning,
+    UnknownJobType,
+)
+
+
+class Invite(BaseModel):
+    user: UUID
+
+
+# Names ----------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_name_that_is_not_declared_is_refused_with_the_near_miss(app: Taurine) -> None:
+    """SEED-050, SEED-077, SEED-270: neither enqueued nor taken for success."""
+    declare_triage(app)
+    with pytest.raises(UnknownJobType, match="'ticket.triag'.*did you mean 'ticket.triage'"):
+        await app.enqueue("ticket.triag", ticket())
+    assert await recorded(app) == []
+
+
+async def test_enqueue_by_name(app: Taurine) -> None:
+    """SEED-077: one entry for all types, for callers that have a name and a dict."""
+    declare_triage(app)
+    handle = await app.enqueue("ticket.triage", ticket().model_dump(), priority=5)
+    assert handle.id == "ticket-triage:acme:7"
+    with pytest.raises(PayloadInvalid):
+        await app.enqueue("ticket.triage", {"ticket_id": "8"})
+
+
+def test_a_name_is_declared_once(app: Taurine) -> None:
+    declare_triage(app)
+    with pytest.raises(AlreadyDeclared, match=r"'ticket\.triage' is declared already"):
+        declare_triage(app)
+
+
+async def test_a_type_of_another_application_is_refused(app: Taurine, app_factory: Callable[..., Taurine]) -> None:
+    other = declare_triage(app_factory("other"))
+    with pytest.raises(UnknownJobType, match="another application"):
+        await app.enqueue(other, ticket())
+
+
+def test_the_catalog_lists_what_is_declared(app: Taurine) -> None:
+    """SEED-050, SEED-080, SEED-081: dotted names, a payload for each."""
+    declare_triage(app)
+    app.declare("email.sendInvite", Invite, queue="email")
+    assert [(one.name, one.queue) for one in app.catalog] == [
+        ("ticket.triage", "ticket-triage"),
+        ("email.sendInvite", "email"),
+    ]
+    assert len(app.catalog) == 2
+
+
+@pytest.mark.parametrize("name", ["process", "handle", "job1", "Task-2", "send", "generate", "run"])
+def test_a_vague_name_is_warned_of(app: Taurine, name: str) -> None:
+    """SEED-172, CON-22: accepted, and the warning points at the line that declares it."""
+    with pytest.warns(TaurineWarning, match="does not say what the job does") as warned:
+        app.declare(name, Ticket)
+    assert warned[0].filename == __file__
+    with pytest.warns(TaurineWarning) as warned:
+        app.job(f"{name}2" if not name[-1].isdigit() else "work")(_triage)
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("name", ["send-welcome-email", "email.sendInvite", "triage", "process-refund", "job.archive"])
+def test_a_name_that_says_something_is_not(app: Taurine, name: str) -> None:
+    assert app.declare(name, Ticket).name == name  # a warning would be an error here
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", None, 5])
+def test_a_name_that_cannot_be_shown_is_refused(app: Taurine, name: Any) -> None:
+    with pytest.raises(InvalidOption):
+        app.declare(name, Ticket)
+
+
+# Topologies -----------------------------------------------------------------------------------------------------------------
+
+
+def test_one_queue_for_all_types(app_factory: Callable[..., Taurine]) -> None:
+    """CON-08, SEED-107."""
+    app = app_factory(default_queue="jobs")
+    for name in ("email.sendInvite", "email.sendPasswordReset"):
+        app.declare(name, Invite)
+    assert app.catalog.queues == ["jobs"]
+    assert [one.name for one in app.catalog.on_queue("jobs")] == ["email.sendInvite", "email.sendPasswordReset"]
+
+
+def test_a_queue_for_each_type(app: Taurine) -> None:
+    """CON-08, SEED-051, SEED-057: adding one is a name, a payload and a handler."""
+    queues = ["emails", "webhooks-outgoing", "billing-webhooks-retry", "account-deletions", "data-exports", "usage-rollover"]
+    for queue in queues:
+        app.declare(f"{queue}.work", Invite, queue=queue)
+    assert app.catalog.queues == queues
+
+
+def test_a_queue_name_that_cannot_be_is_refused_where_it_is_declared(app: Taurine) -> None:
+    with pytest.raises(InvalidName, match="without ':'"):
+        app.declare("email.sendInvite", Invite, queue="email:high")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ques": "a"}, "did you mean 'queue'"),
+        ({"priority": -1}, "priority"),
+        ({"priority": 1 << 22}, "priority"),
+        ({"retry": 3}, "Retry"),
+        ({"timeout": 0}, "timeout"),
+        ({"expires_in": -1}, "expires_in"),
+        ({"max_bytes": 0}, "max_bytes"),
+        ({"keep_keys": 0}, "keep_keys"),
+    ],
+)
+def test_a_wrong_option_is_an_error_at_import(app: Taurine, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        app.declare("ticket.triage", Ticket, **options)
+    assert len(app.catalog) == 0
+
+
+@pytest.mark.parametrize("option", ["job_id", "tenant"])
+def test_a_template_with_a_misspelt_field_is_an_error_at_import(app: Taurine, option: str) -> None:
+    options: dict[str, Any] = {option: "x:{tenantid}"}
+    with pytest.raises(CatalogError, match="did you mean 'tenant_id'"):
+        app.declare("ticket.triage", Ticket, **options)
+
+
+# Handlers -------------------------------------------------------------------------------------------------------------------
+
+
+async def _triage(payload: Ticket, ctx: Context) -> Triage:
+    return Triage(category=f"{payload.ticket_id}{ctx}", priority=1)
+
+
+def test_a_handler_says_what_its_payload_and_result_are(app: Taurine) -> None:
+    triage = app.job("ticket.triage")(_triage)
+    assert (triage.payload.annotation, triage.result.annotation) == (Ticket, Triage)
+    assert triage.has_handler
+
+
+def test_models_declared_in_a_function(app: Taurine) -> None:
+    """Their names are known only where the handler is defined; this module's annotations are texts."""
+
+    class Local(BaseModel):
+        x: int
+
+    @app.job("local.use")
+    async def use(payload: Local) -> Local:
+        return payload
+
+    assert use.payload.annotation is Local
+    assert use.result.annotation is Local
+
+
+class _Callable:
+    async def __call__(self, payload: Invite, ctx: Context) -> None: ...
+
+
+class _Service:
+    def invite(self, payload: Invite) -> int:
+        return 1
+
+
+async def _with_prefix(prefix: str, payload: Invite) -> str:
+    return prefix
+
+
+def _plain(payload: Invite): ...  # a result that is not declared may be anything
+
+
+async def _optional_context(payload: Invite, ctx: Context | None = None, *, dry: bool = False) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "result"),
+    [
+        (_Callable(), None),
+        (_Service().invite, int),
+        (partial(_with_prefix, "a"), str),
+        (_plain, Any),
+        (_optional_context, None),
+    ],
+    ids=["object", "method", "partial", "plain", "optional context"],
+)
+def test_forms_of_handlers(app: Taurine, handler: Any, result: Any) -> None:
+    invite = app.job("email.sendInvite")(handler)
+    assert invite.payload.annotation is Invite
+    assert invite.result.annotation == result
+
+
+def _untyped(payload): ...  # noqa: ANN001, ANN202 - that is what is refused
+
+
+def _nothing() -> None: ...
+
+
+def _three(payload: Invite, ctx: Context, more: int) -> None: ...
+
+
+def _keyword(payload: Invite, *, more: int) -> None: ...
+
+
+def _second_is_no_context(payload: Invite, retries: int = 3) -> None: ...
+
+
+async def _generator(payload: Invite):
+    yield 1
+
+
+def _unknown_payload(payload: Unimported) -> None: ...  # type: ignore[name-defined] # noqa: F821 # pyright: ignore[reportUndefinedVariable]
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (_untyped, "say what type its payload 'payload' is"),
+        (_nothing, "take a payload"),
+        (_three, "take a payload"),
+        (_keyword, "take a payload"),
+        (_second_is_no_context, "'retries' has a default"),
+        (_generator, "is a generator"),
+        (Invite, "to be a function"),
+        ("email", "to be a function"),
+        (_unknown_payload, "not under TYPE_CHECKING"),
+    ],
+)
+def test_what_cannot_be_a_handler_is_an_error_at_import(app: Taurine, handler: Any, message: str) -> None:
+    with pytest.raises(CatalogError, match=message):
+        app.job("email.sendInvite")(handler)
+    assert len(app.catalog) == 0
+
+
+async def test_declare_and_handler(app: Taurine) -> None:
+    """An API process declares; the worker's process attaches the function."""
+    triage = declare_triage(app)
+    with pytest.raises(HandlerMissing, match="import the module"):
+        _ = triage.function
+    assert triage.handler(_triage) is triage
+    assert (await triage(ticket(), "!")).category == "7!"
+    with pytest.raises(AlreadyDeclared, match="_triage"):
+        triage.handler(_triage)
+
+
+def test_a_handler_of_another_payload_is_refused(app: Taurine) -> None:
+    async def invite(payload: Invite) -> Triage: ...
+
+    with pytest.raises(CatalogError, match="takes Invite, and the payload is declared as Ticket"):
+        declare_triage(app).handler(invite)  # pyright: ignore[reportArgumentType] - what is tested
+
+
+def test_a_handler_of_a_wider_payload_is_not(app: Taurine) -> None:
+    async def take(payload: BaseModel) -> Triage: ...
+
+    assert declare_triage(app).handler(take).has_handler
+
+
+async def test_a_wrong_payload_is_refused_by_the_types_fields(app: Taurine) -> None:
+    """SEED-052, SEED-082: what the type checker would have said, at run time."""
+    invite = app.declare("email.sendInvite", Invite)
+    payload: Any = ticket()
+    with pytest.raises(PayloadInvalid, match="email.sendInvite"):
+        await invite.enqueue(payload)
+    payload = {"user": "no-uuid"}
+    with pytest.raises(PayloadInvalid, match="user"):
+        await invite.enqueue(payload)
+
+
+# Import and start -----------------------------------------------------------------------------------------------------------
+
+
+def test_import_and_start_need_no_server_and_leave_nothing(tmp_path: Path) -> None:
+    """SEED-105, SEED-106, SEED-280: no file, no thread, no socket before the first enqueue, though neither server is there."""
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent("""
+        from pydantic import BaseModel
+        from taurine import Taurine
+
+        class Order(BaseModel):
+            id: str
+
+        app = Taurine("shop", redis_url="redis://127.0.0.1:1", database_url="postgresql://nobody@127.0.0.1:1/none")
+
+        @app.job("order.ship", job_id="order:{id}")
+        async def ship(order: Order) -> None: ...
+        """)
+    )
+    script = """
+        import os, socket, sys, threading
+        socket.socket.connect = lambda *_: sys.exit("it connects")
+        before = set(os.listdir())
+        import shop
+        assert threading.active_count() == 1, threading.enumerate()
+        assert set(os.listdir()) - before <= {"__pycache__"}, os.listdir()
+        print(len(shop.app.catalog))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": ":".join([str(tmp_path), *sys.path]), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_the_queues_alone_load_no_database_and_no_models() -> None:
+    """`import taurine.queue` is what a small worker of plain queues pays for."""
+    script = "import sys, taurine.queue; print(sorted({'pydantic', 'sqlalchemy', 'alembic', 'taurine.app'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_there_and_sorted() -> None:
+    import taurine
+
+    assert taurine.__all__ == sorted(taurine.__all__, key=lambda name: (name.islower() or name.startswith("_"), not name.isupper(), name))
+    for name in taurine.__all__:
+        assert getattr(taurine, name) is not None
+    assert dir(taurine) == sorted(taurine.__all__)
+    with pytest.raises(AttributeError, match="Taurin"):
+        _ = taurine.Taurin  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_two_applications_share_nothing(app_factory: Callable[..., Taurine]) -> None:
+    one, other = app_factory("one"), app_factory("other")
+    declare_triage(one)
+    declare_triage(other)
+    assert len(one.catalog) == len(other.catalog) == 1

@@ -1,0 +1,214 @@
+"""The outbox: what it hands over, in which order, and what must not stand in its way (P2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobs.reconciling import Note, Notes, backend_of, until_status
+from support.eventually import eventually
+from support.server import ValkeyServer
+from support.store import RawStore, open_store
+from taurine.app import Taurine
+from taurine.clock import SystemClock
+from taurine.jobs.dispatch import Dispatcher
+from taurine.jobs.outbox import Outbox
+from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.records import JobRecord, NewRecord, insert_records
+from taurine.queue import Queue
+
+Factory = Callable[..., Taurine]
+_LONG_AGO = 1_700_000_000_000
+
+
+def _outbox(app: Taurine, **options: Any) -> Outbox:
+    backend = backend_of(app)
+    return Outbox(
+        database=backend.database,
+        dispatcher=backend.dispatcher,
+        catalog=backend.catalog,
+        take_out=backend.take_out,
+        clock=backend.clock,
+        random=backend.random,
+        **options,
+    )
+
+
+async def _recorded(app: Taurine, *names: str, job_type: str = "note") -> None:
+    """Records as an enqueue leaves them whose process died before it handed them over."""
+    await backend_of(app).ready()
+    records = [
+        NewRecord(
+            id=f"{job_type}-{name}",
+            type=job_type,
+            queue="q",
+            payload=f'{{"name":"{name}"}}',
+            created_at=_LONG_AGO + number,
+            max_attempts=3,
+        )
+        for number, name in enumerate(names)
+    ]
+    await backend_of(app).database.write(lambda connection: insert_records(connection, records))
+
+
+async def test_jobs_are_accepted_while_the_server_is_down_and_handed_over_in_order(
+    app_factory: Factory, server_factory: Callable[..., ValkeyServer], prefix: str
+) -> None:
+    """P2."""
+    server = server_factory()
+    server.stop()
+    notes = Notes(app_factory(redis_url=server.url))
+    async with notes.app:
+        names = [f"n{number:02}" for number in range(20)]
+        for name in names:
+            assert not (await notes.type.enqueue(Note(name=name))).duplicate
+        server.start()
+        async with open_store(server) as store:
+
+            async def all_there() -> bool:
+                return await store.llen(f"{prefix}:q:wait") == 20
+
+            await eventually(all_there, 20, "they were not handed over")
+            line = await store.lrange(f"{prefix}:q:wait", 0, -1)
+        created = {f"note-{name}": (await notes.record(name)).created_at for name in names}
+        assert line[::-1] == sorted(line, key=lambda job_id: (created[job_id], job_id))
+
+
+async def test_a_record_without_a_stamp_is_handed_over_by_whoever_looks(
+    ledger_url: str, app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
+    notes = Notes(app_factory())
+    await notes.app.migrate()
+    await _recorded(notes.app, "a", "b")
+
+    assert await _outbox(notes.app).run_once() == 2
+
+    assert await raw.lrange(f"{prefix}:q:wait", 0, -1) == ["note-b", "note-a"]
+    assert (await notes.record("a")).dispatched_at is not None
+    assert await _outbox(notes.app).run_once() == 0
+
+
+async def test_a_job_that_cannot_be_stored_keeps_no_other_waiting(
+    app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = Notes(app_factory())
+    await _recorded(notes.app, "a", "broken", "c")
+    await raw.set(f"{prefix}:q:note-broken", "not a job")
+
+    assert await _outbox(notes.app).run_once() == 2
+
+    assert await raw.lrange(f"{prefix}:q:wait", 0, -1) == ["note-c", "note-a"]
+    assert (await notes.record("broken")).dispatched_at is None
+    assert "note-broken" in caplog.text
+
+
+async def test_types_that_are_not_declared_here_keep_no_other_waiting(app_factory: Factory) -> None:
+    """They are those of another application on the same queue and ledger; more than one look takes."""
+    notes = Notes(app_factory())
+    await _recorded(notes.app, *map(str, range(600)), job_type="foreign")
+    await _recorded(notes.app, "mine")
+
+    assert await _outbox(notes.app).run_once() == 1
+
+    assert (await notes.record("mine")).dispatched_at is not None
+
+
+async def test_a_job_that_is_cancelled_while_it_is_handed_over_does_not_stay(
+    app_factory: Factory, raw: RawStore, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes(app_factory())
+    await _recorded(notes.app, "a", "b")
+    dispatch = Dispatcher.dispatch
+
+    async def cancel_first(self: Dispatcher, records: list[JobRecord]) -> int:
+        now = records[0].created_at.timestamp() * 1000
+        database = backend_of(notes.app).database
+        await database.write(lambda connection: request_cancel(connection, "note-a", round(now), "enough"))
+        return await dispatch(self, records)
+
+    monkeypatch.setattr(Dispatcher, "dispatch", cancel_first)
+
+    await _outbox(notes.app).run_once()
+
+    assert await raw.lrange(f"{prefix}:q:wait", 0, -1) == ["note-b"]
+
+
+async def test_a_relay_that_comes_late_makes_no_job_run_twice(
+    app_factory: Factory, redis_socket_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read the record, and stood still while another relay was faster, the job ended, and the queue forgot it."""
+    notes = Notes(app_factory())
+    await _recorded(notes.app, "a")
+    dispatch = Dispatcher.dispatch
+
+    async def dispatch_late(self: Dispatcher, records: list[JobRecord]) -> int:
+        monkeypatch.undo()
+        async with notes.working():
+            await _outbox(notes.app).run_once()
+            await until_status(notes, "a", "completed")
+        async with Queue("q", redis_socket_url, prefix=prefix) as queue:
+            await queue.remove("note-a")
+        return await dispatch(self, records)
+
+    monkeypatch.setattr(Dispatcher, "dispatch", dispatch_late)
+    await _outbox(notes.app).run_once()
+
+    async with notes.working():
+        await notes.add("next")
+        await until_status(notes, "next", "completed")
+    assert notes.ran.count("a") == 1
+
+
+async def test_a_server_that_is_down_is_not_tried_for_each_job(app_factory: Factory, server_factory: Callable[..., ValkeyServer]) -> None:
+    server = server_factory()
+    server.stop()
+    notes = Notes(app_factory(redis_url=server.url))
+    passes = 0
+
+    class Counted(Outbox):
+        async def run_once(self) -> int:
+            nonlocal passes
+            passes += 1
+            return await super().run_once()
+
+    backend = backend_of(notes.app)
+    await _recorded(notes.app, "a")
+    outbox = Counted(
+        database=backend.database,
+        dispatcher=backend.dispatcher,
+        catalog=backend.catalog,
+        take_out=backend.take_out,
+        clock=SystemClock(),
+        random=backend.random,
+    )
+    started = asyncio.get_running_loop().time()
+    for _ in range(300):
+        outbox.ask()
+        await asyncio.sleep(0.002)
+    seconds = asyncio.get_running_loop().time() - started
+    await outbox.stop()
+
+    # Pauses of 0.1, 0.2, 0.4, 0.8, 1, 1 … seconds.
+    assert 1 <= passes <= 4 + seconds
+
+
+async def test_the_rate_is_bounded(app_factory: Factory) -> None:
+    notes = Notes(app_factory())
+    await _recorded(notes.app, *map(str, range(1000)))
+    slept: list[float] = []
+
+    class Watched(SystemClock):
+        async def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+
+        def monotonic(self) -> float:
+            return 0.0
+
+    outbox = _outbox(notes.app, rate=100.0)
+    outbox._clock = Watched()  # pyright: ignore[reportPrivateUsage] - its sleeps are what is measured
+
+    assert await outbox.run_once() == 1000
+    assert sum(slept) == 10.0

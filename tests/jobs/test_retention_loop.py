@@ -1,0 +1,67 @@
+"""Which loops a worker runs, and that the ledger's retention follows what job types declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from jobs.reconciling import NO_UPKEEP, Note, Notes, backend_of, until_status
+from taurine.app import Taurine
+from taurine.clock import ManualClock
+from taurine.errors import InvalidOption
+from taurine.jobs.follower import Follower
+from taurine.jobs.retention import Retention
+from taurine.jobs.upkeep import Upkeep
+from taurine.ledger.retention import RetentionPolicy
+
+Factory = Callable[..., Taurine]
+
+
+def _retention(app: Taurine, upkeep: Upkeep) -> Retention:
+    return next(service for service in upkeep.services(backend_of(app)) if isinstance(service, Retention))
+
+
+async def test_records_are_kept_as_their_type_declares(app_factory: Factory) -> None:
+    clock = ManualClock()
+    notes = Notes(app_factory(clock=clock), keep_records=3600.0)
+    async with notes.working():
+        await notes.type.enqueue(Note(name="a"))
+        await until_status(notes, "a", "completed")
+    retention = _retention(notes.app, Upkeep())
+    clock.advance(3000)
+    assert (await retention.run_once()).records == 0
+    clock.advance(1000)
+
+    assert (await retention.run_once()).records == 1
+
+    assert await notes.app.get("note-a") is None
+
+
+async def test_the_workers_policy_comes_before_the_types(app_factory: Factory) -> None:
+    clock = ManualClock()
+    notes = Notes(app_factory(clock=clock), keep_records=3600.0)
+    async with notes.working():
+        await notes.type.enqueue(Note(name="a"))
+        await until_status(notes, "a", "completed")
+    clock.advance(1000)
+    policy = RetentionPolicy(by_type={"note": timedelta(seconds=500)})
+
+    assert (await _retention(notes.app, Upkeep(retention=policy)).run_once()).records == 1
+
+
+async def test_the_loops_of_a_worker(app_factory: Factory) -> None:
+    notes = Notes(app_factory())
+    notes.app.queue("q", shared=True)
+    backend = backend_of(notes.app)
+
+    usual, few = Upkeep().services(backend), NO_UPKEEP.services(backend)
+
+    assert [service.name for service in usual] == ["follower of q", "reconciler", "expiry", "retention"]
+    assert [type(service) for service in few] == [Follower]
+
+
+def test_a_time_out_of_range_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="reconcile_every"):
+        Upkeep(reconcile_every=0.0)
