@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+SQL_VENV := .venv-bench-sql
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes --no-deps -r
@@ -35,11 +36,11 @@ format: $(VENV)/check.stamp  ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp node_modules/.stamp  ## Measure us beside the peers (minutes)
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp $(SQL_VENV)/made.stamp node_modules/.stamp  ## Measure us beside the peers (minutes)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what make has set up and what runs have left
-	rm -rf $(VENV) node_modules build dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(SQL_VENV) node_modules build dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	find src tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per lock file: an install is repeated when its lock changes.
@@ -65,6 +66,12 @@ $(VENV)/node.stamp: requirements/node.txt tools/node.py | $(VENV)/made.stamp
 	@$(NODE) --found || $(INSTALL) $<
 	@touch $@
 
+# Apart from the other peers, whose requirements contradict theirs; see requirements/bench-sql.in.
+$(SQL_VENV)/made.stamp: requirements/bench-sql.txt | $(VENV)/made.stamp
+	$(PYTHON) -m venv --clear $(SQL_VENV)
+	$(SQL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
+	@touch $@
+
 node_modules/.stamp: package.json package-lock.json | $(VENV)/node.stamp
 	$(NODE) npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
@@ -81,5 +88,6 @@ lock: $(VENV)/lock.stamp $(VENV)/node.stamp  ## Renew every lock file; ARGS=--up
 	$(COMPILE) $(LISTS)/check.in -c $(LISTS)/test.txt -o $(LISTS)/check.txt
 	$(COMPILE) $(LISTS)/node.in -o $(LISTS)/node.txt
 	$(COMPILE) $(LISTS)/bench.in -c $(LISTS)/test.txt -o $(LISTS)/bench.txt
+	$(COMPILE) $(LISTS)/bench-sql.in -o $(LISTS)/bench-sql.txt
 	$(COMPILE) $(LISTS)/lock.in -o $(LISTS)/lock.txt
 	$(NODE) npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund

@@ -187,6 +187,7 @@ class Taurine:
         on_vanished: OnVanished = "restore",
         rate_limit: RateLimit | None = None,
         concurrency: int | None = None,
+        dead_letter_queue: bool | str = False,
     ) -> None:
         """Declare what holds for a queue; one of which nothing special holds need not be declared.
 
@@ -198,12 +199,19 @@ class Taurine:
         A job that is removed alone (`Queue.remove`, a dashboard) is cancelled in any case, as long as the queue's event stream tells of it.
         rate_limit, concurrency: job starts per window, and most jobs at once, over all workers. Set when nothing else is set, also after the server has lost its data.
         Default: none. A pause is not declared: one that the server has lost is over.
+        dead_letter_queue: a BullMQ queue that gets a copy of each open dead letter, for dashboards that know nothing of the ledger: its name, or True for `<name>-dlq`.
+        Nobody works on the copies, and one goes away when its entry was dealt with. Default: none.
 
         Raises InvalidOption, InvalidName, and AlreadyDeclared for a queue that has other rules.
         """
         self.catalog.add_queue(
             QueueRules(
-                name=name, shared=shared, on_vanished=on_vanished, rate_limit=rate_limit, concurrency=concurrency
+                name=name,
+                shared=shared,
+                on_vanished=on_vanished,
+                rate_limit=rate_limit,
+                concurrency=concurrency,
+                dead_letter_queue=dead_letter_queue,
             )
         )
 
@@ -269,7 +277,9 @@ class Taurine:
         """A session belongs to the caller's thread: what is written through it is written there, and only the checks are made on the loop."""
         session = plain_session(given)
         if not isinstance(session, Session):
-            raise InvalidOption("an AsyncSession belongs to its event loop; use the call without _sync there, with await")
+            raise InvalidOption(
+                "an AsyncSession belongs to its event loop; use the call without _sync there, with await"
+            )
 
         async def checked() -> tuple[Enqueuer, Request, builtins.list[NewRecord]]:
             enqueuer = (await self._ready()).enqueuer
@@ -441,9 +451,7 @@ class Taurine:
     def worker(self, *, processes: None = None, **options: Unpack[WorkerOptions]) -> JobWorker: ...
     @overload
     def worker(self, *, processes: int, **options: Unpack[WorkerOptions]) -> WorkerProcesses: ...
-    def worker(
-        self, *, processes: int | None = None, **options: Unpack[WorkerOptions]
-    ) -> JobWorker | WorkerProcesses:
+    def worker(self, *, processes: int | None = None, **options: Unpack[WorkerOptions]) -> JobWorker | WorkerProcesses:
         """A worker: `await worker.run()`, or `async with app.worker():` to have it in the background.
 
         options: see WorkerOptions. processes: make so many processes that run it, each with these options; they import the application, see `import_path`.
@@ -456,7 +464,9 @@ class Taurine:
         if processes is None:
             return self.worker_by(rules, deps=options.get("deps"))
         if options.get("deps") is not None:
-            raise InvalidOption("expected deps in Taurine(…, deps=…): what is given to this worker cannot reach other processes")
+            raise InvalidOption(
+                "expected deps in Taurine(…, deps=…): what is given to this worker cannot reach other processes"
+            )
         rules.queues_of(self.catalog)  # here, once, rather than in each process
         path = self._import_path or import_path_of(self, self._made_in)
         return WorkerProcesses(import_path=path, processes=processes, rules=rules, clock=self._clock)
@@ -475,7 +485,10 @@ class Taurine:
 
     async def migrate(self) -> MigrationReport:
         """Bring the ledger's tables to this version's; safe to repeat, and in several processes at once."""
-        return await migrate(self._backend().database)
+        backend = self._backend()
+        if self.settings.database_url is None:
+            self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return await migrate(backend.database)
 
     async def compare(self) -> Divergence:
         """Count where the records and the queues disagree, changing nothing; at rest all is 0. Reads every open record and every job in line.
@@ -548,4 +561,3 @@ class Taurine:
             if self._portal is None:
                 self._portal = self._portal_exit.enter_context(start_blocking_portal("asyncio"))
         return self._portal.call(function, *arguments)
-

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from support.history import History
-from taurine import Taurine
+from taurine.app import Taurine
 from taurine.clock import SystemClock
 from taurine.jobs.backend import Backend
 from taurine.jobs.context import Context
@@ -79,9 +79,9 @@ def make_application(
                 history.finish(payload.name, token=token, worker=worker, outcome="returned")
         return payload.name
 
-    kept = Keep(count=50)  # few, so that an end is not remembered by the queue
-    one = app.job("task", queue="q", job_id="{name}", keep_completed=kept)(task)
-    two = app.job("other", queue="r", job_id="{name}", keep_completed=kept)(task)
+    kept = Keep(count=settings.get("keep", 50))  # few, so that an end is not remembered by the queue
+    one = app.job("load.one", queue="q", job_id="{name}", keep_completed=kept)(task)
+    two = app.job("load.two", queue="r", job_id="{name}", keep_completed=kept)(task)
     return app, one, two
 
 

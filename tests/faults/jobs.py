@@ -11,7 +11,7 @@ from faults.job_process import Load
 from faults.workers import WorkerProcess
 from support.eventually import eventually
 from support.history import History
-from taurine import Taurine
+from taurine.app import Taurine
 from taurine.jobs.backend import Backend
 from taurine.jobs.job_type import JobType
 from taurine.ledger.database import Database

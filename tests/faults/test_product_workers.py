@@ -54,7 +54,7 @@ class Shop:
 
     async def ended(self) -> int:
         counts = await self.app.counts(queue="errands")
-        return sum(counts[status].count for status in ("completed", "failed") if status in counts)
+        return sum(counts[status].number for status in ("completed", "failed") if status in counts)
 
     async def until_ended(self, total: int, *, within: float = 90.0) -> None:
         async def all_ended() -> bool:

@@ -127,6 +127,11 @@ class WorkerProcess:
         self._signal(signal.SIGTERM)
         await asyncio.wait_for(self._gone(), _STOP_SECONDS)
 
+    async def ended(self, within: float = 20.0) -> int:
+        """The exit status, once the process has ended by itself; minus the signal that ended it."""
+        assert self._process is not None, "start it first"
+        return await asyncio.wait_for(self._process.wait(), within)
+
     async def _gone(self) -> None:
         if self._process is not None:
             await self._process.communicate()

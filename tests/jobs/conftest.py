@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from taurine.app import Taurine
+from taurine.ledger.database import open_database
+from taurine.ledger.migrate import migrate
 
 
 @pytest.fixture
@@ -25,15 +27,23 @@ def ledger_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """`ledger_url` in a test that has it, else SQLite."""
+    return request.getfixturevalue("ledger_url" if "ledger_url" in request.fixturenames else "sqlite_url")
+
+
+@pytest.fixture
 async def app_factory(
-    request: pytest.FixtureRequest, prefix: str, redis_socket_url: str, tmp_path: Path
+    database_url: str, prefix: str, redis_socket_url: str, tmp_path: Path
 ) -> AsyncIterator[Callable[..., Taurine]]:
     """Make applications over the test's prefix: `app_factory(clock=clock)`; each is closed after the test.
 
     Takes the arguments of Taurine. Default: the shared server by its unix socket; `ledger_url` in a test that has it, else SQLite.
     """
-    # Set up before, so that it ends after the applications that use it.
-    database_url = request.getfixturevalue("ledger_url" if "ledger_url" in request.fixturenames else "sqlite_url")
+    if database_url.startswith("postgresql"):  # whose tables somebody plans; SQLite gets them at the first call
+        database = open_database(database_url)
+        await migrate(database)
+        await database.close()
     async with contextlib.AsyncExitStack() as stack:
 
         def make(name: str = "test", **options: object) -> Taurine:

@@ -36,7 +36,8 @@ def mirror_of(app: Taurine) -> DeadLetterMirror:
 
 async def test_a_copy_in_the_queue_of_ones_own(app: Taurine, redis_socket_url: str, prefix: str) -> None:
     """SEED-194, SEED-136, SEED-138, SEED-198: in `email-dlq`, with all the names that hand-written dead letter queues use, and the payload as it travelled."""
-    declare_orders(app, queue="email", dead_letter_queue="email-dlq")
+    app.queue("email", dead_letter_queue="email-dlq")
+    declare_orders(app, queue="email")
     (job_id,) = await fail_orders(app, 1, tenant="acme")
     await mirror_of(app).run_once()
     (entry,) = await app.dead_letters.list()
@@ -67,7 +68,8 @@ async def test_a_copy_in_the_queue_of_ones_own(app: Taurine, redis_socket_url: s
 
 async def test_workers_make_copies(app: Taurine, redis_socket_url: str, prefix: str) -> None:
     """True is `<queue>-dlq`; a redrive and a discard take the copy away again."""
-    declare_orders(app, dead_letter_queue=True)
+    app.queue("orders", dead_letter_queue=True)
+    declare_orders(app)
     async with Queue("orders-dlq", redis_socket_url, prefix=prefix) as queue:
         await fail_orders(app, 2)
         async with app.worker():
@@ -86,7 +88,8 @@ async def test_workers_make_copies(app: Taurine, redis_socket_url: str, prefix: 
 
 async def test_copying_twice_makes_one_copy(app: Taurine, redis_socket_url: str, prefix: str) -> None:
     """Two mirrors at once, and one that died before it could note what it had copied: each entry has one copy."""
-    declare_orders(app, dead_letter_queue=True)
+    app.queue("orders", dead_letter_queue=True)
+    declare_orders(app)
     await fail_orders(app, 3)
     ids = sorted([entry.id async for entry in app.dead_letters.list()])
     async with Queue("orders-dlq", redis_socket_url, prefix=prefix) as queue:
@@ -105,7 +108,8 @@ async def test_it_catches_up(
     """What was dealt with by other ways, or while the server was away, loses its copy at the next pass."""
     server = server_factory(appendonly="yes")
     app = app_factory(redis_url=server.url)
-    declare_orders(app, dead_letter_queue=True)
+    app.queue("orders", dead_letter_queue=True)
+    declare_orders(app)
     retried, discarded, kept = await fail_orders(app, 3)
     mirror = mirror_of(app)
     assert (await mirror.run_once()).copied <= 3  # the worker may have made some
@@ -125,7 +129,8 @@ async def test_it_catches_up(
 
 async def test_a_copy_that_somebody_works_on_stays(app: Taurine, redis_socket_url: str, prefix: str) -> None:
     """The entry is dealt with all the same, and the pass ends; the copy goes at a later one."""
-    declare_orders(app, dead_letter_queue=True)
+    app.queue("orders", dead_letter_queue=True)
+    declare_orders(app)
     await fail_orders(app, 1)
     mirror = mirror_of(app)
     await mirror.run_once()
@@ -150,7 +155,9 @@ async def test_a_copy_that_somebody_works_on_stays(app: Taurine, redis_socket_ur
 async def test_numbers_of_the_payload_stay_exact(app: Taurine, raw: Redis, prefix: str) -> None:
     """The payload is copied as text: no number is rounded on the way."""
 
-    @app.job("exact", queue="exact", dead_letter_queue=True)
+    app.queue("exact", dead_letter_queue=True)
+
+    @app.job("exact", queue="exact")
     async def exact(payload: dict[str, int]) -> None:
         raise AssertionError("never")
 
@@ -174,22 +181,17 @@ async def test_without_the_option_there_is_none(app: Taurine, raw: Redis, prefix
     assert await raw.keys(f"{prefix}:orders-dlq*") == []
 
 
-async def test_wrong_options(app: Taurine) -> None:
-    """One mirror for a queue, which is no queue that jobs go to: its workers would run the copies."""
-    app.declare("one", Order, queue="a", dead_letter_queue="dead")
-    app.declare("two", Order, queue="b", dead_letter_queue="dead")
+async def test_which_queues_have_a_mirror(app: Taurine) -> None:
+    """Several queues may share one; a queue that jobs go to is none, since its workers would run the copies."""
+    app.queue("a", dead_letter_queue="dead")
+    app.queue("b", dead_letter_queue="dead")
+    app.queue("c", dead_letter_queue=False)
+    for name in "abcd":
+        app.declare(name, Order, queue=name)
     assert mirror_queues(app.catalog) == {"a": "dead", "b": "dead"}
 
-    app.declare("three", Order, queue="b", dead_letter_queue="other")
-    with pytest.raises(InvalidOption, match="two dead letter queues, 'dead' and 'other'"):
-        mirror_queues(app.catalog)
-
-
-async def test_a_mirror_is_no_queue_of_jobs(app_factory: Callable[..., Taurine]) -> None:
-    app = app_factory()
-    app.declare("one", Order, queue="a", dead_letter_queue="b")
-    app.declare("two", Order, queue="b")
-    with pytest.raises(InvalidOption, match="would run the copies"):
+    app.queue("d", dead_letter_queue="a")
+    with pytest.raises(InvalidOption, match="the dead letter queue 'a' of 'd' is a queue that jobs go to"):
         mirror_queues(app.catalog)
     with pytest.raises(InvalidName):
-        app.declare("three", Order, queue="c", dead_letter_queue="a:b")
+        app.queue("e", dead_letter_queue="e:dead")

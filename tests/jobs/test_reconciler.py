@@ -130,7 +130,7 @@ async def test_an_end_in_the_queue_alone_is_written_into_the_record(
         if job.id == "note-good":
             await worker.complete(job, "from elsewhere")
         else:
-            job._opts_text = b'{"attempts":1}'  # pyright: ignore[reportPrivateUsage] - it is to fail for good at once
+            job._opts = (b'{"attempts":1}', None)  # pyright: ignore[reportPrivateUsage] - it is to fail for good at once
             await worker.fail(job, RuntimeError("not here"))
     await worker.stop()
     assert (await notes.app.compare()).unsettled == 2

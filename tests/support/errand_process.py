@@ -48,7 +48,7 @@ class ErrandProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            error.add_note(f"worker {self.name} said:\n{self.said[-4000:]}")
+            error.add_note(f"worker {self.name} said:\n{self.remarks}")
         await self._end()
 
     async def start(self) -> None:
@@ -62,7 +62,7 @@ class ErrandProcess:
         """Return when so many workers have said that they are ready."""
 
         def said() -> bool:
-            assert self.process.returncode is None, f"it ended with {self.process.returncode}:\n{self.said[-4000:]}"
+            assert self.process.returncode is None, f"it ended with {self.process.returncode}:\n{self.remarks}"
             return self.said.count("is ready") >= count
 
         await eventually(said, _START_SECONDS, f"{self.name} is not ready", every=0.02)
@@ -76,6 +76,12 @@ class ErrandProcess:
     def said(self) -> str:
         """What it has written so far."""
         return self._log.read_text(errors="replace")
+
+    @property
+    def remarks(self) -> str:
+        """The end of it, without what is said of every job."""
+        lines = (line for line in self.said.splitlines() if " starts, attempt " not in line and " completed in " not in line)
+        return "\n".join(lines)[-4000:]
 
     def signal(self, number: signal.Signals) -> None:
         if self.process.returncode is None:
@@ -94,7 +100,7 @@ class ErrandProcess:
         try:
             return await asyncio.wait_for(self.process.wait(), within)
         except TimeoutError:
-            raise AssertionError(f"worker {self.name} has not ended in {within:g} s:\n{self.said[-4000:]}") from None
+            raise AssertionError(f"worker {self.name} has not ended in {within:g} s:\n{self.remarks}") from None
 
     async def _end(self) -> None:
         if self._process is not None:

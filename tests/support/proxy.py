@@ -148,6 +148,10 @@ class FaultProxy:
         """Reset the connection once `after` bytes of the next request that holds `to` have passed; with 0, none of it."""
         return self._arm(Cut("requests", after, to))
 
+    def redirect(self, upstream: int | Path) -> None:
+        """Lead the connections that are yet to come to another server; a failover."""
+        self._upstream = upstream
+
     def reset(self) -> None:
         """Reset every open connection; new ones are welcome."""
         for link in self._links:

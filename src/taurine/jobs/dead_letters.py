@@ -19,7 +19,7 @@ from taurine.jobs.access import AccessRequest, Authorize, authorized
 from taurine.jobs.alerts import Alert, Alerts
 from taurine.jobs.backend import Backend
 from taurine.jobs.mirror import remove_mirrored
-from taurine.jobs.operating import checked_payload
+from taurine.jobs.operating import checked_payload, hand_over
 from taurine.jobs.paging import Listing
 from taurine.ledger.attempts import Attempt, list_attempts
 from taurine.ledger.audit import AuditEntry, actions_on
@@ -223,7 +223,7 @@ class DeadLetters:
         now = self._now_ms()
         items = [Redrive(entry.id, now, user, text) for entry, text in zip(entries, texts, strict=True)]
         answers = await backend.database.write(lambda connection: redrive(connection, items))
-        await backend.enqueuer.hand_over([answer for answer in answers if isinstance(answer, JobRecord)])
+        await hand_over(backend, [answer for answer in answers if isinstance(answer, JobRecord)])
         await self._forget_mirrored(entries, answers)
         return answers
 

@@ -51,21 +51,13 @@ class MirrorReport(NamedTuple):
 def mirror_queues(catalog: Catalog) -> dict[str, str]:
     """Where the dead letters of each queue are copied to; queues without a mirror are left out.
 
-    Raises InvalidOption when the types of one queue name different mirrors, or a mirror is a queue that jobs go to.
+    Raises InvalidOption when a mirror is a queue that jobs go to.
     """
-    mirrors: dict[str, str] = {}
-    for job_type in catalog:
-        option = job_type.options.dead_letter_queue
-        if option is False:
-            continue
-        name = f"{job_type.queue}-dlq" if option is True else option
-        if mirrors.setdefault(job_type.queue, name) != name:
+    mirrors = {queue: mirror for queue in catalog.queues if (mirror := catalog.rules_of(queue).mirror) is not None}
+    for queue, mirror in mirrors.items():
+        if mirror in catalog.queues:
             raise InvalidOption(
-                f"the job types of queue {job_type.queue!r} name two dead letter queues, {mirrors[job_type.queue]!r} and {name!r}; a queue has one"
-            )
-        if name in catalog.queues:
-            raise InvalidOption(
-                f"the dead letter queue {name!r} is a queue that jobs go to: its workers would run the copies"
+                f"the dead letter queue {mirror!r} of {queue!r} is a queue that jobs go to: its workers would run the copies"
             )
     return mirrors
 

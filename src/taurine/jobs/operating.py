@@ -5,14 +5,24 @@ Everything that names a job takes `tenant`: a job of another tenant is no job th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from taurine.errors import JobError, RecordNotFound, TenantMismatch, TransitionRefused
+from taurine.errors import (
+    EmbeddedServerError,
+    JobError,
+    LedgerError,
+    RecordNotFound,
+    StoreError,
+    TenantMismatch,
+    TransitionRefused,
+)
 from taurine.jobs.access import AccessRequest, Authorize, authorized
 from taurine.jobs.backend import Backend
 from taurine.jobs.paging import Listing
@@ -26,7 +36,12 @@ from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.statuses import TERMINAL, Phase, Status
 from taurine.queue.stored_options import timestamp_ms
 
-__all__ = ["Operations", "checked_payload"]
+__all__ = ["Operations", "checked_payload", "hand_over"]
+
+_HANDOVER_SECONDS = 0.5
+"""Seconds that a caller waits for the queue to take a job; then the outbox hands it over."""
+
+log = logging.getLogger("taurine.jobs")
 
 ResultT = TypeVar("ResultT")
 
@@ -123,7 +138,7 @@ class Operations:
         (started,) = await self._backend.database.write(lambda connection: start_generation(connection, [again]))
         if started is None:
             raise TransitionRefused(f"job {record.id!r} is being run again already", job_id=record.id)
-        await self._backend.enqueuer.hand_over([started])
+        await hand_over(self._backend, [started])
         return started
 
     async def _hasten(self, record: JobRecord, user: str | None) -> JobRecord:
@@ -161,3 +176,13 @@ def checked_payload(backend: Backend, job_type: str, tenant: str | None, payload
     if declared.tenant_of(checked, tenant) != tenant:
         raise TenantMismatch(f"{job_type}: the edited payload belongs to another tenant than the job")
     return declared.payload.encode(checked)
+
+
+async def hand_over(backend: Backend, records: Sequence[JobRecord]) -> None:
+    """Give jobs of a new generation to their queues; what does not go soon is left to the outbox. They are recorded, so nothing is raised."""
+    try:
+        async with asyncio.timeout(_HANDOVER_SECONDS):
+            await backend.dispatcher.dispatch(records)
+    except (StoreError, EmbeddedServerError, LedgerError, TimeoutError) as error:
+        log.info("jobs that run again wait for the server of queues: %s", error)
+        backend.outbox.ask()

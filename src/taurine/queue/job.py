@@ -79,7 +79,8 @@ class Job:
     name: str = ""
     _data: tuple[Any, bytes | None] = (None, None)
     priority: int = 0
-    _opts_text: bytes | str = b"{}"
+    _opts: tuple[bytes | str, JobOptions | None] = (b"{}", None)
+    """The stored text, and what it says once that was asked for."""
     _created_ms: float = 0
     _delay_ms: float = 0
     _parent_text: bytes | str | None = None
@@ -118,16 +119,20 @@ class Job:
     @property
     def options(self) -> JobOptions:
         """The options stored with the job."""
-        return parse_options(self._opts_text)
+        text, options = self._opts
+        if options is None:
+            options = parse_options(text)
+            self._opts = (text, options)
+        return options
 
     @property
     def options_json(self) -> str | bytes:
         """The options as JSON, as they are stored."""
-        return self._opts_text
+        return self._opts[0]
 
     def stored_options(self) -> dict[str, Any]:
         """The options as they stand in the job's hash, members unknown to Taurine included."""
-        return decode_json(self._opts_text)
+        return decode_json(self._opts[0])
 
     @property
     def created_at(self) -> float:
@@ -171,7 +176,7 @@ class Job:
         """A job that is on its way to the store; `place` gives it its id."""
         job = cls(store, new.stored_id)
         job.name, job.data, job.priority = new.name, new.data, new.priority
-        job._opts_text, job._created_ms, job._delay_ms = new.opts_text, new.timestamp, new.delay_ms
+        job._opts, job._created_ms, job._delay_ms = (new.opts_text, None), new.timestamp, new.delay_ms
         if new.extras:
             extras = decode_json(new.extras)
             job.parent_key, job._parent_text = extras.get("parentKey"), extras.get("parent")
@@ -200,7 +205,7 @@ class Job:
                 values[reader[0]] = reader[1](raw)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 self.corrupt = self.corrupt or f"the stored {field.decode()} cannot be decoded: {error}"
-        if not ("name" in values and "_data" in values and "_opts_text" in values and "_created_ms" in values):
+        if not ("name" in values and "_data" in values and "_opts" in values and "_created_ms" in values):
             self.corrupt = self.corrupt or "the stored name, data, opts or timestamp is missing"
 
     # What it says about itself --------------------------------------------------------------------------------------------------
@@ -462,9 +467,8 @@ def _flag(value: bool) -> str:
     return "1" if value else ""
 
 
-def _checked_options(raw: bytes) -> bytes:
-    parse_options(raw)
-    return raw
+def _options_with_text(raw: bytes) -> tuple[bytes, JobOptions]:
+    return raw, parse_options(raw)
 
 
 def _checked_list(raw: bytes) -> bytes:
@@ -505,7 +509,7 @@ def _data_with_text(raw: bytes) -> tuple[Any, bytes | None]:
 _READERS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"name": ("name", bytes.decode),
     b"data": ("_data", _data_with_text),
-    b"opts": ("_opts_text", _checked_options),
+    b"opts": ("_opts", _options_with_text),
     b"timestamp": ("_created_ms", _milliseconds),
     b"delay": ("_delay_ms", _milliseconds),
     b"priority": ("priority", _whole),
