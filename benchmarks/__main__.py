@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks import figures, machine, peers, report
+from benchmarks.database import Databases
 from benchmarks.figures.figure import QUICK, Bench, Figure, Sizes
 from benchmarks.peers import Peer
 from benchmarks.process import PeerFailed
@@ -30,11 +32,12 @@ def main() -> None:
     sizes = replace(sizes, jobs=args.jobs or sizes.jobs)
     rounds = 1 if args.quick else args.rounds
     results = Results()
-    with running_server() as server:
-        bench = Bench(server, sizes)
+    with running_server() as server, closing(Databases()) as databases:
         for figure, peer, round_number in _plan(chosen_figures, chosen_peers, rounds):
-            _measure(bench, figure, peer, round_number, results)
-        facts = {"Run": _extent(sizes, rounds), **machine.describe(server, chosen_peers)}
+            server.flush()
+            with databases.empty(peer) as database:
+                _measure(Bench(server, database, sizes), figure, peer, round_number, results)
+        facts = {"Run": _extent(sizes, rounds), **machine.describe(server, chosen_peers), **databases.facts()}
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     page = report.page(command, facts, chosen_figures, chosen_peers, results)
     print(page)
@@ -90,7 +93,6 @@ def _plan(
 
 
 def _measure(bench: Bench, figure: Figure, peer: Peer, round_number: int, results: Results) -> None:
-    bench.server.flush()
     try:
         values = figure.measure(bench, peer)
     except PeerFailed as failure:
@@ -103,7 +105,8 @@ def _measure(bench: Bench, figure: Figure, peer: Peer, round_number: int, result
 
 def _extent(sizes: Sizes, rounds: int) -> str:
     return (
-        f"{rounds} rounds, {sizes.jobs:,} jobs, backlog {sizes.backlog:,}, {sizes.paced_jobs} single jobs for latency"
+        f"{rounds} rounds, {sizes.jobs:,} jobs, backlog {sizes.backlog:,}, {sizes.paced_jobs} single jobs for latency, "
+        f"{sizes.finished:,} records in a long ledger, {sizes.grown:,} jobs for a worker's memory"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import adding, backlog, drain, idle, latency, memory
+from benchmarks.figures import adding, backlog, drain, idle, latency, memory, records
 
 if TYPE_CHECKING:
     from benchmarks.figures.figure import Figure
@@ -16,4 +16,5 @@ ALL: tuple[Figure, ...] = (
     *backlog.FIGURES,
     *memory.FIGURES,
     *idle.FIGURES,
+    *records.FIGURES,
 )

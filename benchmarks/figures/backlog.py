@@ -16,7 +16,7 @@ LONG = Row(
     "backlog_long",
     f"drain of {DRAINED:,} with a backlog",
     "jobs/s",
-    required=Requirement("≥", 0.9, baseline="own", own_row=SHORT.key),
+    required=(Requirement("≥", 0.9, baseline="own", own_row=SHORT.key),),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks import process
 from benchmarks.figures.figure import Bench, Figure
 from benchmarks.peers import BULLMQ, TAURINE, Peer
 from benchmarks.results import Requirement, Row, Values
@@ -15,10 +14,12 @@ COMMANDS_20 = Row(
     f"idle on {QUEUES} queues: commands",
     "1/s",
     2,
-    Requirement("≤", 1.0, baseline="own", own_row=COMMANDS_1.key),
+    (Requirement("≤", 1.0, baseline="own", own_row=COMMANDS_1.key),),
 )
-CPU_1 = Row("idle_cpu_1", "idle on 1 queue: worker CPU", "%", 2, Requirement("≤", 1.0, baseline="absolute"))
-CPU_20 = Row("idle_cpu_20", f"idle on {QUEUES} queues: worker CPU", "%", 2, Requirement("≤", 1.0, baseline="absolute"))
+CPU_1 = Row("idle_cpu_1", "idle on 1 queue: worker CPU", "%", 2, (Requirement("≤", 1.0, baseline="absolute"),))
+CPU_20 = Row(
+    "idle_cpu_20", f"idle on {QUEUES} queues: worker CPU", "%", 2, (Requirement("≤", 1.0, baseline="absolute"),)
+)
 
 
 def idle(bench: Bench, peer: Peer) -> Values:
@@ -31,7 +32,7 @@ def _watch(bench: Bench, peer: Peer, *, queues: int) -> tuple[float, float]:
     """Commands a second, and CPU in percent of one core."""
     window = bench.sizes.window_seconds
     with (
-        process.started(peer.command, "idle", bench.server.url, queues=queues, seconds=window) as worker,
+        bench.started(peer, "idle", queues=queues, seconds=window) as worker,
         bench.server.commands_counted() as commands,
     ):
         watched = worker.run()

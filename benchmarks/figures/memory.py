@@ -6,7 +6,7 @@ from benchmarks.figures.figure import Bench, Figure
 from benchmarks.peers import BULLMQ, TAURINE, Peer
 from benchmarks.results import Requirement, Row, Values
 
-BYTES = Row("bytes_per_job", "memory per waiting job", "bytes", required=Requirement("≤", 1.0))
+BYTES = Row("bytes_per_job", "memory per waiting job", "bytes", required=(Requirement("≤", 1.0),))
 
 # Scripts, the queue's own keys and the full event stream are there before the counting starts.
 WARMUP_JOBS = 12_000

@@ -94,7 +94,13 @@ const actions = {
     await withQueue(async (queue) => {
       await queue.add(JOB, PAYLOAD);
       await measured(async () => {
-        for (let left = number("jobs"); left > 0; left -= 1) await queue.add(JOB, PAYLOAD);
+        const delays = [];
+        for (let left = number("jobs"); left > 0; left -= 1) {
+          const start = performance.now();
+          await queue.add(JOB, PAYLOAD);
+          delays.push((performance.now() - start) / 1000);
+        }
+        return { delays };
       });
     });
   },

@@ -33,10 +33,17 @@ OnDone = Callable[[], None]
 
 
 class Program(ABC):
-    """One library, told to add jobs or to work on them. A method it has no call for raises NotImplementedError."""
+    """One library, told to add jobs or to work on them. A method it has no call for raises NotImplementedError.
 
-    def __init__(self, url: str) -> None:
+    url: of the server of queues. database: URL of the SQL database, for a library that keeps its jobs or records there.
+    """
+
+    def __init__(self, url: str, database: str = "") -> None:
         self.url = url
+        self.database = database
+
+    async def install(self) -> None:
+        """Make the tables in an empty database."""
 
     @abstractmethod
     def producing(self) -> AbstractAsyncContextManager[None]:
@@ -60,6 +67,9 @@ class Program(ABC):
         returns where the library does not tell.
         """
 
+    async def settled(self) -> None:
+        """Return when all jobs are settled whose handlers have returned, where on_done comes before that but it can be asked."""
+
 
 async def add_in_chunks(program: Program, jobs: int, chunk: int) -> None:
     for size in _sizes(jobs, chunk):
@@ -71,9 +81,17 @@ async def add_in_waves(program: Program, jobs: int, width: int) -> None:
         await asyncio.gather(*(program.add(PAYLOAD) for _ in range(size)))
 
 
-async def add_one_by_one(program: Program, jobs: int) -> None:
+async def add_one_by_one(program: Program, jobs: int) -> dict[str, Any]:
+    delays: list[float] = []
     for _ in range(jobs):
+        start = time.perf_counter()
         await program.add(PAYLOAD)
+        delays.append(time.perf_counter() - start)
+    return {"delays": delays}
+
+
+async def install(program: Program, args: argparse.Namespace) -> None:
+    await _measured(program.install)
 
 
 async def fill(program: Program, args: argparse.Namespace) -> None:
@@ -127,9 +145,36 @@ async def drain(program: Program, args: argparse.Namespace) -> None:
         async def until_drained() -> None:
             await stack.enter_async_context(program.working(QUEUE, args.concurrency, lambda payload: None, on_done))
             await finished.wait()
+            await program.settled()
 
         await _measured(until_drained)
         await _stdin_closed()
+
+
+async def grow(program: Program, args: argparse.Namespace) -> None:
+    """Drain as `drain` does, and look at the process's own memory after the first tenth of the jobs and after the last."""
+    import psutil
+
+    memory = psutil.Process().memory_info
+    sizes: list[int] = []
+    finished = asyncio.Event()
+    done = 0
+
+    def on_done() -> None:
+        nonlocal done
+        done += 1
+        if done in (args.jobs // 10, args.jobs):
+            sizes.append(memory().rss)
+        if done == args.jobs:
+            finished.set()
+
+    async def until_drained() -> dict[str, Any]:
+        async with program.working(QUEUE, args.concurrency, lambda payload: None, on_done):
+            await finished.wait()
+            await program.settled()
+        return {"sizes": sizes}
+
+    await _measured(until_drained)
 
 
 async def listen(program: Program, args: argparse.Namespace) -> None:
@@ -160,7 +205,10 @@ async def idle(program: Program, args: argparse.Namespace) -> None:
         await _stdin_closed()
 
 
-ACTIONS = {action.__name__: action for action in (fill, add_many, add_concurrent, add_one, pace, drain, listen, idle)}
+ACTIONS = {
+    action.__name__: action
+    for action in (install, fill, add_many, add_concurrent, add_one, pace, drain, grow, listen, idle)
+}
 
 
 def run(program: type[Program]) -> None:
@@ -168,6 +216,7 @@ def run(program: type[Program]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("action", choices=ACTIONS)
     parser.add_argument("--url", required=True)
+    parser.add_argument("--database", default="")
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=100)
     parser.add_argument("--chunk", type=int, default=1000)
@@ -177,7 +226,7 @@ def run(program: type[Program]) -> None:
     parser.add_argument("--uvloop", action="store_true")
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=_loop_factory(args.uvloop)) as runner:
-        runner.run(_act(program(args.url), args))
+        runner.run(_act(program(args.url, args.database), args))
 
 
 async def _act(program: Program, args: argparse.Namespace) -> None:

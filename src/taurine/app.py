@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ from threading import Lock
 from typing import Any, Self, TypeVar, Unpack, cast, overload
 from weakref import WeakKeyDictionary
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from sqlalchemy.orm import Session
 
 from taurine.clock import Clock, SystemClock
@@ -32,6 +30,7 @@ from taurine.jobs.handle import JobHandle
 from taurine.jobs.import_path import import_path_of
 from taurine.jobs.job_type import JobDecorator, JobType
 from taurine.jobs.joining import plain_session
+from taurine.jobs.loop_thread import LoopThread
 from taurine.jobs.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operating import Operations
 from taurine.jobs.paging import Listing
@@ -119,7 +118,7 @@ class Taurine:
         self.catalog = Catalog()
         self._deps = deps
         self._authorize = authorize
-        self._alerts = Alerts(on_alert)
+        self._alerts = Alerts(on_alert, redact=redact)
         self._redact = redact
         self._default_queue = default_queue
         self._dead_letter_limit = (
@@ -130,9 +129,8 @@ class Taurine:
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._backends: WeakKeyDictionary[asyncio.AbstractEventLoop, Backend] = WeakKeyDictionary()
-        self._portal: BlockingPortal | None = None
-        self._portal_exit = ExitStack()
-        self._portal_lock = Lock()
+        self._loop_thread: LoopThread | None = None
+        self._loop_thread_lock = Lock()
 
     def __repr__(self) -> str:
         return f"Taurine({self.name!r}, {len(self.catalog)} job types)"
@@ -508,11 +506,11 @@ class Taurine:
 
     def close_sync(self) -> None:
         """Close what the calls for code without an event loop have opened."""
-        with self._portal_lock:
-            portal, self._portal = self._portal, None
-            if portal is not None:
-                portal.call(self._close_loop)
-                self._portal_exit.close()
+        with self._loop_thread_lock:
+            thread, self._loop_thread = self._loop_thread, None
+            if thread is not None and thread.alive:
+                thread.call(self._close_loop())
+                thread.close()
 
     async def _close_loop(self) -> None:
         backend = self._backends.pop(asyncio.get_running_loop(), None)
@@ -557,7 +555,8 @@ class Taurine:
             pass
         else:
             raise InvalidOption("this call would block the event loop; use the one without _sync, with await")
-        with self._portal_lock:
-            if self._portal is None:
-                self._portal = self._portal_exit.enter_context(start_blocking_portal("asyncio"))
-        return self._portal.call(function, *arguments)
+        with self._loop_thread_lock:
+            if self._loop_thread is None or not self._loop_thread.alive:
+                self._loop_thread = LoopThread()
+            thread = self._loop_thread
+        return thread.call(function(*arguments))

@@ -42,6 +42,7 @@ from taurine.errors import (
     AccessError,
     Cancel,
     CorruptJob,
+    EffectUnknown,
     FailedChildren,
     HandlerSignal,
     InvalidOption,
@@ -410,7 +411,7 @@ _UNKNOWN = Verdict("transient", why="nothing is known of this error; it is retri
 _MOST_ERRORS = 1_000
 """Errors looked at in the causes and members of one: a chain may have no end."""
 
-_PERMANENT_TYPES = (InvalidOption, PayloadError, CorruptJob, FailedChildren)
+_PERMANENT_TYPES = (InvalidOption, PayloadError, CorruptJob, FailedChildren, EffectUnknown)
 _NETWORK_TYPES = (TimeoutError, ConnectionError, socket.gaierror)
 _NETWORK_NUMBERS = frozenset(
     getattr(errno, name)

@@ -20,7 +20,19 @@ from embedded.processes import SOURCE, processes_on
 from support.eventually import eventually
 
 FILES = 120
-CHECKS = 5
+CHECKS = 8
+MOMENTS = [
+    "Taurine",
+    "server",
+    "workers",
+    "producer",
+    "indexing",
+    "kill -9",
+    "failing",
+    "cancel",
+    "flushall",
+    "checking",
+]
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -84,7 +96,8 @@ def test_it_counts_right_loses_nothing_and_stops(start: Start, tmp_path: Path) -
         assert left == right, f"{name} in:\n{output}"
     assert table["files"] == (FILES, FILES)
     assert table["lines"][0] == lines_by_hand()
-    assert "kill -9" in output
+    for act in ("kill -9", "redrive", "duplicate", "cancel", "flushall", "restored"):
+        assert re.search(rf"^{act} ", output, re.MULTILINE), f"{act} in:\n{output}"
     assert "\x1b" not in output, "control sequences where there is no terminal"
     assert not list(tmp_path.iterdir()), "files are left behind"
     assert not processes_on(tmp_path), "processes are left behind"
@@ -122,9 +135,9 @@ def test_a_terminal_gets_a_bar_and_colours_unless_they_are_unwanted(start: Start
     assert bool(re.search(r"\x1b\[[\d;]*3[1-7]m|\x1b\[38;", text)) is not no_color
 
 
-@pytest.mark.parametrize("moment", ["Taurine", "server", "workers", "producer", "indexing", "kill -9", "checking"])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_ctrl_c_at_any_time_leaves_nothing_behind(start: Start, tmp_path: Path, moment: str) -> None:
-    demo = start("--limit", "400")
+    demo = start("--limit", "200")
     until(demo, moment)
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
     rest, _ = demo.communicate(timeout=60)
@@ -133,6 +146,18 @@ def test_a_ctrl_c_at_any_time_leaves_nothing_behind(start: Start, tmp_path: Path
     assert "Traceback" not in rest
     assert not list(tmp_path.iterdir()), "files are left behind"
     assert not processes_on(tmp_path), "processes are left behind"
+
+
+def test_the_environment_cannot_lead_it_to_another_server(start: Start) -> None:
+    elsewhere = {
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "TAURINE_DATABASE_URL": "postgresql://127.0.0.1:1/none",
+        "TAURINE_PREFIX": "x",
+    }
+    demo = start("--limit", "24", **elsewhere)
+    output, _ = demo.communicate(timeout=100)
+
+    assert demo.returncode == 0, output
 
 
 async def test_a_demo_that_is_killed_takes_its_processes_along(start: Start, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import logging
 import re
 from collections.abc import Callable
@@ -13,21 +11,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from docs.pages import blocks, printed_by, promised, sections
 from embedded.processes import SOURCE
 from support.server import ValkeyServer
 from taurine.options import AddOptions
 
 TEXT = (SOURCE.parent / "docs" / "guide.md").read_text("utf-8")
-BEGINNING, *SECTIONS = re.split(r"^## ", TEXT, flags=re.MULTILINE)
+BEGINNING, SECTIONS = sections(TEXT)
 
 
 def code(text: str) -> str:
-    return "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-
-
-def promised(text: str) -> list[str]:
-    """The comments behind `print`, in the order of the page."""
-    return re.findall(r"^.*\bprint\(.*\)  # (.+)$", code(text), re.MULTILINE)
+    return "\n".join(blocks(text))
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.partition("\n")[0])
@@ -41,18 +35,13 @@ async def test_a_section_runs_and_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     address = urlsplit(server_factory().url).netloc
     program = code(BEGINNING + section).replace("localhost:6379", address)
-    printed: list[str] = []
-    names: dict[str, Any] = {"print": lambda *values: printed.append(" ".join(map(str, values)))}
-
-    compiled = compile(program, "guide.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names: dict[str, Any] = {}
     try:
-        running = eval(compiled, names)  # noqa: S307 - the code is ours, and this is how the prompt of asyncio runs it
-        if inspect.isawaitable(running):
-            await running
+        printed = await printed_by(program, names)
     finally:
         await names["queue"].close()
 
-    assert printed == promised(section)
+    assert printed == promised(code(section))
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 

@@ -156,7 +156,9 @@ async def main(settings: dict[str, Any]) -> None:
         await outbox.stop()
     else:
         upkeep = Upkeep(reconcile_every=settings.get("reconcile_every", 0.5), reconcile_age=0.5)
-        async with app.worker(concurrency=settings["concurrency"], stalled_interval=1.0, upkeep=upkeep, name=name, max_crashes=50):
+        async with app.worker(
+            concurrency=settings["concurrency"], stalled_interval=1.0, upkeep=upkeep, name=name, max_crashes=50
+        ):
             print("ready", flush=True)
             await stopping.wait()
     await app.close()

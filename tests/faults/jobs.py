@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -32,9 +31,7 @@ def backend_of(app: Taurine) -> Backend:
     return app._backend()  # pyright: ignore[reportPrivateUsage] - the tests look inside
 
 
-async def enqueue_all(
-    job_type: JobType[Load, str], history: History, names: Sequence[str], ms: float = 10.0
-) -> None:
+async def enqueue_all(job_type: JobType[Load, str], history: History, names: Sequence[str], ms: float = 10.0) -> None:
     """Enqueue jobs of these names in slices, each put down as acked, refused or unknown."""
     for first in range(0, len(names), 500):
         part = names[first : first + 500]

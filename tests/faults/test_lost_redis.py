@@ -109,7 +109,7 @@ async def test_f19_everything_is_flushed_mid_run(
                 app,
                 history,
                 figure,
-                f"redis_lost {len(lost)}, rebuilt {ended}/{len(lost)} ({raised} as a new generation, the rest by handlers that ran on), "
+                f"redis_lost {len(lost)}, rebuilt {ended}/{len(lost)} ({raised} as a new generation; the rest ran on, or was not handed over yet), "
                 f"rebuild_s {', '.join(f'{seconds:.2f}' for seconds in rebuild)}",
             )
     assert raised > TOTAL // 4, "the flush hit nothing"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.programs import Program
 from taurine.app import Taurine
 from taurine.ledger.database import open_database
 from taurine.ledger.migrate import migrate
@@ -64,3 +65,21 @@ async def app_factory(
 def app(app_factory: Callable[..., Taurine]) -> Taurine:
     """An application over the shared server and SQLite."""
     return app_factory()
+
+
+@pytest.fixture
+async def worker_program(
+    request: pytest.FixtureRequest, prefix: str, redis_url: str, tmp_path: Path
+) -> AsyncIterator[Callable[[str], Program]]:
+    """Start worker processes of the test's application: `worker_program("slow")`; the modes are in `support/executed_worker.py`."""
+    database_url = request.getfixturevalue("ledger_url" if "ledger_url" in request.fixturenames else "sqlite_url")
+    settings = {"redis_url": redis_url, "database_url": database_url, "prefix": prefix, "home": str(tmp_path)}
+    programs: list[Program] = []
+
+    def start(mode: str) -> Program:
+        programs.append(Program(settings, mode))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        await program.end()

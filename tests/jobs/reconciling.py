@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -50,7 +50,7 @@ class Notes:
         self.type: JobType[Note, str] = note
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[JobWorker]:
+    async def working(self) -> AsyncGenerator[JobWorker]:
         """With a worker that runs them."""
         async with self.app.worker(concurrency=5, upkeep=NO_UPKEEP) as worker:
             yield worker

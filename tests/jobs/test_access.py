@@ -62,7 +62,10 @@ class _Trimmed(BaseModel):
 
 @pytest.mark.parametrize(
     ("payload_type", "payload", "claimed"),
-    [(_Order, {"tenant": "umbrella", "tenant_id": "acme"}, "acme"), (_Trimmed, {"tenant_id": " umbrella"}, " umbrella")],
+    [
+        (_Order, {"tenant": "umbrella", "tenant_id": "acme"}, "acme"),
+        (_Trimmed, {"tenant_id": " umbrella"}, " umbrella"),
+    ],
 )
 async def test_the_tenant_of_the_checked_payload_is_asked_for(
     app_factory: Callable[..., Taurine], payload_type: type[BaseModel], payload: Any, claimed: str

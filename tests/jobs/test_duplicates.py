@@ -49,7 +49,9 @@ async def test_two_applications_at_once_make_one_job(
 ) -> None:
     """SEED-016, SEED-035, P5."""
     types = [declare_triage(app), declare_triage(app_factory("other"))]
-    handles = await asyncio.gather(*(one.enqueue(ticket(number)) for number in range(20) for one in types for _ in range(3)))
+    handles = await asyncio.gather(
+        *(one.enqueue(ticket(number)) for number in range(20) for one in types for _ in range(3))
+    )
     assert sum(not handle.duplicate for handle in handles) == 20
     assert len(await recorded(app)) == 20
     async with Queue("ticket-triage", redis_socket_url, prefix=prefix) as queue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -102,7 +102,12 @@ async def test_what_is_not_allowed_or_not_valid_leaves_nothing(
 async def test_what_comes_back(app: Taurine, queue: Queue) -> None:
     """SEED-015: the id and "queued"; the job stands in the queue under its id, with its payload plain for Node."""
     handle = await declare_triage(app).enqueue(ticket())
-    assert (handle.id, handle.status, handle.phase, handle.duplicate) == ("ticket-triage:acme:7", "queued", "queued", False)
+    assert (handle.id, handle.status, handle.phase, handle.duplicate) == (
+        "ticket-triage:acme:7",
+        "queued",
+        "queued",
+        False,
+    )
     assert (handle.type, handle.queue) == ("ticket.triage", "ticket-triage")
     job = await queue.get_job(handle.id)
     assert job is not None
@@ -174,7 +179,7 @@ async def test_the_platform_fills_in_when_and_where_from(app_factory: Callable[.
 
 
 @contextmanager
-def _in_handler(**values: Any) -> Iterator[None]:
+def _in_handler(**values: Any) -> Generator[None]:
     context = Context.__new__(Context)
     for name, value in values.items():
         setattr(context, name, value)
@@ -205,7 +210,10 @@ async def test_run_at_and_delay(app_factory: Callable[..., Taurine]) -> None:
 
 async def test_a_type_that_expires_counts_from_the_start(app_factory: Callable[..., Taurine]) -> None:
     triage = declare_triage(app_factory(clock=ManualClock(NOW)), expires_in=60)
-    at_once, later = await (await triage.enqueue(ticket(1))).record(), await (await triage.enqueue(ticket(2), delay=600)).record()
+    at_once, later = (
+        await (await triage.enqueue(ticket(1))).record(),
+        await (await triage.enqueue(ticket(2), delay=600)).record(),
+    )
     assert at_once.expires_at == datetime.fromtimestamp(NOW + 60, UTC)
     assert later.expires_at == datetime.fromtimestamp(NOW + 660, UTC)
 
@@ -344,7 +352,10 @@ async def _enqueue_bounded(triage: Any, number: int) -> float:
 
 
 async def test_redis_down_does_not_block(
-    app_factory: Callable[..., Taurine], server_factory: Callable[..., ValkeyServer], prefix: str, figure: Callable[[str], None]
+    app_factory: Callable[..., Taurine],
+    server_factory: Callable[..., ValkeyServer],
+    prefix: str,
+    figure: Callable[[str], None],
 ) -> None:
     """P2, SEED-035, SEED-036, CON-10: the record is committed, the call returns, and the outbox delivers when the server is back."""
     server = server_factory()
@@ -371,7 +382,9 @@ async def test_a_server_that_answers_nothing_does_not_block(
     await triage.enqueue(ticket("first"))
     server.freeze()
     waits = [await _enqueue_bounded(triage, number) for number in range(5)]
-    figure(f"enqueue with a silent server of queues: at most {max(waits) * 1000:.0f} ms, then {min(waits) * 1000:.1f} ms")
+    figure(
+        f"enqueue with a silent server of queues: at most {max(waits) * 1000:.0f} ms, then {min(waits) * 1000:.1f} ms"
+    )
     assert max(waits) < 2
     server.thaw()
     await eventually(lambda: _all_dispatched(app), 15, "the outbox did not deliver")
@@ -393,9 +406,10 @@ async def test_a_caller_that_gives_up_leaves_its_job_to_the_outbox(
 
     async def stuck(*arguments: Any) -> None:
         if handing_over.is_set():
-            return await add(*arguments)
-        handing_over.set()
-        await asyncio.Event().wait()
+            await add(*arguments)
+        else:
+            handing_over.set()
+            await asyncio.Event().wait()
 
     monkeypatch.setattr(dispatcher, "_add", stuck)
     caller = asyncio.create_task(triage.enqueue(ticket(1)))

@@ -14,7 +14,9 @@ from taurine.queue.wire import decode_json
 from taurine.retry import Custom, Exponential, Fixed, Retry, Rule
 
 _times = st.none() | st.integers(1, 1 << 53)
-_texts = st.none() | st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=40).filter(str.isprintable)
+_texts = st.none() | st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=40).filter(
+    str.isprintable
+)
 _seconds = st.floats(0, 1e6)
 _backoffs = (
     st.none()

@@ -74,7 +74,8 @@ async def test_one_record_goes_from_queued_to_completed_with_its_output(app: Tau
 
     assert record is not None
     assert (record.status, record.output, record.attempts, record.error) == ("completed", {"sent_at": 5}, 1, None)
-    assert record.started_at is not None and record.finished_at is not None
+    assert record.started_at is not None
+    assert record.finished_at is not None
     assert record.created_at <= record.started_at <= record.finished_at
     assert (await queue.counts())["completed"] == 1
 
@@ -144,10 +145,13 @@ async def test_a_forged_job_cannot_borrow_the_record_of_another(
             await forged.wait(timeout=10)
     assert runs == []
     record = await app.get("mine")
-    assert record is not None and record.status == "queued"
+    assert record is not None
+    assert record.status == "queued"
 
 
-async def test_an_unknown_type_is_dead_with_its_reason(app_factory: Callable[..., Taurine], alerts: list[Alert]) -> None:
+async def test_an_unknown_type_is_dead_with_its_reason(
+    app_factory: Callable[..., Taurine], alerts: list[Alert]
+) -> None:
     """SEED-083, SEED-270: neither success nor an endless retry."""
     producer = app_factory()
     old = producer.declare("task.of-old", Task, queue="tasks")
@@ -166,9 +170,7 @@ async def test_an_unknown_type_is_dead_with_its_reason(app_factory: Callable[...
     assert [alert.kind for alert in alerts] == ["dead_letter"]
 
 
-async def test_a_stored_payload_that_was_changed_is_refused_without_a_retry(
-    app: Taurine, queue: Queue
-) -> None:
+async def test_a_stored_payload_that_was_changed_is_refused_without_a_retry(app: Taurine, queue: Queue) -> None:
     """SEED-031, SEED-084: validated at both ends, one attempt."""
 
     @app.job("ticket.triage", queue="tasks", retry=QUICK)
@@ -183,7 +185,8 @@ async def test_a_stored_payload_that_was_changed_is_refused_without_a_retry(
             await handle.result(timeout=10)
     record = await handle.record()
     assert (record.attempts, await dead_reason(app, handle.id)) == (1, "permanent")
-    assert record.error is not None and record.error["type"] == "PayloadInvalid"
+    assert record.error is not None
+    assert record.error["type"] == "PayloadInvalid"
 
 
 async def test_a_job_of_another_tenant_fails_once_and_alerts_once(
@@ -205,7 +208,8 @@ async def test_a_job_of_another_tenant_fails_once_and_alerts_once(
             await handle.result(timeout=10)
     assert runs == []
     record = await handle.record()
-    assert record.attempts == 1 and record.error is not None
+    assert record.attempts == 1
+    assert record.error is not None
     assert record.error["type"] == TenantMismatch.__name__
     assert [alert.kind for alert in alerts].count("denied") == 1
 
@@ -349,9 +353,11 @@ async def test_when_the_worker_stops_a_running_job_goes_back_to_queued_at_no_cha
     async def task(_: Task, ctx: Context) -> str:
         cursors.append(ctx.state.get("cursor"))
         if len(cursors) == 1:
-            ctx.state["cursor"] = 11
             begun.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ctx.state["cursor"] = 11  # the last word, which no pass of the attendant has seen
         return "done"
 
     handle = await task.enqueue(Task())

@@ -47,7 +47,9 @@ async def test_once_in_a_window(app_factory: Callable[..., Taurine]) -> None:
     assert handles[0].id == f"resend:7@{int(NOON * 1000)}"
 
 
-@pytest.mark.parametrize("job_id", [None, EVERY_TIME, EveryTime("resend:{ticket_id}")], ids=["left out", "named", "with text"])
+@pytest.mark.parametrize(
+    "job_id", [None, EVERY_TIME, EveryTime("resend:{ticket_id}")], ids=["left out", "named", "with text"]
+)
 async def test_every_time(app_factory: Callable[..., Taurine], job_id: Any) -> None:
     """CON-15, SEED-252, SEED-253: each enqueue is a job of its own, also two in one millisecond."""
     clock = ManualClock(NOON)
@@ -78,7 +80,9 @@ async def test_ids_of_one_to_four_parts(app: Taurine, template: str, redis_socke
     assert job.id == handle.id
 
 
-@pytest.mark.parametrize("job_id", ["7", "0", "welcome", "payment:42", "a:b:c", "email:a@b.c:welcome:1700000000", "é ü"])
+@pytest.mark.parametrize(
+    "job_id", ["7", "0", "welcome", "payment:42", "a:b:c", "email:a@b.c:welcome:1700000000", "é ü"]
+)
 async def test_an_id_of_the_callers_own(app: Taurine, job_id: str) -> None:
     triage = declare_triage(app)
     handle = await triage.enqueue(ticket(), job_id=job_id)

@@ -93,7 +93,7 @@ async def test_record_has_the_fields_of_the_contract(app: Taurine) -> None:
 async def test_another_tenant_finds_nothing(app: Taurine) -> None:
     """SEED-234, SEED-275: a job of another tenant is no job."""
     orders = declare_orders(app)
-    handle = await orders.enqueue(Order(number=1), tenant="acme")
+    handle = await orders.enqueue(Order(number=1), tenant="acme", user="ann")
 
     assert await app.get(handle.id, tenant="acme") is not None
     assert await app.get(handle.id, tenant="globex") is None
@@ -101,6 +101,7 @@ async def test_another_tenant_finds_nothing(app: Taurine) -> None:
     for ask in (app.attempts, app.logs, app.retry):
         with pytest.raises(RecordNotFound):
             await ask(handle.id, tenant="globex")
+    assert len(await app.audit(handle.id, tenant="acme")) == 1
     assert await app.audit(handle.id, tenant="globex") == []
     why = await app.why(handle.id, tenant="globex")
     assert (why.code, why.record) == ("not_found", None)
@@ -166,7 +167,8 @@ async def test_attempts_lines_and_audit(ledger_url: str, app: Taurine) -> None:
     assert (attempts[0].error["type"], attempts[0].error["message"]) == ("ConnectionError", "no route")
     assert attempts[0].started_at is not None
     assert attempts[0].finished_at is not None
-    assert attempts[0].started_at <= attempts[0].finished_at <= attempts[1].started_at  # pyright: ignore[reportOptionalOperand]
+    assert attempts[1].started_at is not None
+    assert attempts[0].started_at <= attempts[0].finished_at <= attempts[1].started_at
     assert attempts[0].worker == attempts[1].worker
     assert [line.message for line in lines] == ["attempt 1", "attempt 2"]
     assert [(action.action, action.actor) for action in actions] == [("enqueue", "ann")]

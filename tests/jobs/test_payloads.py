@@ -285,7 +285,8 @@ def test_a_type_that_cannot_be_checked_is_refused_where_it_is_declared() -> None
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"a": float("nan")}, {"a": "\ud800"}, {"a": "x\0"}, {"a": object()}, ["a"], "a", {"a": _nested(100_000)}]
+    "metadata",
+    [{"a": float("nan")}, {"a": "\ud800"}, {"a": "x\0"}, {"a": object()}, ["a"], "a", {"a": _nested(100_000)}],
 )
 def test_metadata_follow_the_same_rule(metadata: Any) -> None:
     with pytest.raises(PayloadError):

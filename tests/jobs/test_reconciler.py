@@ -55,7 +55,9 @@ async def test_jobs_that_the_server_lost_run_as_a_new_generation(
     assert (await notes.app.compare()).total == 0
 
 
-async def test_several_reconcilers_put_a_job_back_once(ledger_url: str, app_factory: Factory, raw: RawStore, prefix: str) -> None:
+async def test_several_reconcilers_put_a_job_back_once(
+    ledger_url: str, app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
     notes = Notes(app_factory())
     await notes.app.migrate()
     await notes.add(*"abcdefgh")
@@ -148,7 +150,9 @@ async def test_an_end_in_the_queue_alone_is_written_into_the_record(
     assert (await reconciler(notes.app).run_once()).repaired == 0
 
 
-async def test_a_job_whose_record_has_ended_is_taken_out_of_the_line(app_factory: Factory, raw: RawStore, prefix: str) -> None:
+async def test_a_job_whose_record_has_ended_is_taken_out_of_the_line(
+    app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
     """It was cancelled while the server did not answer; or the server has come back with old data."""
     notes = Notes(app_factory())
     await notes.add("waits")
@@ -204,7 +208,9 @@ async def test_a_job_in_no_line_is_put_back_in_line(app_factory: Factory, raw: R
         assert (await until_status(notes, "waits", "completed")).generation == 0
 
 
-async def test_a_job_that_was_removed_by_hand_is_cancelled(app_factory: Factory, redis_socket_url: str, prefix: str) -> None:
+async def test_a_job_that_was_removed_by_hand_is_cancelled(
+    app_factory: Factory, redis_socket_url: str, prefix: str
+) -> None:
     notes = Notes(app_factory())
     await notes.add("one", "other")
     async with Queue("q", redis_socket_url, prefix=prefix) as queue:

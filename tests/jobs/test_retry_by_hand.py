@@ -165,17 +165,26 @@ async def test_while_the_server_of_queues_is_down(
     async with app.worker():
         await ended(lambda: app.get(waiting.id), "retrying")
     server.stop()
+    await app.close()  # and with it the outbox that its worker has started
 
-    record = await app.retry(ended_one.id)
+    web = app_factory("web", redis_url=server.url)  # which runs no worker
+    declare_orders(web)
+    record = await web.retry(ended_one.id)
     with pytest.raises(StoreUnavailable):
-        await app.retry(waiting.id)
+        await web.retry(waiting.id)
     server.start()
+    await eventually(lambda: is_handed_over(web, ended_one.id), 20, "the job was not handed over")
     async with app.worker():
         completed = await ended(lambda: app.get(ended_one.id), "completed", within=20)
         await app.retry(waiting.id)
         await ended(lambda: app.get(waiting.id), "failed", within=20)
 
     assert (record.status, completed.generation) == ("queued", 1)
+
+
+async def is_handed_over(app: Taurine, job_id: str) -> bool:
+    record = await app.get(job_id)
+    return record is not None and record.dispatched_at is not None
 
 
 async def test_a_lost_job_runs_at_once_when_it_is_put_back(app: Taurine, redis_socket_url: str, prefix: str) -> None:

@@ -73,7 +73,9 @@ async def test_a_signal_is_passed_on_as_sigterm(notes: Path, number: int) -> Non
     assert running.restarts == 0
 
 
-async def test_a_second_signal_is_passed_on_and_shortens_the_time(notes: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_second_signal_is_passed_on_and_shortens_the_time(
+    notes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """F09, seen from the supervisor: these processes heed neither of the two."""
     running = supervisor("ignore", notes, grace=3_600, hurried_grace=0.2)
     run = asyncio.create_task(running.run())
@@ -198,7 +200,9 @@ def test_a_target_that_names_nothing(target: list[str]) -> None:
         main(target)
 
 
-@pytest.mark.parametrize("options", [{"processes": 0}, {"grace": -1}, {"hurried_grace": -1}, {"max_start_failures": 0}, {"backoff": 60}])
+@pytest.mark.parametrize(
+    "options", [{"processes": 0}, {"grace": -1}, {"hurried_grace": -1}, {"max_start_failures": 0}, {"backoff": 60}]
+)
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(InvalidOption):
         Supervisor(["true"], **{"processes": 1, **options})  # pyright: ignore[reportArgumentType] - as an untyped caller

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Counting:
 
 
 @asynccontextmanager
-async def _watching(url: str) -> AsyncIterator[tuple[RecordWatch, Counting]]:
+async def _watching(url: str) -> AsyncGenerator[tuple[RecordWatch, Counting]]:
     database = Counting(open_database(url))
     await migrate(database)
     watch = RecordWatch(database, SystemClock())

@@ -563,17 +563,40 @@ async def test_all_of_it_is_json(app: Taurine) -> None:
     assert told["next_at"] == (None if why.next_at is None else why.next_at.isoformat())
 
 
-async def test_a_job_that_ends_while_it_is_looked_at(app: Taurine) -> None:
-    """Asked again and again while jobs run through: never lost, for the record is read anew when the queue does not have the job."""
+async def test_a_job_that_ends_while_it_is_looked_at(app_factory: Callable[..., Taurine], valkey: ValkeyServer) -> None:
+    """The record is read before the queue is asked; when the queue does not have the job any more, the record is read anew."""
+    app = app_factory()
     orders = declare_orders(app, keep_completed=False)
-    seen: set[str] = set()
-    async with app.worker(concurrency=4):
-        for number in range(40):
-            handle = await orders.enqueue(Order(number=number))
-            while (why := await app.why(handle.id)).code != "finished":
-                seen.add(why.code)
+    handle = await orders.enqueue(Order(number=1))
+    await eventually(lambda: is_stamped(app, handle.id))
+    async with FaultProxy(valkey.port) as proxy:
+        slow = app_factory("slow", redis_url=proxy.url)
+        proxy.black_hole()
+        asking = asyncio.create_task(slow.why(handle.id))
+        await eventually(lambda: proxy.connections, message="the queue was not asked")
+        async with app.worker():
+            await handle.result(timeout=10)
+        await proxy.heal()
+        why = await asking
+        await slow.close()
 
-    assert seen <= {"outbox", "in_line", "running", "no_worker"}
+    assert (why.code, why.record is not None and why.record.status) == ("finished", "completed")
+
+
+async def test_a_new_process_and_a_mute_server(app_factory: Callable[..., Taurine], valkey: ValkeyServer) -> None:
+    """The first connection is bounded too."""
+    handle = await declare_orders(app_factory()).enqueue(Order(number=1))
+    async with FaultProxy(valkey.port) as proxy:
+        blind = app_factory("blind", redis_url=proxy.url)
+        proxy.black_hole()
+        started = time.monotonic()
+        why = await blind.why(handle.id)
+        took = time.monotonic() - started
+        await proxy.heal()
+        await blind.close()
+
+    assert "store_unavailable" in codes(why)
+    assert took < 4
 
 
 async def test_jobs_that_others_put_in_are_not_shown(app: Taurine, queue: Queue) -> None:
@@ -581,3 +604,21 @@ async def test_jobs_that_others_put_in_are_not_shown(app: Taurine, queue: Queue)
     declare_orders(app)
     job: Job = await queue.add("order", {"number": 1})
     assert (await app.why(job.id)).code == "not_found"
+
+
+async def test_a_job_that_others_added(app: Taurine, queue: Queue) -> None:
+    """On a shared queue it has a number there, and a record under an id of its own: it is found all the same, and can be retried."""
+    app.queue("orders", shared=True)
+    declare_orders(app, retry=Retry(attempts=2, backoff=Fixed(600)))
+    async with app.worker():
+        job = await queue.add("order", {"number": 1, "fail": "once"}, attempts=2)
+
+        async def adopted() -> Any:
+            return list(await app.list(status="retrying"))
+
+        (record,) = await eventually(adopted, 10, "the job was not adopted")
+        await eventually(lambda: has_code(app, record.id, "retrying"))
+        await app.retry(record.id)
+        await ended(lambda: app.get(record.id), "failed")
+
+    assert record.id != job.id

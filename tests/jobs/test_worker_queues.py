@@ -101,6 +101,7 @@ async def test_slots_that_are_changed_before_it_runs(post: Post) -> None:
     await post.enqueue(mail=5)
     async with worker:
         await post.until_running(mail=4)
+        post.go_on.set()
 
 
 async def test_a_rate_limit_is_of_its_queue(post: Post, redis_socket_url: str, prefix: str) -> None:
@@ -296,6 +297,30 @@ async def test_two_stops_at_once(post: Post) -> None:
     await asyncio.wait_for(worker.stop(grace=0), 30)
     await asyncio.wait_for(asyncio.gather(patient, run), 30)
     assert post.done["mail"] == 0
+
+
+async def test_all_queues_stop_at_the_same_time(post: Post) -> None:
+    """SEED-271: not one after the other; there are free slots, and nothing more is claimed on either."""
+    await post.enqueue(mail=1, export=1)
+    worker = post.app.worker()
+    run = asyncio.create_task(worker.run())
+    await post.until_running(mail=1, export=1)
+    stop = asyncio.create_task(worker.stop(grace=3_600))
+    await asyncio.sleep(0)
+    await post.enqueue(mail=3, export=3)
+    post.go_on.set()
+    await asyncio.wait_for(asyncio.gather(stop, run), 30)
+    assert post.done == Counter(mail=1, export=1)
+
+
+async def test_what_has_not_ended_is_handed_back_on_all_queues(post: Post) -> None:
+    await post.enqueue(mail=2, export=2)
+    worker = post.app.worker()
+    run = asyncio.create_task(worker.run())
+    await post.until_running(mail=2, export=2)
+    await asyncio.wait_for(worker.stop(grace=0), 30)
+    await asyncio.wait_for(run, 5)
+    assert [record.status for record in (await post.app.list()).items] == ["queued"] * 4
 
 
 async def test_an_error_of_one_queue_ends_the_worker(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:

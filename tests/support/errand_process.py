@@ -80,7 +80,9 @@ class ErrandProcess:
     @property
     def remarks(self) -> str:
         """The end of it, without what is said of every job."""
-        lines = (line for line in self.said.splitlines() if " starts, attempt " not in line and " completed in " not in line)
+        lines = (
+            line for line in self.said.splitlines() if " starts, attempt " not in line and " completed in " not in line
+        )
         return "\n".join(lines)[-4000:]
 
     def signal(self, number: signal.Signals) -> None:

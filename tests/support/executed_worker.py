@@ -34,15 +34,13 @@ def declare(app: Taurine, mode: str) -> Any:
                     while True:
                         ctx.progress(90, 100)
                         await asyncio.sleep(0.02)
-                        if Path(task.path + ".go").exists():
-                            return "late"
                 except asyncio.CancelledError:
                     note(task, f"cancelled {os.getpid()}")
                     raise
             case "finish":
                 await asyncio.sleep(0.05)
             case "hog":  # blocks the event loop and every lease with it
-                time.sleep(4)
+                time.sleep(4)  # noqa: ASYNC251 - what is tested
                 return "hog"
             case "kill in effect":
                 await ctx.once("charge:1", kill_after, task)

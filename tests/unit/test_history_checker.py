@@ -62,7 +62,7 @@ def test_a_good_history_passes_and_its_figures_have_denominators(run: Run) -> No
     assert verdict.violations == ()
     assert verdict.summary() == (
         "lost 0/3 acked of 3 attempted, recovered 0/0 unknown, unexpected 0, duplicated 0/3 run, "
-        "excess_duplicates 0, stale_writes 0, stuck 0, hollow 0, faults 0"
+        "excess_duplicates 0, stale_writes 0, stuck 0, hollow 0, divergent 0, faults 0"
     )
 
 
@@ -265,3 +265,14 @@ def test_several_processes_write_one_history(tmp_path: Path) -> None:
     assert len(history.events()) == 600
     assert len(history.effects()) == 600
     assert [event.at for event in history.events()] == sorted(event.at for event in history.events())
+
+
+def test_records_and_queues_that_disagree_break_the_promise(run: Run) -> None:
+    run.enqueue("a")
+    run.work("a")
+
+    verdict = check(run.history, states={"a": "completed"}, divergent=2)
+
+    assert len(verdict.violations) == 1
+    assert verdict.violations[0].startswith("2 divergent")
+    assert "divergent 2" in verdict.summary()

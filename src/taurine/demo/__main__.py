@@ -35,7 +35,8 @@ def _limit(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m taurine.demo", description="Index the standard library through a queue; kill a worker half-way."
+        prog="python -m taurine.demo",
+        description="Index the standard library, a job each file; kill a worker half-way; lose the queues.",
     )
     parser.add_argument("--limit", type=_limit, metavar="N", help="index only N files, evenly spread; default: all")
     return parser

@@ -58,17 +58,17 @@ class Display:
 
         return show
 
-    def table(self, queue: tuple[Counts, float], loop: tuple[Counts, float]) -> None:
+    def table(self, jobs: tuple[Counts, float], loop: tuple[Counts, float]) -> None:
         """Both totals side by side, each with the seconds it took."""
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         table.add_column("")
-        table.add_column("queue", justify="right", min_width=10)
+        table.add_column("jobs", justify="right", min_width=10)
         table.add_column("plain loop", justify="right", min_width=10)
         for field in fields(Counts):
             name = field.name
-            table.add_row(name.replace("_", " "), f"{getattr(queue[0], name):,}", f"{getattr(loop[0], name):,}")
-        table.add_row("seconds", f"{queue[1]:.1f}", f"{loop[1]:.1f}")
-        table.add_row("files a second", f"{_rate(*queue):,.0f}", f"{_rate(*loop):,.0f}")
+            table.add_row(name.replace("_", " "), f"{getattr(jobs[0], name):,}", f"{getattr(loop[0], name):,}")
+        table.add_row("seconds", f"{jobs[1]:.1f}", f"{loop[1]:.1f}")
+        table.add_row("files a second", f"{_rate(*jobs):,.0f}", f"{_rate(*loop):,.0f}")
         self._console.print()
         self._console.print(table)
         self._console.print()

@@ -1,4 +1,4 @@
-"""Who ran what, written down by the workers outside the queue, so that the queue's own account can be checked.
+"""Who ran what, written down by the workers outside of the application, so that its own account can be checked.
 
 A line is one write to a file opened for appending: lines of several processes do not mix, and a SIGKILL loses none.
 """
@@ -7,40 +7,35 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import NamedTuple
 
-__all__ = ["Entry", "Journal", "read_journal"]
-
-What: TypeAlias = Literal["ran", "recovered"]
+__all__ = ["Journal", "Run", "read_journal"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """`worker` began to run `file`, or noticed that its worker was gone and put it back in line."""
+class Run(NamedTuple):
+    """`worker` began to index `file`."""
 
     worker: str
-    what: What
     file: str
 
 
 class Journal:
-    """One worker's way to write into the journal at `path`."""
+    """One worker's way to write into the journal at `path`. May be used from any thread."""
 
     def __init__(self, path: Path, worker: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._worker = worker
 
-    def write(self, what: What, file: str) -> None:
-        os.write(self._fd, (json.dumps([self._worker, what, file]) + "\n").encode())
+    def write(self, file: str) -> None:
+        os.write(self._fd, (json.dumps(Run(self._worker, file)) + "\n").encode())
 
     def close(self) -> None:
         os.close(self._fd)
 
 
-def read_journal(path: Path) -> list[Entry]:
-    """All entries in the order in which they were written; none when nobody has written."""
+def read_journal(path: Path) -> list[Run]:
+    """All runs in the order in which they began; none when nobody has written."""
     if not path.exists():
         return []
-    return [Entry(*json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    return [Run(*json.loads(line)) for line in path.read_text("utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""The producer's process: adds one job per file and ends."""
+"""The producer's process: enqueues one job per file and ends."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 
 from taurine.demo.library import library_root, source_files
-from taurine.demo.stage import QUEUE, shared_server
-from taurine.queue import Queue
+from taurine.demo.stage import Source, Stage, shared_server
 
 
 async def produce(home: Path, limit: int | None) -> None:
-    """Add the jobs. The file is the job's id too, so that adding it again would add nothing."""
+    """Enqueue the jobs. The file makes the job's id, so that enqueueing it again would add nothing."""
     files = source_files(library_root(), limit=limit)
-    async with shared_server(home) as server, Queue(QUEUE, server.url) as queue:
-        await queue.add_many([("index", {"file": file}, {"job_id": file}) for file in files])
+    async with shared_server(home) as server:
+        stage = Stage(home, server.url)
+        async with stage.app:
+            await stage.index.enqueue_many([Source(file=file) for file in files])
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Admission:
         record, granted = await self._recorder.patiently(_take_records, taking)
         if record is None and envelope is None and await self._recorder.waiting_for(lambda: self._adopt(job, job_type)):
             record, granted = await self._recorder.patiently(_take_records, taking)
-        if record is None or (record.type, record.queue) != (job.name, job.queue):
+        if record is None:
             await self._refuse_forged(job)
         if record.status in TERMINAL:
             return self._acknowledge(job, record)
@@ -175,14 +175,16 @@ class _Taking(NamedTuple):
 
 
 def _take_records(connection: Connection, items: Sequence[_Taking]) -> list[tuple[JobRecord | None, Granted]]:
-    """The records as they stand, each with what became of making it this delivery's; one that is not to run is only read."""
+    """The records of these jobs as they stand, each with what became of making it this delivery's; one that is not to run is only read."""
     records = get_records(connection, [item.id for item in items])
     return [_taken(connection, item, records.get(item.id)) for item in items]
 
 
 def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> tuple[JobRecord | None, Granted]:
     job, envelope = item.job, item.envelope
-    if record is None or record.status in TERMINAL or record.cancel_requested_at is not None:
+    if record is None or not _is_record_of(record, job):
+        return None, None
+    if record.status in TERMINAL or record.cancel_requested_at is not None:
         return record, None
     start = Start(
         id=item.id,
@@ -195,6 +197,11 @@ def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> t
     if _has_expired(job, envelope, item.at) and record.status == "queued":
         return record, None
     return record, apply_starts(connection, [start])[0]
+
+
+def _is_record_of(record: JobRecord, job: Job) -> bool:
+    """False for a record whose id a foreign job has borrowed."""
+    return (record.type, record.queue) == (job.name, job.queue)
 
 
 def _record_id(job: Job, envelope: Envelope | None) -> str:

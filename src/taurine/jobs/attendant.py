@@ -84,6 +84,11 @@ class Attendant(Service[int]):
         """True if `task` is the one in which a handler runs."""
         return any(run.task is task for run in self._runs)
 
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """Those in which handlers run now."""
+        return {run.task for run in self._runs}
+
     async def run_once(self) -> int:
         now = round(self._clock.now() * 1000)
         runs = [run for run in self._runs if now - run.started >= INTERVAL * 1000 or run.context.progress_changed]

@@ -144,7 +144,7 @@ class Context:
         self,
         *,
         job_id: str,
-        type: str,
+        type: str,  # noqa: A002 - what it is called everywhere
         queue: str,
         attempt: int,
         max_attempts: int,
@@ -203,7 +203,7 @@ class Context:
 
     @property
     def created_at(self) -> datetime:
-        """When the job was accepted."""
+        """When the job was accepted, to the milliseconds that its way into the queue took."""
         return datetime.fromtimestamp(self._created_at_ms / 1000, UTC)
 
     @property

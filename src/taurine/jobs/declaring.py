@@ -49,8 +49,6 @@ class JobTypeOptions(TypedDict, total=False):
     """How long an idempotency key stands for its request, in seconds. Default: 24 h."""
     max_bytes: int
     """The most bytes of JSON that a payload or a result may have. Default: 1 MiB."""
-    dead_letter_queue: bool | str
-    """A BullMQ queue that gets a copy of each open dead letter of the type's queue, for BullMQ's dashboards: its name, or True for `<queue>-dlq`. Default: none."""
     description: str
     """What it is for, for dashboards. Default: none."""
 
@@ -72,7 +70,6 @@ class JobOptions:
     keep_records: Seconds = 30 * 86_400.0
     keep_keys: Seconds = 86_400.0
     max_bytes: int = MAX_BYTES
-    dead_letter_queue: bool | str = False
     description: str = ""
 
     @classmethod
@@ -87,8 +84,6 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue)
-        if not isinstance(self.dead_letter_queue, bool):
-            check_queue_name(self.dead_letter_queue)
         if self.timeout is not None:
             to_seconds(self.timeout, "timeout", minimum=0.001)
         if self.expires_in is not None:

@@ -38,32 +38,37 @@ class Dispatcher:
         self._clock = clock
 
     async def dispatch_new(self, records: Sequence[NewRecord], *, within: float) -> None:
-        """Add jobs that were just recorded, all of one type, in their order, and stamp them.
+        """Add jobs that one request has just recorded, in their order, and stamp them.
 
         within: seconds that their server may take. Raises TimeoutError after that, when they may or may not have been added, and StoreError.
         """
-        job_type = self._catalog.get(records[0].type)
         queue = await self._queue(records[0].queue)  # may start an embedded server, which is waited for
         now = self._now_ms()
-        entries = [self._new_entry(job_type, record, now) for record in records]
+        alike: dict[str | None, AddOptions] = {}
+        entries: list[tuple[str, Any, AddOptions]] = []
+        for record in records:
+            # What one request asks for differs by the tenant only, apart from the id.
+            options = alike.get(record.tenant)
+            if options is None:
+                options = alike[record.tenant] = self._new_options(record, now)
+            entries.append((record.type, Encoded(record.payload), {**options, "job_id": record.id}))
         async with asyncio.timeout(within):
             await self._add(queue, entries)
         for record in records:
             # Nobody waits for the stamp: a job that is added again without need is a duplicate of itself.
             self._group.post(stamp_dispatched, Dispatched(record.id, 0, now))
 
-    def _new_entry(self, job_type: JobType[Any, Any], record: NewRecord, now: int) -> tuple[str, Any, AddOptions]:
-        retry = None if record.options is None else record.options.get("retry")
+    def _new_options(self, record: NewRecord, now: int) -> AddOptions:
         envelope = Envelope(
             tenant=record.tenant,
             scheduled_for=record.scheduled_for,
             expires_at=record.expires_at,
             created_by=record.created_by,
             trace=record.trace,
-            retry=retry,
+            retry=None if record.options is None else record.options.get("retry"),
         )
-        options = _options(
-            job_type,
+        return _options(
+            self._catalog.get(record.type),
             job_id=record.id,
             priority=record.priority,
             attempts=record.max_attempts,
@@ -72,7 +77,6 @@ class Dispatcher:
             envelope=envelope,
             shared=self._catalog.rules_of(record.queue).shared,
         )
-        return record.type, Encoded(record.payload), options
 
     async def dispatch(self, records: Sequence[JobRecord]) -> int:
         """Add recorded jobs and stamp them; returns how many. Records whose type is not declared here are left to others.

@@ -129,7 +129,7 @@ class Execution:
             attempt=delivery.attempt,
             max_attempts=delivery.max_attempts,
             tenant=delivery.tenant,
-            created_at_ms=job.created_at * 1000,
+            created_at_ms=job.created_at * 1000 if record is None else record.created_at.timestamp() * 1000,
             scheduled_for_ms=envelope.scheduled_for,
             deadline_ms=None if timeout is None else delivery.started + timeout * 1000,
             user=envelope.created_by,

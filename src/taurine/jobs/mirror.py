@@ -65,10 +65,19 @@ def mirror_queues(catalog: Catalog) -> dict[str, str]:
 class DeadLetterMirror(Service[MirrorReport]):
     """Makes copies of open entries, and removes those of entries that were dealt with, by whatever process. Several may run at once."""
 
-    def __init__(self, backend: Backend, mirrors: Mapping[str, str], *, random: Random, interval: float = 5.0) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        mirrors: Mapping[str, str],
+        *,
+        random: Random,
+        interval: float = 5.0,
+        batch: int = _BATCH,
+    ) -> None:
         super().__init__(name="dead letter mirror", interval=interval, clock=backend.clock, random=random)
         self._backend = backend
         self._mirrors = mirrors
+        self._batch = batch
 
     async def run_once(self) -> MirrorReport:
         return MirrorReport(await self._copy_all(), await self._remove_all())
@@ -77,10 +86,12 @@ class DeadLetterMirror(Service[MirrorReport]):
         copied = 0
         queues = list(self._mirrors)
         while True:
-            entries = await self._backend.database.read(lambda connection: take_unmirrored(connection, queues, _BATCH))
+            entries = await self._backend.database.read(
+                lambda connection: take_unmirrored(connection, queues, self._batch)
+            )
             await self._copy(entries)
             copied += len(entries)
-            if len(entries) < _BATCH:
+            if len(entries) < self._batch:
                 return copied
 
     async def _copy(self, entries: Sequence[DeadLetter]) -> None:
@@ -98,11 +109,11 @@ class DeadLetterMirror(Service[MirrorReport]):
         removed = 0
         while True:
             entries = await self._backend.database.read(
-                lambda connection: take_resolved_mirrored(connection, list(self._mirrors), _BATCH)
+                lambda connection: take_resolved_mirrored(connection, list(self._mirrors), self._batch)
             )
             gone = await _remove(self._backend, self._mirrors, entries)
             removed += gone
-            if len(entries) < _BATCH or not gone:
+            if len(entries) < self._batch or not gone:
                 return removed
 
 

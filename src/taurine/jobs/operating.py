@@ -23,7 +23,9 @@ from taurine.errors import (
     TenantMismatch,
     TransitionRefused,
 )
+from taurine.ids import public_id
 from taurine.jobs.access import AccessRequest, Authorize, authorized
+from taurine.jobs.adoption import stored_id_of
 from taurine.jobs.backend import Backend
 from taurine.jobs.paging import Listing
 from taurine.ledger.attempts import Attempt, list_attempts
@@ -145,7 +147,7 @@ class Operations:
         now = self._now_ms()
         hastened = await self._backend.database.write(lambda connection: hasten(connection, record.id, now, user))
         queue = await self._backend.queue(record.queue)
-        job = await queue.get_job(record.id)
+        job = await queue.get_job(public_id(stored_id_of(record.id, record.source, record.generation)))
         if job is not None:
             with contextlib.suppress(JobError):  # it was promoted by its time, or is about to be put back
                 await job.promote()

@@ -315,7 +315,7 @@ class Recorder:
         try:
             ending = self._ending(delivery, "failed", failure, dead_letter="permanent")
             granted = await self.patiently(apply_endings, ending)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above
             log.exception("nor can it be recorded that job %s has failed for it", self._id(delivery))
         else:
             if granted is not None:

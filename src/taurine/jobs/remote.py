@@ -10,7 +10,7 @@ import inspect
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import to_jsonable_python
 
@@ -35,7 +35,7 @@ _TELL_SECONDS = 0.05
 
 def bind(found: Any, handler: Callable[..., Any], payload: str, snapshot: Mapping[str, Any], link: Link) -> Bound:
     """The Binder of workers: the payload as its job type declares it, and the context."""
-    job_type: JobType[Any, Any] | None = found if isinstance(found, JobType) else None
+    job_type = cast("JobType[Any, Any]", found) if isinstance(found, JobType) else None
     context = ProcessContext(snapshot, link, job_type)
     value = _payload_codec(job_type, handler, context.type).decode(payload)
 

@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from taurine.errors import LedgerError, StoreError
+from taurine.errors import EmbeddedServerError, LedgerError, StoreError
+from taurine.ids import public_id
+from taurine.jobs.adoption import stored_id_of
 from taurine.jobs.backend import Backend
 from taurine.jobs.reasons import Facts, Reason, WhyCode, explain
 from taurine.ledger.dead_letters import DeadLetter, DeadLetterFilter, list_dead_letters
 from taurine.ledger.outbox import OutboxLag, outbox_lag
 from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.statuses import TERMINAL
-from taurine.queue import Queue
 
 __all__ = ["Inquiry", "Why"]
 
@@ -171,13 +172,11 @@ class Inquiry:
     async def _ask_queue(self, facts: Facts, name: str) -> Facts:
         facts = replace(facts, queue=name)
         try:
-            queue = await self._backend.queue(
-                name
-            )  # may have to start the embedded server, which has bounds of its own
-            return await self._in_time(lambda: _seen_in(queue, facts))
+            await self._backend.redis_url()  # may have to start the embedded server, which has bounds of its own
+            return await self._in_time(lambda: _seen_in(self._backend, facts, name))
         except TimeoutError:
             return replace(facts, place=None, store_error=f"the server gave no answer within {self._seconds:g} s")
-        except StoreError as error:
+        except (StoreError, EmbeddedServerError) as error:
             return replace(facts, place=None, store_error=str(error))
 
     async def _in_time(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -185,8 +184,12 @@ class Inquiry:
             return await ask()
 
 
-async def _seen_in(queue: Queue, facts: Facts) -> Facts:
-    place = await queue.whereabouts(facts.job_id)
+async def _seen_in(backend: Backend, facts: Facts, name: str) -> Facts:
+    queue = await backend.queue(name)
+    record = facts.record
+    # A job that others added has a record under another id than the queue's.
+    queue_id = facts.job_id if record is None else public_id(stored_id_of(record.id, record.source, record.generation))
+    place = await queue.whereabouts(queue_id)
     children = None
     if place.job is not None and place.state == "waiting-children":
         children = await place.job.dependency_counts()

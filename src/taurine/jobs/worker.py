@@ -47,6 +47,9 @@ __all__ = ["JobWorker"]
 _MOST_THREADS = 10_000
 """Threads are made when they are needed, and it is the queues' slots that bound them; those may be raised at any time."""
 
+_LAST_WORD = 2.0
+"""Seconds in which handlers that were given up, a process that had to be killed perhaps, have their records put back: the queue has their jobs already."""
+
 
 class JobWorker:
     """Made by `Taurine.worker`. As an async context manager it runs in the background and stops at the end of the block."""
@@ -206,9 +209,10 @@ class JobWorker:
         await backend.ready()
         connection = Connection(self._rules.redis_url or await backend.redis_url())
         stack.push_async_callback(connection.close)
-        for kind in sorted({job_type.runs_in for job_type in self._job_types}):
-            stack.push_async_callback(self._executors[kind].stop)
-            await self._executors[kind].start()
+        kinds = {job_type.runs_in for job_type in self._job_types}
+        for executor in (self._executors[kind] for kind in self._executors if kind in kinds):
+            stack.push_async_callback(executor.stop)
+            await executor.start()
         backend.outbox.start()  # it is the application's, which may still have something to hand over when this worker ends
         stack.push_async_callback(self._stop_services)
         for service in self._services:
@@ -313,7 +317,10 @@ class JobWorker:
             task.result()
 
     async def _stop_queues(self, grace: float) -> None:
+        handlers = self._attendant.tasks
         await asyncio.gather(*(worker.stop(grace=grace) for worker in self._workers.values()))
+        if handlers:
+            await asyncio.wait(handlers, timeout=_LAST_WORD)
 
     async def _stop_services(self) -> None:
         await asyncio.gather(*(service.stop() for service in self._services))

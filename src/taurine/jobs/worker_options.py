@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias, TypedDict
 
 from pydantic import TypeAdapter
@@ -102,9 +102,8 @@ class WorkerRules:
         for name in ("max_processes", "max_jobs_per_process", "max_memory"):
             if getattr(self, name) is not None:
                 require_count(getattr(self, name), name, minimum=1)
-        by_queue = isinstance(self.concurrency, Mapping)
-        for slots in self.concurrency.values() if by_queue else [self.concurrency]:
-            _checked_slots(slots)
+        for slots in self.concurrency.values() if isinstance(self.concurrency, Mapping) else (self.concurrency,):
+            _check_slots(slots)
 
     @property
     def grace_seconds(self) -> float:
@@ -152,11 +151,12 @@ class WorkerRules:
 _as_json = TypeAdapter(WorkerRules)
 
 
-def _checked_slots(value: object) -> None:
-    if isinstance(value, str) and value not in ("io", "cpu"):
-        raise InvalidOption(f"expected concurrency to be a number, 'io' or 'cpu', got {value!r:.40}")
-    if value is not None and not isinstance(value, str):
-        require_count(value, "concurrency", minimum=1)  # pyright: ignore[reportArgumentType] - which is what it checks
+def _check_slots(value: Slots | None) -> None:
+    if isinstance(value, str):
+        if value not in ("io", "cpu"):  # pyright: ignore[reportUnnecessaryContains] - untyped callers
+            raise InvalidOption(f"expected concurrency to be a number, 'io' or 'cpu', got {value!r:.40}")
+    elif value is not None:
+        require_count(value, "concurrency", minimum=1)
 
 
 def _processors() -> int:

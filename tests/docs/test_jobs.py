@@ -1,0 +1,109 @@
+"""docs/jobs.md: each section's code is run as it stands there, and prints what its comments say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.pages import blocks, printed_by, promised, sections
+from embedded.processes import SOURCE
+from taurine import Taurine
+from taurine.jobs.declaring import JobTypeOptions
+from taurine.jobs.requests import EnqueueOptions
+from taurine.settings import Settings
+
+TEXT = (SOURCE.parent / "docs" / "jobs.md").read_text("utf-8")
+BEGINNING, SECTIONS = sections(TEXT)
+POSTGRES_URL = "postgresql://localhost/shop"
+"""Where the page's PostgreSQL is; a test's own takes its place."""
+
+
+def title_of(section: str) -> str:
+    return section.partition("\n")[0]
+
+
+def programs(section: str) -> list[str]:
+    """The blocks that are whole programs."""
+    return [block for block in blocks(section) if "__main__" in block]
+
+
+@pytest.fixture
+def environment(redis_socket_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings that the page's code finds."""
+    monkeypatch.chdir(tmp_path)
+    variables = {"TAURINE_REDIS_URL": redis_socket_url, "TAURINE_PREFIX": prefix, "TAURINE_HOME": str(tmp_path)}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.fixture
+def own_code(section: str, request: pytest.FixtureRequest) -> str:
+    """The section's code without its programs; with the URL of a real PostgreSQL, if it needs one."""
+    code = "\n".join(block for block in blocks(section) if block not in programs(section))
+    # Asked for by name, so that the other sections start no server.
+    return code.replace(POSTGRES_URL, request.getfixturevalue("postgres_url")) if POSTGRES_URL in code else code
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("section", SECTIONS, ids=title_of)
+async def test_a_section_runs_and_prints_what_it_says(section: str, own_code: str) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    try:
+        printed = await printed_by("\n".join(blocks(BEGINNING)) + own_code, names)
+    finally:
+        application = names.get("app")
+        if isinstance(application, Taurine):
+            await application.close()
+
+    assert [without_ids(line) for line in printed] == promised(own_code)
+
+
+def without_ids(line: str) -> str:
+    """Ids that are made anew each time stand as … on the page."""
+    return re.sub(r"'[0-9a-f]{32}'", "'…'", line)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param(program, id=title_of(section)) for section in SECTIONS for program in programs(section)],
+)
+def test_a_program_runs_and_prints_what_it_says(program: str, environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(program, "utf-8")
+    run = subprocess.run(
+        [sys.executable, "shop.py"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == promised(program)
+
+
+def test_every_section_has_code_that_is_run() -> None:
+    assert set(re.findall(r"^```(\w*)", TEXT, re.MULTILINE)) == {"python", ""}, "blocks begin with python and end"
+    assert all(blocks(section) for section in SECTIONS)
+
+
+@pytest.mark.parametrize("option", sorted(JobTypeOptions.__annotations__))
+def test_every_option_of_a_job_type_is_named(option: str) -> None:
+    assert re.search(rf"\b{option}\b", TEXT)
+
+
+@pytest.mark.parametrize("option", sorted(EnqueueOptions.__annotations__))
+def test_every_option_of_an_enqueue_is_shown(option: str) -> None:
+    assert re.search(rf"\b{option}=", TEXT)
+
+
+@pytest.mark.parametrize("setting", sorted(Settings.model_fields))
+def test_every_setting_is_named(setting: str) -> None:
+    assert f"| `{setting}` |" in TEXT
