@@ -23,7 +23,7 @@ help:  ## List the targets
 demo: $(VENV)/run.stamp  ## Index the standard library on an embedded server, with a worker killed half-way
 	$(BIN)/python -m taurine.demo $(ARGS)
 
-test: $(VENV)/test.stamp node_modules/.stamp  ## Run all tests
+test: $(VENV)/test.stamp $(VENV)/check.stamp node_modules/.stamp  ## Run all tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/test.stamp $(VENV)/check.stamp $(VENV)/node.stamp  ## Check format, lint, types and the direction of imports

@@ -345,6 +345,60 @@ async def test_an_outcome_that_the_ledger_refuses_for_good_does_not_loop(app: Ta
     assert await dead_reason(app, handles[3].id) == "permanent"
 
 
+_TRIGGER = """
+create function refuse() returns trigger language plpgsql as $$
+begin raise exception 'refused' using errcode = '{code}'; end $$;
+create trigger refusing before update on taurine_job for each row when (new.status = 'completed') execute function refuse();
+"""
+
+
+async def _run_sql(app: Taurine, script: str) -> None:
+    for statement in filter(str.strip, script.replace("end $$;", "end $$;;").split(";;")):
+        parts = [statement] if "$$" in statement else statement.split(";")
+        for part in filter(str.strip, parts):
+            await app._backend().database.write(lambda connection, part=part: connection.exec_driver_sql(part) and None)
+
+
+async def test_data_that_postgresql_refuses_fails_its_job(
+    app_factory: Callable[..., Taurine], postgres_url: str
+) -> None:
+    """An error of class 22 is about this outcome: another try ends in the same way."""
+    app = app_factory(database_url=postgres_url)
+    await app.migrate()
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(_: Task) -> str:
+        return "unstorable"
+
+    await _run_sql(app, _TRIGGER.format(code="22021"))
+    handle = await task.enqueue(Task())
+    async with app.worker():
+        with pytest.raises(JobFailed, match="cannot be recorded"):
+            await handle.result(timeout=10)
+
+
+async def test_a_full_disk_is_waited_out(app_factory: Callable[..., Taurine], postgres_url: str) -> None:
+    """F33: it refuses every outcome, and passes; nothing is recorded that did not happen, and nothing is lost."""
+    app = app_factory(database_url=postgres_url)
+    await app.migrate()
+    runs: list[int] = []
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(_: Task) -> str:
+        runs.append(1)
+        return "kept"
+
+    await _run_sql(app, _TRIGGER.format(code="53100"))
+    handle = await task.enqueue(Task())
+    async with app.worker():
+        await eventually(lambda: runs, message="the job has not run")
+        assert await app.wait(handle.id, 0.5) is not None
+        assert (await handle.record()).status != "failed"
+        await _run_sql(app, "drop trigger refusing on taurine_job")
+        assert await handle.result(timeout=20) == "kept"
+    assert runs == [1]
+
+
 async def test_when_the_worker_stops_a_running_job_goes_back_to_queued_at_no_charge(app: Taurine) -> None:
     """P7: the record does not say `running` for hours; what the attempt saved is there for the next."""
     begun, cursors = asyncio.Event(), list[Any]()

@@ -199,14 +199,21 @@ async def test_producer_and_worker_do_without_each_others_connections(post: Post
 
 
 async def test_the_worker_may_take_another_way_to_the_queues(
-    app_factory: Callable[..., Taurine], redis_url: str, redis_socket_url: str
+    app_factory: Callable[..., Taurine], redis_url: str, redis_socket_url: str, raw: RawStore
 ) -> None:
     """SEED-007: settings of its own; here the producer goes by the unix socket, the worker by TCP."""
     post = Post(app_factory(redis_url=redis_socket_url))
     post.go_on.set()
+
+    async def by_tcp() -> int:
+        return sum(client["addr"].startswith("127.0.0.1:") for client in await raw.client_list())
+
+    before = await by_tcp()
     await post.enqueue(mail=1)
+    assert await by_tcp() == before
     async with post.app.worker(redis_url=redis_url):
         await post.until_done(mail=1)
+        assert await by_tcp() > before
 
 
 async def test_a_worker_that_has_ended_leaves_no_connection(post: Post, raw: RawStore) -> None:

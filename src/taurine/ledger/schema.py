@@ -14,7 +14,7 @@
 UTC. JSON is kept as text, byte for byte as it travels, so that numbers stay exact and both databases hold the same.
 
 What a constraint can hold is a constraint. Indexes serve: the outbox (`job_undispatched`), the reconciler and lists by status
-(`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of everything (`job_created`), and retention
+(`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of everything (`job_created`), jobs that expire (`job_expiring`), and retention
 (`job_by_type`: each type has its own age, and what finished before a time was created before it).
 
 A change here needs a new file in migrations/versions, and `VERSION` is its number; a test compares the two.
@@ -160,6 +160,13 @@ Index(
     job.c.id,
     sqlite_where=text("error_fingerprint IS NOT NULL"),
     postgresql_where=text("error_fingerprint IS NOT NULL"),
+)
+
+Index(
+    "taurine_job_expiring",
+    job.c.expires_at,
+    sqlite_where=text("expires_at IS NOT NULL AND status = 'queued'"),
+    postgresql_where=text("expires_at IS NOT NULL AND status = 'queued'"),
 )
 
 job_tag = Table(

@@ -154,6 +154,13 @@ def upgrade(op: Operations) -> None:
         postgresql_where=text("error_fingerprint IS NOT NULL"),
     )
     op.create_index(
+        "taurine_job_expiring",
+        "taurine_job",
+        ["expires_at"],
+        sqlite_where=text("expires_at IS NOT NULL AND status = 'queued'"),
+        postgresql_where=text("expires_at IS NOT NULL AND status = 'queued'"),
+    )
+    op.create_index(
         "taurine_job_by_tenant",
         "taurine_job",
         ["tenant", "created_at", "id"],
