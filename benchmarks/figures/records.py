@@ -81,7 +81,7 @@ INSERT INTO taurine_job (id, type, queue, status, fence, attempts, max_attempts,
 WITH RECURSIVE counted (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM counted WHERE number < :count)
 SELECT 'finished-' || number, 'bench.noop', 'bench', 'completed', 1, 1, 3, :payload, 'null', 'worker-1', 'bench',
        created_at, created_at + 20, created_at + 5, created_at + 10, created_at + 20
-FROM (SELECT number, :last - (:count - number) * 80 AS created_at FROM counted) AS finished
+FROM (SELECT number, CAST(:last AS BIGINT) - (:count - number) * 80 AS created_at FROM counted) AS finished
 """
 
 

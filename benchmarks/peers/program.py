@@ -44,6 +44,7 @@ class Program(ABC):
 
     async def install(self) -> None:
         """Make the tables in an empty database."""
+        raise NotImplementedError
 
     @abstractmethod
     def producing(self) -> AbstractAsyncContextManager[None]:
@@ -67,7 +68,7 @@ class Program(ABC):
         returns where the library does not tell.
         """
 
-    async def settled(self) -> None:
+    async def settled(self) -> None:  # noqa: B027 - most libraries cannot be asked
         """Return when all jobs are settled whose handlers have returned, where on_done comes before that but it can be asked."""
 
 

@@ -37,7 +37,7 @@ class TaurineRecords(Program):
 
     def _declare(self, name: str, payload: type[Any]) -> Any:
         return self.app.declare(
-            name, payload, None, queue=QUEUE, retry=Retry(attempts=ATTEMPTS), keep_completed=KEEP_COMPLETED
+            name, payload, type(None), queue=QUEUE, retry=Retry(attempts=ATTEMPTS), keep_completed=KEEP_COMPLETED
         )
 
     async def install(self) -> None:
@@ -76,7 +76,7 @@ class TaurineRecords(Program):
     async def settled(self) -> None:
         # A job leaves the queue's list of active ones after its record is complete.
         async with Queue(QUEUE, self.url) as queue:
-            while any((await queue.counts("waiting", "active")).values()):
+            while await queue.count("waiting", "active"):  # noqa: ASYNC110 - it is on another server
                 await asyncio.sleep(LOOK_SECONDS)
 
 

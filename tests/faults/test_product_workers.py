@@ -146,6 +146,20 @@ async def test_f01_a_worker_is_killed_again_and_again(shop: Shop, seed: int, fig
     assert verdict.duplicated, "no kill hit a job that had begun: the test proved nothing"
 
 
+async def test_f01_killed_between_the_record_and_the_queue(shop: Shop, figure: Figure) -> None:
+    """F01, P3: the queue delivers the job once more, the record says completed, and the handler is not called again."""
+    numbers = [f"d{number}" for number in range(3)]
+    for number in numbers:
+        with shop.history.enqueuing(number):
+            await shop.errands.enqueue(Errand(number=number, ends="recorded"))
+    for number in range(3):
+        async with shop.worker(f"w{number}", concurrency=1) as worker:
+            assert await worker.ended() == -signal.SIGKILL
+    async with shop.worker("last"):
+        await shop.verdict(numbers, figure)
+    assert shop.started() == Counter(numbers)
+
+
 @pytest.mark.parametrize("poison", ["exit", "segfault"])
 async def test_f06_a_poisonous_job_is_dead_after_so_many_crashes(shop: Shop, poison: Any, figure: Figure) -> None:
     """F06: also with attempts left, and without the company that others' jobs would make it wait for."""

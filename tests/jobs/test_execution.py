@@ -360,7 +360,7 @@ async def _run_sql(app: Taurine, script: str) -> None:
 
 
 async def test_data_that_postgresql_refuses_fails_its_job(
-    app_factory: Callable[..., Taurine], postgres_url: str
+    postgres_url: str, app_factory: Callable[..., Taurine]
 ) -> None:
     """An error of class 22 is about this outcome: another try ends in the same way."""
     app = app_factory(database_url=postgres_url)
@@ -377,7 +377,7 @@ async def test_data_that_postgresql_refuses_fails_its_job(
             await handle.result(timeout=10)
 
 
-async def test_a_full_disk_is_waited_out(app_factory: Callable[..., Taurine], postgres_url: str) -> None:
+async def test_a_full_disk_is_waited_out(postgres_url: str, app_factory: Callable[..., Taurine]) -> None:
     """F33: it refuses every outcome, and passes; nothing is recorded that did not happen, and nothing is lost."""
     app = app_factory(database_url=postgres_url)
     await app.migrate()

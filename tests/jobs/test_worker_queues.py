@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -16,6 +17,7 @@ from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, StoreRefused
 from taurine.jobs.context import Context
+from taurine.jobs.supervisor import READINESS
 from taurine.options import RateLimit
 from taurine.queue import Queue, Worker
 
@@ -254,6 +256,16 @@ async def test_its_life_is_in_the_log(post: Post, caplog: pytest.LogCaptureFixtu
     assert lines[2].endswith("they have 20 s")
     assert lines[3:] == ["worker anna has ended"]
     assert not worker.is_ready
+
+
+async def test_its_supervisor_hears_that_it_is_ready(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F06: a process that crashes after that has not failed to start."""
+    ours, theirs = os.pipe()
+    monkeypatch.setenv(READINESS, str(theirs))
+    async with post.app.worker() as worker:
+        await eventually(lambda: worker.is_ready or None, 20)
+    assert os.read(ours, 2) == b"1"
+    os.close(ours)
 
 
 async def test_stopped_before_it_runs(post: Post) -> None:

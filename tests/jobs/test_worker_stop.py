@@ -125,3 +125,25 @@ async def test_handlers_that_do_not_end_do_not_hold_it_up(kind: Any, app: Taurin
     record = await app.get(handle.id)
     assert record is not None
     assert (record.status, record.attempts) == ("queued", 0)
+
+
+async def test_the_record_of_a_handler_that_is_slow_to_end_is_put_back(app: Taurine) -> None:
+    """P7: its job is handed back without waiting for it; the record follows before the worker has ended."""
+    started = asyncio.Event()
+
+    @app.job("visit.linger", queue="visits")
+    async def linger(visit: Visit) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1.4)  # longer than a cancelled handler is given
+
+    handle = await linger.enqueue(Visit(number=1))
+    worker = app.worker()
+    run = asyncio.create_task(worker.run())
+    await asyncio.wait_for(started.wait(), 30)
+    await stop(worker, run, grace=0)
+    record = await app.get(handle.id)
+    assert record is not None
+    assert (record.status, record.attempts) == ("queued", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import signal
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,11 +22,11 @@ __all__ = ["Errand", "declare_errands", "enqueue_errands", "process_errand"]
 
 
 class Errand(BaseModel):
-    """seconds: how long it takes. ends: how."""
+    """seconds: how long it takes. ends: how; "recorded": the worker is killed when the record has the end and the queue has not."""
 
     number: str
     seconds: float = 0.0
-    ends: Literal["well", "exit", "segfault"] = "well"
+    ends: Literal["well", "exit", "segfault", "recorded"] = "well"
 
 
 def declare_errands(app: Taurine, history: History | None = None, *, worker: str = "") -> JobType[Errand, str]:
@@ -34,6 +35,7 @@ def declare_errands(app: Taurine, history: History | None = None, *, worker: str
     if history is None:
         return app.declare("errand.run", Errand, str, **rules)
     tokens: dict[str, str] = {}
+    deadly: set[str] = set()
 
     async def run(errand: Errand, ctx: Context) -> str:
         token = tokens[errand.number] = f"{errand.number}/{ctx.fence}"
@@ -43,6 +45,8 @@ def declare_errands(app: Taurine, history: History | None = None, *, worker: str
             os._exit(9)
         if errand.ends == "segfault":
             ctypes.string_at(0)
+        if errand.ends == "recorded":
+            deadly.add(errand.number)
         await asyncio.sleep(errand.seconds)
         return worker
 
@@ -52,6 +56,8 @@ def declare_errands(app: Taurine, history: History | None = None, *, worker: str
         tell(self, job_id)
         if token := tokens.pop(job_id, None):
             history.finish(job_id, token=token, worker=worker, outcome="completed")
+        if job_id in deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     RecordWatch.tell = tell_and_note  # once the record has the end, and before the queue is told
     return app.declare("errand.run", Errand, str, **rules).handler(run)
