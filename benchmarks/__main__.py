@@ -86,9 +86,9 @@ def _plan(
 ) -> Iterator[tuple[Figure, Peer, int]]:
     """Peers take turns within a figure, so that a slow minute of the machine meets all of them alike."""
     for figure in chosen_figures:
-        for round_number in range(1, (rounds if figure.repeated else 1) + 1):
+        for round_number in range(1, rounds + 1):
             for peer in chosen_peers:
-                if figure.applies_to(peer):
+                if figure.applies_to(peer) and round_number <= figure.rounds_of(peer, rounds):
                     yield figure, peer, round_number
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,9 +69,12 @@ class PeerDatabase:
         if self.server is None:
             return 0.0
         main = psutil.Process(self.server.pid)
-        ended = main.cpu_times()
-        running = [process.cpu_times() for process in (main, *main.children())]
-        return ended.children_user + ended.children_system + sum(times.user + times.system for times in running)
+        seconds = 0.0
+        for child in main.children():
+            # One that ends meanwhile is among those that main has seen the end of, which come last for that reason.
+            with suppress(psutil.NoSuchProcess):
+                seconds += sum(child.cpu_times()[:2])
+        return seconds + sum(main.cpu_times()[:4])
 
     async def _run(self, work: Callable[[Connection], ResultT]) -> ResultT:
         database = open_database(self.url, answer_seconds=None)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 METHOD = """\
 Every peer is measured in the same run on the same server, each in processes of its own, in turns: a round of one peer
-is followed by a round of the next. A value is the median of the rounds, with the lowest and highest in brackets.
+is followed by a round of the next. A value is the median of the rounds, with the lowest and highest in brackets; what
+no requirement is about is measured in one round.
 The handler does nothing, the payload is `{"i": 1, "user": "u1"}`, jobs have 3 attempts, and 1,000 completed jobs are
 kept, or what comes nearest in a library that keeps results by age. Everything else is as each library ships.
 

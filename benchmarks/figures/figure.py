@@ -90,3 +90,8 @@ class Figure:
     def applies_to(self, peer: Peer) -> bool:
         chosen = peer.key in self.peers if self.peers else peer.database is None
         return chosen and peer.can(self.action)
+
+    def rounds_of(self, peer: Peer, rounds: int) -> int:
+        """How often it is measured: once where no requirement is about the peer, for the numbers are there to be looked at only."""
+        concerned = {key for row in self.rows for bound in row.required for key in (bound.of, bound.baseline_peer)}
+        return rounds if self.repeated and peer.key in concerned else 1

@@ -26,6 +26,9 @@ ALL = IN_SQL | {BULLMQ.key, TAURINE.key}
 DRAINED = 10_000
 REPEATS = 3
 
+# Each of them is a commit of its own.
+AWAITED = 1_000
+
 RATE = Row(
     "records_drain",
     "drain at concurrency 100",
@@ -102,9 +105,9 @@ def add_many(bench: Bench, peer: Peer) -> Values:
 
 def add_single(bench: Bench, peer: Peer) -> Values:
     _install(bench, peer)
-    one = bench.sizes.awaited_jobs
+    one = min(AWAITED, bench.sizes.awaited_jobs)
     in_turn = bench.run(peer, "add_one", jobs=one)
-    many = max(1000, bench.sizes.jobs // 2)
+    many = max(1000, bench.sizes.jobs // 4)
     at_once = bench.run(peer, "add_concurrent", jobs=many, chunk=1000)
     _check_added(bench, peer, one + many + 2)
     return {

@@ -65,6 +65,7 @@ __all__ = [
     "Rule",
     "Verdict",
     "classify",
+    "leaves_open",
 ]
 
 log = logging.getLogger("taurine.retry")
@@ -242,6 +243,23 @@ def classify(error: BaseException, rules: Iterable[Rule] = (), *, clock: Clock |
     """
     now = time.time() if clock is None else clock.now()
     return _judge(error, tuple(rules), now, set()) or _UNKNOWN
+
+
+def leaves_open(error: BaseException) -> bool:
+    """True for an error that does not tell whether what was asked for happened: a time-out, a connection that broke, an HTTP answer of a gateway.
+
+    A refused connection, a name that cannot be resolved and any other error say that it did not happen. Looks at the error and its causes. Never raises.
+    """
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen and len(seen) < _MOST_ERRORS:
+        seen.add(id(link))
+        if issubclass(type(link), ConnectionRefusedError | socket.gaierror | HandlerSignal):
+            return False
+        if issubclass(type(link), TimeoutError | ConnectionError) or _status(link) in _OPEN_STATUSES:
+            return True
+        link = _cause(link)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +445,8 @@ _NETWORK_NUMBERS = frozenset(
     )
     if hasattr(errno, name)
 )
+_OPEN_STATUSES = frozenset({408, 500, 502, 504})
+"""Answers of a server, or of a gateway before it, that may have acted: 503 says that it did not begin."""
 _TRANSIENT_STATUSES = frozenset({408, 409, 423, 425, 429})
 # AWS answers some throttled and timed-out requests with 400; only the code in the body tells.
 _AWS_THROTTLED = re.compile(r"Throttl|ThroughputExceeded|TooManyRequests|RequestLimitExceeded|SlowDown|RequestTimeout")

@@ -5,7 +5,7 @@ short time-outs and a worker) reads twice. No file is read: a `.env` in the fold
 
 | setting | variable | default |
 |---|---|---|
-| `redis_url` | `TAURINE_REDIS_URL`, else `REDIS_URL` | none: an embedded Valkey server |
+| `redis_url` | `TAURINE_REDIS_URL`, else `REDIS_URL` | none: an embedded Valkey server, which an application refuses to use in production |
 | `database_url` | `TAURINE_DATABASE_URL` | none: SQLite in `home` |
 | `home` | `TAURINE_HOME` | `.taurine` |
 | `prefix` | `TAURINE_PREFIX` | `bull` |
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     ] = 30.0
     """Seconds that a claimed job stays a worker's without renewal."""
     env: Annotated[Environment, Field(validation_alias=_variable("env"))] = "dev"
-    """Where this runs; the dashboard is on by default only in `dev`."""
+    """Where this runs; in `production` an application needs a `redis_url`, and the dashboard is off by default."""
     cron_secret: Annotated[SecretStr | None, Field(validation_alias=_variable("cron_secret"))] = None
     """What callers of the HTTP cron route must present. None: that route answers nobody."""
     log_format: Annotated[LogFormat, Field(validation_alias=_variable("log_format"), default_factory=_log_format)]

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from docs.figures import PAGE, linked_tests, rows_of
 from embedded.processes import SOURCE
 
-TEXT = (SOURCE.parent / "docs" / "guarantees.md").read_text("utf-8")
+TEXT = PAGE.read_text("utf-8")
 README = (SOURCE.parent / "README.md").read_text("utf-8")
 PROMISES = [f"P{number}" for number in range(1, 10)]
 
@@ -39,11 +40,18 @@ def test_the_readme_makes_the_same_promise(promise: str) -> None:
     assert len(found) == 1, f"{promise} is in the README {len(found)} times with a test"
 
 
-def test_figures_are_of_tests_that_are_linked() -> None:
-    figures = TEXT.partition("<!-- figures -->")[2].partition("<!-- /figures -->")[0]
-    rows = [cells(line) for line in figures.splitlines() if line.startswith("| P")]
-    assert rows, "no figures"
-    for promise, test, printed in rows:
-        assert promise in PROMISES
-        assert re.search(rf"#{test.strip('`')}\)", TEXT) or test.strip("`") in figures
-        assert printed, f"{test} printed nothing"
+def test_the_figures_are_of_tests_that_are_linked() -> None:
+    linked = linked_tests(TEXT)
+    shown = re.findall(r"^\| (P\d) \| `(test_\w+)[^`]*` \| .+ \|$", TEXT, re.MULTILINE)
+
+    assert shown, "no figures"
+    assert [(promise, test) for promise, test in shown if test not in linked[promise]] == []
+
+
+def test_a_table_is_made_of_what_tests_print() -> None:
+    output = "=== figures ===\ntest_a: lost 0/7\ntest_b[sqlite]: 1 s | 2 s\ntest_c: nobody's\n"
+
+    assert rows_of(output, {"P1": {"test_b"}, "P2": {"test_a"}}) == [
+        "| P1 | `test_b[sqlite]` | 1 s / 2 s |",
+        "| P2 | `test_a` | lost 0/7 |",
+    ]

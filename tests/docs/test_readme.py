@@ -123,10 +123,10 @@ def leads_somewhere(document: Path, link: str) -> bool:
     target = document.parent / path if path else document
     if not target.exists():
         return False
-    return not anchor or anchor in (tests_of(target) if target.suffix == ".py" else anchors(target))
+    return not anchor or anchor in (names_in(target) if target.suffix == ".py" else anchors(target))
 
 
-def tests_of(module: Path) -> set[str]:
+def names_in(module: Path) -> set[str]:
     """The tests in a module: what documents name as its anchors."""
     return set(re.findall(r"^(?:async )?def (test_\w+)", module.read_text("utf-8"), re.MULTILINE))
 

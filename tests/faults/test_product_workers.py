@@ -270,24 +270,35 @@ async def test_f10_many_workers_at_once_get_no_job_twice(shop: Shop, figure: Fig
 
 
 async def test_a_rolling_restart_loses_nothing(shop: Shop, figure: Figure) -> None:
-    """SEED-221, P7: three workers are replaced one after the other under load, and no job notices."""
-    total, names = 900, itertools.count(1)
+    """SEED-221, P7: three workers are replaced one after the other under a load that lasts as long, and no job notices."""
+    names, numbers, over = itertools.count(1), list[str](), asyncio.Event()
     handovers: list[float] = []
+
+    async def keep_enqueuing() -> None:
+        """Jobs for three full workers, and as many that wait."""
+        while not over.is_set():
+            new = [f"e{number}" for number in range(len(numbers), len(numbers) + 60)]
+            await enqueue_errands(shop.errands, shop.history, new, seconds=0.2)
+            numbers.extend(new)
+            await shop.until_ended(len(numbers) - 60)
+
     async with AsyncExitStack() as stack:
 
         async def hire() -> ErrandProcess:
             return await stack.enter_async_context(shop.worker(f"w{next(names)}", grace=20.0))
 
         crew = list(await asyncio.gather(hire(), hire(), hire()))
-        numbers = await shop.enqueue(total, seconds=0.2)
+        load = asyncio.create_task(keep_enqueuing())
+        await eventually(lambda: len(shop.started()) > 60 or None, 30)
         for old in crew:
             await hire()
             told = time.monotonic()
             old.signal(signal.SIGTERM)
             assert await old.ended() == 0
             handovers.append(time.monotonic() - told)
-        assert await shop.ended() < total, "the restart was over after the load was"
-        await shop.until_ended(total)
+        over.set()
+        await load
+        await shop.until_ended(len(numbers))
         verdict = await shop.verdict(
             numbers, figure, more=f", 3 of 3 workers replaced, worst handover_s {max(handovers):.2f}"
         )

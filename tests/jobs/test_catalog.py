@@ -140,6 +140,8 @@ def test_a_queue_name_that_cannot_be_is_refused_where_it_is_declared(app: Taurin
         ({"expires_in": -1}, "expires_in"),
         ({"max_bytes": 0}, "max_bytes"),
         ({"keep_keys": 0}, "keep_keys"),
+        ({"keep_failed": "7 days"}, "keep_failed"),
+        ({"keep_completed": -1}, "keep_completed"),
     ],
 )
 def test_a_wrong_option_is_an_error_at_import(app: Taurine, options: dict[str, Any], message: str) -> None:

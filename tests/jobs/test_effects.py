@@ -83,7 +83,7 @@ async def test_a_function_that_fails_frees_its_key(app: Taurine) -> None:
     def charge() -> str:
         tries.append(1)
         if len(tries) == 1:
-            raise ConnectionError("the provider said no")
+            raise ValueError("the provider said no")
         return "receipt"
 
     @app.job("ticket.triage", queue="tasks", retry=QUICK)
@@ -94,6 +94,29 @@ async def test_a_function_that_fails_frees_its_key(app: Taurine) -> None:
     async with app.worker():
         assert await handle.result(timeout=10) == "receipt"
     assert len(tries) == 2
+
+
+async def test_a_time_out_of_the_provider_is_not_taken_for_nothing_happened(app: Taurine) -> None:
+    """SEED-236, SEED-257: the card may have been charged, so nobody charges it again without a look."""
+    charged: list[int] = []
+
+    async def charge() -> str:
+        charged.append(1)
+        raise TimeoutError("no answer from the provider")
+
+    @app.job("ticket.triage", queue="tasks", retry=QUICK)
+    async def blind(_: Task, ctx: Context) -> str:
+        return await ctx.once("charge:1", charge)
+
+    @app.job("ticket.refund", queue="tasks", retry=QUICK)
+    async def seeing(_: Task, ctx: Context) -> str:
+        return await ctx.once("charge:2", charge, look_up=lambda: "found at the provider")
+
+    async with app.worker():
+        with pytest.raises(JobFailed, match="ended before it said whether it did"):
+            await (await blind.enqueue(Task())).result(timeout=10)
+        assert await (await seeing.enqueue(Task())).result(timeout=10) == "found at the provider"
+    assert charged == [1, 1]
 
 
 async def test_what_was_cut_off_is_not_known_and_not_repeated(app: Taurine) -> None:

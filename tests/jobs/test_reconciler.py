@@ -99,7 +99,7 @@ async def test_a_job_that_ends_while_it_is_looked_at_is_not_touched(
     app_factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the record and the look at the queue the job completes, and the queue keeps nothing of it."""
-    notes = Notes(app_factory(), keep_completed=True)
+    notes = Notes(app_factory(), keep_completed=False)
     await notes.add("quick")
     look = Queue.standings
 

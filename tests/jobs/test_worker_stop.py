@@ -147,3 +147,30 @@ async def test_the_record_of_a_handler_that_is_slow_to_end_is_put_back(app: Taur
     record = await app.get(handle.id)
     assert record is not None
     assert (record.status, record.attempts) == ("queued", 0)
+
+
+async def test_a_ledger_that_is_down_at_the_start_is_waited_for(
+    postgres_factory: Callable[..., PostgresServer], redis_url: str, prefix: str
+) -> None:
+    """A worker may be started before its database, as containers are."""
+    server = postgres_factory()
+    url = server.url_of(await server.create_database())
+    app = Taurine("errands", redis_url=redis_url, database_url=url, prefix=prefix)
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(number: int) -> int:
+        return number + 1
+
+    await app.migrate()
+    await app.close()
+    server.kill()
+    worker = app.worker()
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)
+    server.start()
+    try:
+        assert await (await task.enqueue(1)).result(timeout=60) == 2
+    finally:
+        await worker.stop()
+        await running
+        await app.close()

@@ -38,7 +38,7 @@ from taurine.errors import (
     TenantMismatch,
     WaitTimeout,
 )
-from taurine.retry import LONGEST_RETRY_AFTER, Custom, Retry, Rule, Verdict, classify
+from taurine.retry import LONGEST_RETRY_AFTER, Custom, Retry, Rule, Verdict, classify, leaves_open
 
 CLOCK = ManualClock(start=784_111_747.0)
 """Sun, 06 Nov 1994 08:49:07 GMT: half a minute before the date in the standard's examples."""
@@ -465,3 +465,32 @@ def test_a_hostile_error_cannot_hide_its_type() -> None:
     assert classify(HostilePermission()) == Verdict("permanent", alert=True, why=classify(HostilePermission()).why)
     numbers = Bearer(status=HostileNumber(700), retry_after=HostileMember(), response=HostileMember())
     assert classify(ExceptionGroup("g", [Hostile(), numbers, HostilePermission()])).alert
+
+
+@pytest.mark.parametrize(
+    ("error", "open_"),
+    [
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (BrokenPipeError(), True),
+        (ConnectionRefusedError(), False),
+        (socket.gaierror(), False),
+        (ValueError("a bug"), False),
+        (Permanent("declined"), False),
+    ],
+)
+def test_an_error_leaves_open_whether_it_happened_or_it_does_not(error: Exception, open_: bool) -> None:
+    """SEED-236: only what certainly did not happen may be done again."""
+    assert leaves_open(error) is open_
+    outer = RuntimeError("a client's own error")
+    outer.__cause__ = error
+    assert leaves_open(outer) is open_
+
+
+@pytest.mark.parametrize(
+    ("status", "open_"), [(408, True), (500, True), (502, True), (504, True), (503, False), (422, False)]
+)
+def test_so_does_the_answer_of_a_gateway(status: int, open_: bool) -> None:
+    error = RuntimeError("an HTTP error")
+    error.status_code = status  # pyright: ignore[reportAttributeAccessIssue]
+    assert leaves_open(error) is open_

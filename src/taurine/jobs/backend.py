@@ -13,7 +13,7 @@ from random import Random
 
 from taurine.clock import Clock
 from taurine.embedded import EmbeddedServer
-from taurine.errors import RecordNotFound, StoreError
+from taurine.errors import InvalidOption, RecordNotFound, StoreError
 from taurine.jobs.access import Authorize
 from taurine.jobs.catalog import Catalog
 from taurine.jobs.dispatch import Dispatcher
@@ -86,9 +86,14 @@ class Backend:
         self._queues: dict[str, Queue] = {}
 
     async def ready(self) -> None:
-        """Make sure that the ledger's tables are there. Raises SchemaMismatch, LedgerUnavailable, LedgerRefused."""
+        """Make sure that the ledger's tables are there. Raises InvalidOption, SchemaMismatch, LedgerUnavailable, LedgerRefused."""
         if self.is_ready:
             return
+        if self.settings.env == "production" and self.settings.redis_url is None:
+            # Each machine would have queues of its own, and nobody would be told.
+            raise InvalidOption(
+                "expected redis_url, or the variable TAURINE_REDIS_URL or REDIS_URL, in production: the private server of `home` is for development"
+            )
         async with self._opening:
             if self.database.url.get_backend_name() == "sqlite":
                 if self.settings.database_url is None:

@@ -338,9 +338,9 @@ class Context:
         key: names the operation, for example "charge:42", within the job's tenant. The intent is committed before `function(*arguments)` is called and its result
         after; a later attempt, of this job or of another, gets the stored result and does not call it. The result must be JSON.
 
-        A crash between the two leaves open whether it happened. Then `look_up()` is asked: it returns the result if it did happen, or None if it did not.
-        Without a look_up, EffectUnknown is raised: it is never silently done again. An error that the function raises itself means that nothing happened;
-        the key is free again.
+        A crash between the two leaves open whether it happened, and so do a time-out and a broken connection that the function raises (see
+        `taurine.retry.leaves_open`). Then the next attempt asks `look_up()`: it returns the result if it did happen, or None if it did not. Without a look_up,
+        EffectUnknown is raised: it is never silently done again. Any other error of the function means that nothing happened; the key is free again.
 
         Raises EffectUnknown, which is not retried; EffectInProgress when another attempt is doing it now, which is; LedgerUnavailable, and then nothing was done;
         and what the function raises.

@@ -40,9 +40,9 @@ class JobTypeOptions(TypedDict, total=False):
     expires_in: Seconds | None
     """Seconds that a job may wait for its start, from the time that it was to start at; then it expires. Default: no limit."""
     keep_completed: bool | int | Keep
-    """What the queue keeps of completed jobs. Default: 24 h and 1,000."""
+    """What the queue keeps of completed jobs: True for all of them, False for none, a number for the newest, or a Keep. Default: 24 h and 1,000."""
     keep_failed: bool | int | Keep
-    """What the queue keeps of failed jobs. Default: 7 days and 5,000."""
+    """What the queue keeps of failed jobs, in the same way. Default: 7 days and 5,000."""
     keep_records: Seconds
     """How long the ledger keeps records after their end, in seconds. Default: 30 days."""
     keep_keys: Seconds
@@ -88,6 +88,10 @@ class JobOptions:
             to_seconds(self.timeout, "timeout", minimum=0.001)
         if self.expires_in is not None:
             to_seconds(self.expires_in, "expires_in", minimum=0.001)
+        for name in ("keep_completed", "keep_failed"):
+            # Here: the queue would refuse it when the job is accepted already.
+            if not isinstance(getattr(self, name), bool | Keep):
+                require_count(getattr(self, name), name, minimum=0)
         to_seconds(self.keep_records, "keep_records")
         to_seconds(self.keep_keys, "keep_keys", minimum=0.001)
         require_count(self.max_bytes, "max_bytes", minimum=1)

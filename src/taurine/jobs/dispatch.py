@@ -135,12 +135,17 @@ _SHARED_AGE = 24 * 3600.0
 """Seconds that a shared queue keeps ended jobs whose type says nothing of an age."""
 
 
-def _by_age(keep: bool | int | Keep) -> Literal[False] | Keep:
+def _by_age(keep: bool | int | Keep) -> Literal[True] | Keep:
     """The policy without its count."""
-    if keep is False:
-        return False
+    if keep is True:
+        return True
     age = keep.age if isinstance(keep, Keep) and keep.age is not None else _SHARED_AGE
     return Keep(age=age)
+
+
+def _removal(keep: bool | int | Keep) -> bool | int | Keep:
+    """The policy as the queue has it, which asks what to remove: there True keeps nothing."""
+    return not keep if isinstance(keep, bool) else keep
 
 
 def _options(
@@ -161,8 +166,8 @@ def _options(
         keep_completed, keep_failed = _by_age(keep_completed), _by_age(keep_failed)
     options: AddOptions = {
         "attempts": attempts,
-        "remove_on_complete": keep_completed,
-        "remove_on_fail": keep_failed,
+        "remove_on_complete": _removal(keep_completed),
+        "remove_on_fail": _removal(keep_failed),
         "job_id": job_id,
         "application": envelope.encode(),
     }

@@ -28,6 +28,7 @@ from taurine.ledger.effects import (
     retake_effect,
 )
 from taurine.queue.wire import encode_json
+from taurine.retry import leaves_open
 
 __all__ = ["Ask", "EffectLedger", "Steps", "answered", "answered_sync", "steps_of"]
 
@@ -80,9 +81,10 @@ def steps_of(
 def _doing(key: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Steps:
     try:
         value = yield _Call(function, arguments)
-    except Exception:
-        # It says itself that it did not happen. Being cut off is no Exception, says nothing, and leaves the intent.
-        yield Ask("forget", key)
+    except Exception as error:
+        # It says itself that it did not happen. A time-out does not, and neither does being cut off, which is no Exception: the intent stays.
+        if not leaves_open(error):
+            yield Ask("forget", key)
         raise
     try:
         result = _encoded(value, key)

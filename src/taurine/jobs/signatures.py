@@ -74,7 +74,9 @@ def check_same_payload(function: Callable[..., Any], job_type: str, declared: An
             taken = _evaluated(taken, _module_names(function), function, job_type)
         except CatalogError:
             return
-    plain_classes = isinstance(taken, type) and isinstance(declared, type) and taken is not inspect.Parameter.empty
+    # On Python 3.11 `Any` is a class too, and any payload is one of it.
+    says_nothing = taken is inspect.Parameter.empty or taken is Any
+    plain_classes = isinstance(taken, type) and isinstance(declared, type) and not says_nothing
     if plain_classes and declared is not taken and taken not in declared.__mro__:
         raise CatalogError(
             f"{job_type}: the handler {name_of(function)} takes {taken.__qualname__}, and the payload is declared as {declared.__qualname__}"

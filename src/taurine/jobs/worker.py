@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Self
 
-from taurine.errors import InvalidOption, did_you_mean
+from taurine.errors import InvalidOption, LedgerUnavailable, did_you_mean
 from taurine.ids import unique_id
 from taurine.jobs.admission import Admission
 from taurine.jobs.adoption import Adopter
@@ -46,6 +46,9 @@ __all__ = ["JobWorker"]
 
 _MOST_THREADS = 10_000
 """Threads are made when they are needed, and it is the queues' slots that bound them; those may be raised at any time."""
+
+_LEDGER_PAUSE = 1.0
+"""Seconds between two looks at a ledger that does not answer at the start."""
 
 _LAST_WORD = 2.0
 """Seconds in which handlers that were given up, a process that had to be killed perhaps, have their records put back: the queue has their jobs already."""
@@ -134,10 +137,10 @@ class JobWorker:
             self._workers[queue].concurrency = value
 
     async def run(self, *, handle_signals: bool = False) -> None:
-        """Work until `stop`; returns at once when that was called before. Outages of either server are waited out once it has started.
+        """Work until `stop`; returns at once when that was called before. Outages of either server are waited out, also at the start.
 
         handle_signals: SIGINT and SIGTERM call `stop`, a second one ends the grace at once. Default: False.
-        Raises InvalidOption when it runs already, and outside the main thread with `handle_signals`; SchemaMismatch, LedgerUnavailable, StoreRefused and
+        Raises InvalidOption when it runs already, and outside the main thread with `handle_signals`; SchemaMismatch, LedgerRefused, StoreRefused and
         WorkerProcessNotStarted when it cannot start.
         """
         if not self._ended.is_set():
@@ -206,7 +209,8 @@ class JobWorker:
     async def _open(self, stack: AsyncExitStack) -> None:
         """Open what the queues' workers share, and make those. What `stack` closes ends in the opposite order."""
         backend = self._backend
-        await backend.ready()
+        if not await self._ledger_answers():
+            return
         connection = Connection(self._rules.redis_url or await backend.redis_url())
         stack.push_async_callback(connection.close)
         kinds = {job_type.runs_in for job_type in self._job_types}
@@ -288,6 +292,20 @@ class JobWorker:
         )
         worker.on("ready", partial(self._hear_answer, queue))
         return worker
+
+    async def _ledger_answers(self) -> bool:
+        """Wait until the ledger answers, since an outage later on is waited out too; False when the worker is to stop meanwhile."""
+        told = False
+        while not self._stopping:
+            try:
+                await self._backend.ready()
+                return True
+            except LedgerUnavailable as error:
+                if not told:
+                    log.warning("worker %s waits for the ledger: %s", self.name, error)
+                told = True
+            await self._backend.clock.sleep(_LEDGER_PAUSE)
+        return False
 
     def _hear_answer(self, queue: str) -> None:
         self._answered.add(queue)
