@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
-# As it ships, and as tests do not need it: commits wait for the disk, and there is room between two checkpoints.
+# As in production: commits wait for the disk, and checkpoints are not hurried by the small log that the tests make it with.
 SETTINGS: dict[str, str | int] = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -41,7 +41,10 @@ SYNCS = 100
 
 @dataclass(frozen=True)
 class PeerDatabase:
-    """The database of one figure of one peer. kind is None, and url empty, for a peer that keeps nothing in SQL."""
+    """The database of one figure of one peer. kind is None, and url empty, for a peer that keeps nothing in SQL.
+
+    server: the PostgreSQL server that it is on, None for SQLite. It is of the tests' class, whose folder the type checker does not see from here.
+    """
 
     kind: Database | None = None
     url: str = ""

@@ -15,6 +15,7 @@ from embedded.processes import SOURCE
 from taurine import Taurine
 from taurine.jobs.declaring import JobTypeOptions
 from taurine.jobs.requests import EnqueueOptions
+from taurine.jobs.worker_options import WorkerOptions
 from taurine.settings import Settings
 
 TEXT = (SOURCE.parent / "docs" / "jobs.md").read_text("utf-8")
@@ -102,6 +103,11 @@ def test_every_option_of_a_job_type_is_named(option: str) -> None:
 @pytest.mark.parametrize("option", sorted(EnqueueOptions.__annotations__))
 def test_every_option_of_an_enqueue_is_shown(option: str) -> None:
     assert re.search(rf"\b{option}=", TEXT)
+
+
+@pytest.mark.parametrize("option", sorted(WorkerOptions.__annotations__))
+def test_every_option_of_a_worker_is_named(option: str) -> None:
+    assert re.search(rf"`{option}`", TEXT)
 
 
 @pytest.mark.parametrize("setting", sorted(Settings.model_fields))
