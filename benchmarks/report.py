@@ -45,7 +45,8 @@ With records:
   concurrent tasks left off since it slows each claim. Ended jobs move to its log.
 - **Start**: from the start of the process until its first job is added, tables being there already.
 - **Memory**: what the worker's process occupies (RSS) after a tenth of its jobs and after the last, in one run.
-- **Long ledger**: the same drains in one database before and after finished records are put in by SQL.
+- **Long ledger**: the same drains in one database before and after finished records are put in by SQL. Before each of
+  those with many, the database is given time to tidy up (VACUUM and ANALYZE, or a checkpoint of SQLite's log).
 """
 
 

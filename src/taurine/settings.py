@@ -15,7 +15,8 @@ short time-outs and a worker) reads twice. No file is read: a `.env` in the fold
 | `cron_secret` | `CRON_SECRET` | none |
 | `log_format` | `TAURINE_LOG_FORMAT`: `console`, `json` | `console` in dev, `json` in production |
 
-An empty variable counts as none. Secrets are masked wherever settings or their errors are shown.
+An empty variable counts as none. Where a variable names a server and a process must not use it, the words "embedded" for `redis_url` and "sqlite" (or "embedded")
+for `database_url`, as arguments or variables, mean the default: what runs by itself in `home`. Secrets are masked wherever settings or their errors are shown.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ _OTHER_VARIABLES = ("TAURINE_APP",)
 """What other parts read."""
 
 _EXPECTED: Mapping[str, str] = {
-    "redis_url": "a URL such as redis://localhost:6379, rediss://… or unix:///path",
-    "database_url": "a URL such as postgresql://user@host/name or sqlite:///path/file.db",
+    "redis_url": "a URL such as redis://localhost:6379, rediss://… or unix:///path, or 'embedded'",
+    "database_url": "a URL such as postgresql://user@host/name or sqlite:///path/file.db, or 'sqlite'",
     "home": "the path of a folder",
     "prefix": "a printable key prefix",
     "concurrency": f"a whole number from 1 to {MAX_CONCURRENCY}",
@@ -78,6 +79,9 @@ _EXPECTED: Mapping[str, str] = {
 _NUMBERS = ("concurrency", "lease")
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
 _WORDS: Mapping[str, tuple[str, ...]] = {"env": ("dev", "production"), "log_format": ("console", "json")}
+
+_IN_HOME: Mapping[str, tuple[str, ...]] = {"redis_url": ("embedded",), "database_url": ("sqlite", "embedded")}
+"""What may be said in place of a URL: the words for the default."""
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 _DRIVERS: Mapping[str, str] = {
@@ -125,6 +129,11 @@ def _database_url_with_driver(url: str) -> str:
     return f"{driver}://{rest}"
 
 
+def _or_in_home(setting: str) -> BeforeValidator:
+    """Makes None of the words for the default, which a variable may stand in the way of."""
+    return BeforeValidator(lambda value: None if value in _IN_HOME[setting] else value)
+
+
 def _refuse_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(_EXPECTED["concurrency"])
@@ -146,7 +155,7 @@ def _log_format(known: dict[str, Any]) -> LogFormat:
 class Settings(BaseSettings):
     """The settings of one application, checked. Make them with `Settings.read`.
 
-    Two values differ from what was given: `database_url` names its driver, and `home` has `~` expanded.
+    Some values differ from what was given: `database_url` names its driver, `home` has `~` expanded, and the words for a default are None.
     """
 
     model_config = SettingsConfigDict(
@@ -160,9 +169,13 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    redis_url: Annotated[RedisUrl | None, Field(validation_alias=_variable("redis_url"))] = None
+    redis_url: Annotated[
+        RedisUrl | None, _or_in_home("redis_url"), Field(validation_alias=_variable("redis_url"))
+    ] = None
     """Redis or Valkey: `redis://`, `rediss://` or `unix://`. None: an embedded server."""
-    database_url: Annotated[DatabaseUrl | None, Field(validation_alias=_variable("database_url"))] = None
+    database_url: Annotated[
+        DatabaseUrl | None, _or_in_home("database_url"), Field(validation_alias=_variable("database_url"))
+    ] = None
     """PostgreSQL (`postgresql+asyncpg://`) or SQLite (`sqlite+pysqlite:///`). None: SQLite in `home`."""
     home: Annotated[Path, Field(validation_alias=_variable("home")), AfterValidator(Path.expanduser)] = Path(".taurine")
     """The folder of the embedded server and of SQLite."""

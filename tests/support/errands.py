@@ -31,7 +31,7 @@ class Errand(BaseModel):
 
 def declare_errands(app: Taurine, history: History | None = None, *, worker: str = "") -> JobType[Errand, str]:
     """Declare `errand.run` on queue "errands"; with a history, its handler writes down each start and effect, and each end that the ledger accepted."""
-    rules: JobTypeOptions = {"queue": "errands", "job_id": "{number}", "keep_completed": False, "keep_failed": False}
+    rules: JobTypeOptions = {"queue": "errands", "job_id": "{number}", "keep_completed": True, "keep_failed": True}
     if history is None:
         return app.declare("errand.run", Errand, str, **rules)
     tokens: dict[str, str] = {}

@@ -203,7 +203,7 @@ class Context:
 
     @property
     def created_at(self) -> datetime:
-        """When the job was accepted, to the milliseconds that its way into the queue took."""
+        """When the job was accepted; the same in each attempt."""
         return datetime.fromtimestamp(self._created_at_ms / 1000, UTC)
 
     @property

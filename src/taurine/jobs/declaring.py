@@ -7,13 +7,13 @@ from typing import Any, TypedDict
 
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import check_queue_name
-from taurine.jobs.executors.choosing import ExecutorKind
+from taurine.jobs.executors.choosing import ExecutorKind, check_kind
 from taurine.jobs.identity import JobId
 from taurine.jobs.payloads import MAX_BYTES
 from taurine.options import MAX_PRIORITY, Keep, Seconds, require_count, to_seconds
 from taurine.retry import Retry
 
-__all__ = ["JobOptions", "JobTypeOptions"]
+__all__ = ["JobOptions", "JobTypeOptions", "not_a_retry"]
 
 _DEFAULT_RETRY = Retry()
 _KEEP_COMPLETED = Keep(count=1000, age=24 * 3600.0)
@@ -84,6 +84,7 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue)
+        check_kind(self.runs_in)
         if self.timeout is not None:
             to_seconds(self.timeout, "timeout", minimum=0.001)
         if self.expires_in is not None:
@@ -96,6 +97,12 @@ class JobOptions:
         to_seconds(self.keep_keys, "keep_keys", minimum=0.001)
         require_count(self.max_bytes, "max_bytes", minimum=1)
         if not isinstance(self.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise InvalidOption(f"expected retry to be a Retry, got {type(self.retry).__name__}")
+            raise InvalidOption(not_a_retry(self.retry))
         if require_count(self.priority, "priority", minimum=0) > MAX_PRIORITY:
             raise InvalidOption(f"expected priority to be at most {MAX_PRIORITY}, got {self.priority}")
+
+
+def not_a_retry(given: object) -> str:
+    """What is said of a `retry` that is none, with the way to write what was most likely meant."""
+    meant = f"; write Retry(attempts={given})" if type(given) is int and given > 0 else ""
+    return f"expected retry to be a Retry, got {type(given).__name__}{meant}"

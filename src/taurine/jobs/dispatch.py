@@ -72,6 +72,7 @@ class Dispatcher:
             job_id=record.id,
             priority=record.priority,
             attempts=record.max_attempts,
+            created_at=record.created_at,
             scheduled_for=record.scheduled_for,
             now=now,
             envelope=envelope,
@@ -101,6 +102,7 @@ class Dispatcher:
             job_id=record.id,
             priority=record.priority,
             attempts=max(1, record.max_attempts - record.attempts),
+            created_at=round(record.created_at.timestamp() * 1000),
             scheduled_for=scheduled_for,
             now=now,
             envelope=Envelope(
@@ -154,6 +156,7 @@ def _options(
     job_id: str,
     priority: int,
     attempts: int,
+    created_at: int,
     scheduled_for: int | None,
     now: int,
     envelope: Envelope,
@@ -169,6 +172,7 @@ def _options(
         "remove_on_complete": _removal(keep_completed),
         "remove_on_fail": _removal(keep_failed),
         "job_id": job_id,
+        "timestamp": created_at / 1000,  # the record's: the handler sees the same time in each attempt
         "application": envelope.encode(),
     }
     retry = declared.retry if envelope.retry is None else retry_from_json(envelope.retry, declared.retry)
@@ -177,7 +181,7 @@ def _options(
     if priority:
         options["priority"] = priority
     if scheduled_for is not None and scheduled_for > now:
-        options["delay"] = (scheduled_for - now) / 1000
+        options["delay"] = (scheduled_for - created_at) / 1000
     return options
 
 

@@ -250,6 +250,7 @@ class Enqueuer:
             queue=record.queue,
             status="queued" if existing is None else existing.status,
             duplicate=existing is not None and not answer.rerun,
+            rerun=answer.rerun,
             created_at=datetime.fromtimestamp(record.created_at / 1000, UTC)
             if existing is None
             else existing.created_at,

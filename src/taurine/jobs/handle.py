@@ -27,20 +27,26 @@ class Records(Protocol):
         """The record once it is terminal; the latest one, or None, when `timeout` has passed before."""
         ...
 
-    async def cancel(self, job_id: str, *, reason: str = "cancelled") -> JobRecord: ...
+    async def cancel(
+        self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
+    ) -> JobRecord: ...
 
     def wait_sync(self, job_id: str, timeout: float | None) -> JobRecord | None: ...
 
-    def cancel_sync(self, job_id: str, *, reason: str = "cancelled") -> JobRecord: ...
+    def cancel_sync(
+        self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
+    ) -> JobRecord: ...
 
 
 class JobHandle(Generic[ResultT]):
     """One accepted job.
 
-    status: what it was when this was made, or last asked for. duplicate: True when the record existed already. created_at: when it was accepted.
+    status: what it was when this was made, or last asked for. created_at: when it was accepted.
+    duplicate: True when the job was there already and this request changed nothing. rerun: True when it was there and had ended, and this request runs it
+    again (`on_duplicate="rerun"`); that is no duplicate. Both are False for a job of its own.
     """
 
-    __slots__ = ("_records", "_result", "created_at", "duplicate", "id", "queue", "status", "type")
+    __slots__ = ("_records", "_result", "created_at", "duplicate", "id", "queue", "rerun", "status", "type")
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class JobHandle(Generic[ResultT]):
         queue: str,
         status: Status,
         duplicate: bool,
+        rerun: bool = False,
         created_at: datetime,
         result: Codec[ResultT],
         records: Records,
@@ -59,12 +66,14 @@ class JobHandle(Generic[ResultT]):
         self.queue = queue
         self.status: Status = status
         self.duplicate = duplicate
+        self.rerun = rerun
         self.created_at = created_at
         self._result = result
         self._records = records
 
     def __repr__(self) -> str:
-        return f"JobHandle({self.id!r}, {self.status}{', duplicate' if self.duplicate else ''})"
+        kind = ", duplicate" if self.duplicate else ", rerun" if self.rerun else ""
+        return f"JobHandle({self.id!r}, {self.status}{kind})"
 
     @property
     def phase(self) -> Phase:
@@ -94,13 +103,17 @@ class JobHandle(Generic[ResultT]):
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
         return self._ended(self._records.wait_sync(self.id, seconds), seconds)
 
-    async def cancel(self, *, reason: str = "cancelled") -> JobRecord:
+    async def cancel(
+        self, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
+    ) -> JobRecord:
         """Cancel the job; see `Taurine.cancel`."""
-        return self._seen(await self._records.cancel(self.id, reason=reason))
+        return self._seen(await self._records.cancel(self.id, reason=reason, user=user, tenant=tenant))
 
-    def cancel_sync(self, *, reason: str = "cancelled") -> JobRecord:
+    def cancel_sync(
+        self, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
+    ) -> JobRecord:
         """`cancel` for code without an event loop."""
-        return self._seen(self._records.cancel_sync(self.id, reason=reason))
+        return self._seen(self._records.cancel_sync(self.id, reason=reason, user=user, tenant=tenant))
 
     def _seen(self, record: JobRecord | None) -> JobRecord:
         if record is None:
@@ -119,8 +132,9 @@ class JobHandle(Generic[ResultT]):
             raise JobCancelled(record.cancel_reason or "cancelled", job_id=self.id)
         if record.status == "expired":
             raise JobExpired(f"job {self.id!r} expired before it ran", job_id=self.id)
+        unstarted = ", no worker has started it yet," if record.status == "queued" and not record.attempts else ""
         raise WaitTimeout(
-            f"job {self.id!r} did not end within {seconds:g} s; it is {record.status} and goes on",
+            f"job {self.id!r} did not end within {seconds:g} s; it is {record.status}{unstarted} and goes on; ask `await app.why({self.id!r})` what it waits for",
             job_id=self.id,
             queue=self.queue,
         )

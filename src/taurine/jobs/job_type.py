@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, Un
 from taurine.errors import AlreadyDeclared, HandlerMissing, InvalidOption, TenantMismatch
 from taurine.jobs.declaring import JobOptions
 from taurine.jobs.executors.choosing import ExecutorKind, executor_for
+from taurine.jobs.executors.located import check_named
 from taurine.jobs.identity import Identity
 from taurine.jobs.payloads import Codec
 from taurine.jobs.requests import EnqueueOptions
@@ -79,8 +80,10 @@ class JobType(Generic[PayloadT, ResultT]):
         self._tenant = None if options.tenant is None else Template(options.tenant, of=name, fields=self.payload.fields)
         self.timeout = None if options.timeout is None else to_seconds(options.timeout, "timeout")
         self._producer = producer
-        self._handler = handler
+        self._handler: Callable[..., Any] | None = None
         self._runs_in: ExecutorKind | None = None
+        if handler is not None:
+            self._attach(handler)
 
     def __repr__(self) -> str:
         return f"JobType({self.name!r}, queue={self.queue!r})"
@@ -103,10 +106,13 @@ class JobType(Generic[PayloadT, ResultT]):
     def function(self) -> Callable[..., Any]:
         """The function that was declared as its handler. Raises HandlerMissing."""
         if self._handler is None:
-            raise HandlerMissing(
-                f"the job type {self.name!r} has no handler in this process; import the module that has `@….handler` for it"
-            )
+            raise self._no_handler()
         return self._handler
+
+    def _no_handler(self) -> HandlerMissing:
+        return HandlerMissing(
+            f"the job type {self.name!r} has no handler in this process; import the module that has `@….handler` for it"
+        )
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
@@ -117,21 +123,28 @@ class JobType(Generic[PayloadT, ResultT]):
 
     @property
     def runs_in(self) -> ExecutorKind:
-        """Where its handler runs. Raises HandlerMissing, and InvalidOption for a handler that cannot run there."""
+        """Where its handler runs. Raises HandlerMissing."""
         if self._runs_in is None:
-            self._runs_in = executor_for(self.function, self.options.runs_in)
+            raise self._no_handler()
         return self._runs_in
 
     def handler(self, function: HandlerOf[PayloadT, ResultT]) -> JobType[PayloadT, ResultT]:
         """Decorator: the function that runs jobs of a type that was only declared.
 
-        Raises AlreadyDeclared for a second one, and CatalogError for a function that cannot take its payload.
+        Raises AlreadyDeclared for a second one, CatalogError for a function that cannot take its payload, and InvalidOption for one that cannot run where
+        `runs_in` says.
         """
         if self._handler is not None:
             raise AlreadyDeclared(f"the job type {self.name!r} has a handler already, {name_of(self._handler)}")
         check_same_payload(function, self.name, self.payload.annotation)
-        self._handler = function
+        self._attach(function)
         return self
+
+    def _attach(self, function: Callable[..., Any]) -> None:
+        runs_in = executor_for(function, self.options.runs_in)
+        if runs_in == "process":
+            check_named(function)  # whether it is really there can be seen when its module is complete
+        self._handler, self._runs_in = function, runs_in
 
     def __call__(self, payload: PayloadT, *context: Any) -> Any:
         """Run the handler itself: no queue, no record, no retry."""
@@ -157,12 +170,14 @@ class JobType(Generic[PayloadT, ResultT]):
         """Accept a job: ask who may, check it, record it in SQL, and hand it to the queue. options: see EnqueueOptions.
 
         When this returns the record is committed (with `session`: will be, together with the session). A server of queues that is down does not make
-        it fail or wait for long: the job is delivered when the server is back. A job id that is taken gives that job, with `duplicate` set.
+        it fail or wait for long: the job is delivered when the server is back. A job id that is taken gives that job, with `duplicate` set; with
+        `on_duplicate="rerun"` one that has ended runs again, with `rerun` set.
 
         Concurrent calls share commits. Repeating a call that raised LedgerUnavailable is safe for a type with a job id, or with an idempotency key.
 
         Raises NotAuthorized, PayloadInvalid, PayloadError, PayloadTooLarge, TenantMismatch (also for an id that another tenant's job has), InvalidOption,
-        DuplicateJob (also for an id that a job of another type has), IdempotencyConflict, QuotaExceeded, LedgerUnavailable, LedgerRefused, SchemaMismatch.
+        DuplicateJob (also for an id that a job of another type has), IdempotencyConflict, QuotaExceeded (see `Taurine.set_quota`; a later try may succeed),
+        LedgerUnavailable, LedgerRefused, SchemaMismatch.
         """
         return await self._producer.enqueue(self, payload, **options)
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import wire_id
-from taurine.jobs.declaring import JobOptions
+from taurine.jobs.declaring import JobOptions, not_a_retry
 from taurine.jobs.envelope import retry_to_json
 from taurine.jobs.payloads import encode_metadata
 from taurine.ledger.idempotency import IdempotencyKey
@@ -55,7 +55,8 @@ class EnqueueOptions(TypedDict, total=False):
     session: AnySession
     """The SQLAlchemy session whose transaction the record joins; it is committed, or not, with the rest. Default: one of its own."""
     on_duplicate: OnDuplicate
-    """What to do when the id is taken. Default: "return"."""
+    """What to do when the id is taken: "return" that job as a duplicate, raise DuplicateJob ("error"), or "rerun" it if it has ended, which is no duplicate then
+    (`JobHandle.rerun`). Default: "return"."""
     user: str
     """Who asks for it. Default: in a handler whoever asked for its job, else unknown."""
     source: str
@@ -124,7 +125,7 @@ class Request:
             self.priority = priority
         if (retry := given.get("retry")) is not None:
             if not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-                raise InvalidOption(f"expected retry to be a Retry, got {type(retry).__name__}")
+                raise InvalidOption(not_a_retry(retry))
             self.max_attempts = retry.attempts
             own["retry"] = retry_to_json(retry)
         if (tags := given.get("tags")) is not None:

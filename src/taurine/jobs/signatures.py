@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from taurine.errors import CatalogError
+from taurine.jobs.context import Context
 
 __all__ = ["annotations_of", "check_handler", "check_same_payload", "name_of"]
 
@@ -17,8 +19,11 @@ def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
-def check_handler(function: Callable[..., Any], job_type: str) -> None:
-    """Raise CatalogError for what cannot be a handler: a function of a payload and, if it likes, a Context."""
+def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapping[str, Any] | None = None) -> None:
+    """Raise CatalogError for what cannot be a handler: a function of a payload and, if it likes, a Context.
+
+    local_names: what is known where the function is defined, beside its module's own names.
+    """
     if not callable(function) or inspect.isclass(function):
         raise CatalogError(f"{job_type}: expected the handler to be a function of a payload, got {function!r:.80}")
     name = name_of(function)
@@ -31,16 +36,56 @@ def check_handler(function: Callable[..., Any], job_type: str) -> None:
     needed = [
         one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
-    if not positional or len(needed) > 2 or any(one.kind is one.KEYWORD_ONLY for one in needed):
+    if any(one.kind is one.KEYWORD_ONLY for one in needed):
+        names = ", ".join(repr(one.name) for one in needed if one.kind is one.KEYWORD_ONLY)
+        raise CatalogError(
+            f"{job_type}: the handler {name} needs the keyword {names}, which nobody gives it: it is to take a payload and, if it likes, a Context; "
+            "give the keyword a default, or put it into the payload"
+        )
+    if not positional or len(needed) > 2:
         raise CatalogError(
             f"{job_type}: expected the handler {name} to take a payload and, if it likes, a Context; it takes "
             f"({', '.join(one.name for one in needed)})"
         )
-    if len(positional) > 1 and positional[1].default not in (positional[1].empty, None):
+    if len(positional) > 1:
+        _check_second(positional[1], name, job_type, {**_module_names(function), **(local_names or {})})
+
+
+def _check_second(parameter: inspect.Parameter, name: str, job_type: str, names: Mapping[str, Any]) -> None:
+    """Raise CatalogError for a second parameter that says it is something else than the Context, which it is given."""
+    if parameter.default not in (parameter.empty, None):
         raise CatalogError(
-            f"{job_type}: the second parameter of the handler {name} is given the Context, and {positional[1].name!r} has a default of its own; "
+            f"{job_type}: the second parameter of the handler {name} is given the Context, and {parameter.name!r} has a default of its own; "
             "make it keyword-only"
         )
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, dict(names))  # noqa: S307 - as in _evaluated
+        except Exception:  # noqa: BLE001 - a name that only type checkers know is left to them
+            return
+    if not _may_be_context(annotation):
+        raise CatalogError(
+            f"{job_type}: the second parameter of the handler {name} is given the Context, and {parameter.name!r} is said to be "
+            f"{getattr(annotation, '__name__', annotation)}; a handler takes one payload: put both into a model, or make {parameter.name!r} keyword-only with a default"
+        )
+
+
+def _may_be_context(annotation: Any) -> bool:
+    """False for an annotation that cannot mean the Context. What nothing is known of may."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _may_be_context(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return any(_may_be_context(one) for one in get_args(annotation) if one is not type(None))
+    if origin is not None:
+        annotation = origin
+    if annotation in (inspect.Parameter.empty, Any) or isinstance(annotation, str | TypeVar):
+        return True
+    if not isinstance(annotation, type):
+        return False
+    is_protocol = getattr(annotation, "_is_protocol", False)  # by its members, which only a type checker compares
+    return is_protocol or issubclass(Context, annotation) or issubclass(annotation, Context)
 
 
 def annotations_of(
@@ -50,7 +95,7 @@ def annotations_of(
 
     local_names: what is known where the function is defined, beside its module's own names. A result that is not declared may be anything.
     """
-    check_handler(function, job_type)
+    check_handler(function, job_type, local_names)
     signature = inspect.signature(function)
     payload = next(iter(signature.parameters.values()))
     if payload.annotation is payload.empty:

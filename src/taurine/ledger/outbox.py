@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, func, literal, select, text, union_all, update
+from sqlalchemy import Connection, Select, Subquery, Update, func, literal, select, text, union_all, update
 
 from taurine.ledger.records import JobRecord, record_of
-from taurine.ledger.rows import is_postgresql, values_of, values_table
+from taurine.ledger.rows import OverRows
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import TERMINAL
 
@@ -82,24 +82,13 @@ def _undispatched_of(queue: str, created_until: int, limit: int, types: Sequence
 
 _STAMP = ("id", "generation", "dispatched_at")
 
-_stamp_each = (
-    update(job)
-    .where(
-        job.c.id == bindparam("id_value"),
-        job.c.generation == bindparam("generation_value"),
-        job.c.dispatched_at.is_(None),
-    )
-    .values(dispatched_at=bindparam("dispatched_at_value"))
-)
 
-
-def _stamp_arrays() -> Any:
-    values = values_table(job, _STAMP).subquery("added")
+def _stamping(given: Subquery) -> Update:
     # A worker may be writing the outcome of a job that was added just now. Waiting for it could be a deadlock, since both write many rows in an order of
     # their own. A stamp is skipped instead: a record that is still open then is added once more, which changes nothing.
     free = (
-        select(job.c.id, values.c.dispatched_at)
-        .join(values, (job.c.id == values.c.id) & (job.c.generation == values.c.generation))
+        select(job.c.id, given.c.dispatched_at)
+        .join(given, (job.c.id == given.c.id) & (job.c.generation == given.c.generation))
         .where(job.c.dispatched_at.is_(None))
         .with_for_update(of=job, skip_locked=True)
         .cte("free")
@@ -107,7 +96,7 @@ def _stamp_arrays() -> Any:
     return update(job).where(job.c.id == free.c.id).values(dispatched_at=free.c.dispatched_at)
 
 
-_stamp_many = _stamp_arrays()
+_stamp = OverRows(job, _STAMP, _stamping)
 
 
 def stamp_dispatched(connection: Connection, items: Sequence[Dispatched]) -> list[None]:
@@ -116,11 +105,7 @@ def stamp_dispatched(connection: Connection, items: Sequence[Dispatched]) -> lis
     A record of another generation by now is left alone, as that one needs a dispatch of its own; the first stamp counts. On PostgreSQL a record that another
     transaction is writing may be left without: it is added again then.
     """
-    rows = [{"id": item.id, "generation": item.generation, "dispatched_at": item.at} for item in items]
-    if is_postgresql(connection):
-        connection.execute(_stamp_many, values_of(rows, _STAMP))
-    else:
-        connection.execute(_stamp_each, [{f"{name}_value": row[name] for name in _STAMP} for row in rows])
+    _stamp.execute(connection, items)
     return [None] * len(items)
 
 

@@ -10,10 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import BigInteger, Connection, Update, bindparam, case, func, literal, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Subquery,
+    Update,
+    bindparam,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 
 from taurine.ids import sortable_id
-from taurine.ledger.rows import insert_ignore, is_postgresql, upsert, values_of, values_table
+from taurine.ledger.rows import OverRows, insert_ignore, upsert
 from taurine.ledger.schema import attempt, dead_letter, job
 from taurine.ledger.statuses import TERMINAL, Status, allowed_from
 
@@ -111,40 +123,31 @@ def _bound(name: str) -> Any:
 _COMPLETION = ("id", "fence", "attempts", "output", "worker", "started_at", "finished_at", "progress")
 
 
-def _completing(values: Any) -> dict[Any, Any]:
-    """What a completion writes; `values` gives each new value."""
-    return {
-        job.c.status: "completed",
-        job.c.fence: values("fence"),
-        job.c.attempts: values("attempts"),
-        job.c.output: values("output"),
-        job.c.error: None,
-        job.c.error_fingerprint: None,
-        job.c.worker: values("worker"),
-        job.c.started_at: values("started_at"),
-        job.c.finished_at: values("finished_at"),
-        job.c.updated_at: _later(job.c.updated_at, values("finished_at")),
-        job.c.progress: func.coalesce(values("progress"), job.c.progress),
-        job.c.state: None,
-    }
-
-
-_complete_each: Update = (
-    update(job).where(_granted(bindparam("id_value"), _bound("fence"), "completed")).values(_completing(_bound))
-)
-
-
-def _complete_arrays() -> Update:
-    values = values_table(job, _COMPLETION).subquery("done")
+def _completing(given: Subquery) -> Update:
+    done = given.c
     return (
         update(job)
-        .where(_granted(values.c.id, values.c.fence, "completed"))
-        .values(_completing(values.c.__getitem__))
-        .returning(job.c.id)
+        .where(_granted(done.id, done.fence, "completed"))
+        .values(
+            {
+                job.c.status: "completed",
+                job.c.fence: done.fence,
+                job.c.attempts: done.attempts,
+                job.c.output: done.output,
+                job.c.error: None,
+                job.c.error_fingerprint: None,
+                job.c.worker: done.worker,
+                job.c.started_at: done.started_at,
+                job.c.finished_at: done.finished_at,
+                job.c.updated_at: _later(job.c.updated_at, done.finished_at),
+                job.c.progress: func.coalesce(done.progress, job.c.progress),
+                job.c.state: None,
+            }
+        )
     )
 
 
-_complete_many = _complete_arrays()
+_complete = OverRows(job, _COMPLETION, _completing)
 _standings = select(job.c.id, job.c.status, job.c.fence, job.c.finished_at).where(
     job.c.id.in_(bindparam("ids", expanding=True))
 )
@@ -153,24 +156,10 @@ _standings = select(job.c.id, job.c.status, job.c.fence, job.c.finished_at).wher
 def apply_completions(connection: Connection, items: Sequence[Completion]) -> list[Granted]:
     """Write that jobs completed. A job that had ended, or has a later claim, is left as it is; its status is returned."""
     rows = [
-        {
-            "id": item.id,
-            "fence": item.fence,
-            "attempts": item.attempts,
-            "output": item.output,
-            "worker": item.worker,
-            "started_at": item.started_at,
-            "finished_at": item.at,
-            "progress": item.progress,
-        }
+        (item.id, item.fence, item.attempts, item.output, item.worker, item.started_at, item.at, item.progress)
         for item in items
     ]
-    if is_postgresql(connection):
-        granted = connection.execute(_complete_many, values_of(rows, _COMPLETION)).rowcount
-    else:
-        granted = connection.execute(
-            _complete_each, [{f"{name}_value": row[name] for name in _COMPLETION} for row in rows]
-        ).rowcount
+    granted = _complete.execute(connection, rows).rowcount
     if granted == len(items):
         return [None] * len(items)
     return _refusals(connection, items)

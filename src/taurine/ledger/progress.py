@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Update, bindparam, func, literal_column, select, update
+from sqlalchemy import Connection, Subquery, Update, bindparam, func, literal_column, select, update
 
 from taurine.ledger.outcomes import Granted
-from taurine.ledger.rows import is_postgresql, later, values_of, values_table
+from taurine.ledger.rows import OverRows, later
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import OPEN, TERMINAL
 
@@ -28,32 +28,24 @@ class Progress(NamedTuple):
 _COLUMNS = ("id", "fence", "progress", "state", "updated_at")
 
 
-def _saving(values: Any) -> dict[Any, Any]:
-    """What is written; `values` gives each new value."""
-    return {
-        job.c.fence: values("fence"),
-        job.c.progress: func.coalesce(values("progress"), job.c.progress),
-        job.c.state: func.coalesce(values("state"), job.c.state),
-        job.c.updated_at: later(job.c.updated_at, values("updated_at")),
-    }
-
-
-def _granted(id_: Any, fence: Any) -> Any:
-    return (job.c.id == id_) & (job.c.fence <= fence) & job.c.status.in_(_open)
-
-
-def _bound(name: str) -> Any:
-    return bindparam(f"{name}_value", type_=job.c[name].type)
-
-
-def _save_arrays() -> Update:
-    values = values_table(job, _COLUMNS).subquery("said")
-    return update(job).where(_granted(values.c.id, values.c.fence)).values(_saving(values.c.__getitem__))
+def _saving(given: Subquery) -> Update:
+    said = given.c
+    return (
+        update(job)
+        .where(job.c.id == said.id, job.c.fence <= said.fence, job.c.status.in_(_open))
+        .values(
+            {
+                job.c.fence: said.fence,
+                job.c.progress: func.coalesce(said.progress, job.c.progress),
+                job.c.state: func.coalesce(said.state, job.c.state),
+                job.c.updated_at: later(job.c.updated_at, said.updated_at),
+            }
+        )
+    )
 
 
 _open: list[Any] = [literal_column(repr(status)) for status in OPEN]
-_save_each = update(job).where(_granted(_bound("id"), _bound("fence"))).values(_saving(_bound))
-_save_many = _save_arrays()
+_save_over = OverRows(job, _COLUMNS, _saving)
 _standings = select(job.c.id, job.c.status, job.c.fence).where(job.c.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -80,13 +72,7 @@ def _one_of_each_job(items: Sequence[Progress]) -> Iterator[dict[int, Progress]]
 
 
 def _save(connection: Connection, items: Sequence[Progress]) -> list[Granted]:
-    rows: list[dict[str, Any]] = [dict(zip(_COLUMNS, item, strict=True)) for item in items]
-    if is_postgresql(connection):
-        granted = connection.execute(_save_many, values_of(rows, _COLUMNS)).rowcount
-    else:
-        granted = connection.execute(
-            _save_each, [{f"{name}_value": row[name] for name in _COLUMNS} for row in rows]
-        ).rowcount
+    granted = _save_over.execute(connection, items).rowcount
     if granted == len(items):
         return [None] * len(items)
     found = {row.id: row for row in connection.execute(_standings, {"ids": [item.id for item in items]})}

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import Connection, Insert, Row, bindparam, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select
 from sqlalchemy.dialects import postgresql
 
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.idempotency import IdempotencyKey
-from taurine.ledger.rows import is_postgresql, values_of, values_table
+from taurine.ledger.rows import OverRows, is_postgresql
 from taurine.ledger.schema import job, job_tag
 from taurine.ledger.statuses import Phase, Status, phase_of
 
@@ -193,12 +193,16 @@ _INSERTED = (
     *("id", "type", "queue", "tenant", "status", "max_attempts", "priority", "payload", "options", "metadata"),
     *("created_by", "source", "trace", "created_at", "updated_at", "scheduled_for", "expires_at"),
 )
-_insert_each = insert(job).values({name: bindparam(name) for name in _INSERTED})
-_insert_arrays: Insert = (
-    postgresql.insert(job)
-    .from_select(list(_INSERTED), values_table(job, _INSERTED))
-    .on_conflict_do_nothing(index_elements=[job.c.id])
-    .returning(job.c.id)
+_insert = OverRows(job, _INSERTED, lambda given: insert(job).from_select(list(_INSERTED), given))
+_insert_unless_there = OverRows(
+    job,
+    _INSERTED,
+    lambda given: (
+        postgresql.insert(job)
+        .from_select(list(_INSERTED), given)
+        .on_conflict_do_nothing(index_elements=[job.c.id])
+        .returning(job.c.id)
+    ),
 )
 _IDS_AT_ONCE = 500
 """Ids in one query: SQLite takes up to 32,766 variables, older builds 999."""
@@ -225,37 +229,24 @@ def _insert_absent(connection: Connection, records: Sequence[NewRecord]) -> dict
     if is_postgresql(connection):
         # Everybody goes by the ids: two transactions that put in the same ones cannot wait for each other.
         ordered = [_row(record) for record in sorted(records, key=lambda record: record.id)]
-        rows = connection.execute(_insert_arrays, values_of(ordered, _INSERTED))
-        put_in = {row.id for row in rows}
+        put_in = {row.id for row in _insert_unless_there.execute(connection, ordered)}
         return get_records(connection, [record.id for record in records if record.id not in put_in])
     # This transaction holds SQLite's one write lock: nobody can put a record in between.
     taken = get_records(connection, [record.id for record in records if not record.fresh])
     absent = [_row(record) for record in records if record.id not in taken]
     if absent:
-        connection.execute(_insert_each, absent)
+        _insert.execute(connection, absent)
     return taken
 
 
-def _row(record: NewRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "type": record.type,
-        "queue": record.queue,
-        "tenant": record.tenant,
-        "status": "queued",
-        "max_attempts": record.max_attempts,
-        "priority": record.priority,
-        "payload": record.payload,
-        "options": None if record.options is None else json.dumps(record.options),
-        "metadata": record.metadata,
-        "created_by": record.created_by,
-        "source": record.source,
-        "trace": record.trace,
-        "created_at": record.created_at,
-        "updated_at": record.created_at,
-        "scheduled_for": record.scheduled_for,
-        "expires_at": record.expires_at,
-    }
+def _row(record: NewRecord) -> tuple[Any, ...]:
+    """In the order of `_INSERTED`."""
+    return (
+        *(record.id, record.type, record.queue, record.tenant, "queued", record.max_attempts, record.priority),
+        *(record.payload, None if record.options is None else json.dumps(record.options), record.metadata),
+        *(record.created_by, record.source, record.trace, record.created_at, record.created_at),
+        *(record.scheduled_for, record.expires_at),
+    )
 
 
 def _insert_companions(connection: Connection, records: Sequence[NewRecord]) -> None:

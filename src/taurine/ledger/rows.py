@@ -1,19 +1,35 @@
 """Many rows in one statement.
 
-SQLite runs a statement once for each row inside one call of its driver. PostgreSQL gets one statement over arrays, one for each column: a statement for
-each row would cost it a round of parsing and planning each.
+A statement for each row would cost PostgreSQL a round of parsing and planning each. It would cost a program with SQLite more: the driver gives up Python's lock at each of them and has to get it
+back from a busy event loop; in one statement the writer works beside the loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Insert, Select, Table, bindparam, case, func, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    CursorResult,
+    Executable,
+    Insert,
+    Select,
+    Subquery,
+    Table,
+    Text,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
-__all__ = ["insert_ignore", "is_postgresql", "later", "upsert", "values_of", "values_table"]
+__all__ = ["OverRows", "insert_ignore", "is_postgresql", "later", "upsert"]
 
 
 def is_postgresql(connection: Connection) -> bool:
@@ -38,15 +54,36 @@ def later(one: Any, other: Any) -> Any:
     return case((one > other, one), else_=other)
 
 
-def values_table(table: Table, columns: Sequence[str]) -> Select[Any]:
-    """A select over arrays bound as `<column>_values`: row after row, typed as the table's columns."""
+class OverRows:
+    """A statement over many rows, which reach the database as one value: as arrays, one for each column, or as JSON.
+
+    build: makes the statement from a subquery with one row for each row, and columns as in `table`. It is called once for each kind of database.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], build: Callable[[Subquery], Executable]) -> None:
+        self._names = [f"{name}_values" for name in columns]
+        self._over_arrays = build(_from_arrays(table, columns).subquery("given"))
+        self._over_json = build(_from_json(table, columns).subquery("given"))
+
+    def execute(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> CursorResult[Any]:
+        """Run it. rows: at least one, each in the order of the columns."""
+        if is_postgresql(connection):
+            arrays = (list(column) for column in zip(*rows, strict=True))
+            return connection.execute(self._over_arrays, dict(zip(self._names, arrays, strict=True)))
+        return connection.execute(self._over_json, {"rows": json.dumps(rows, ensure_ascii=False)})
+
+
+def _from_arrays(table: Table, columns: Sequence[str]) -> Select[Any]:
     arrays = [bindparam(f"{name}_values", type_=ARRAY(table.c[name].type)) for name in columns]
-    source = (
-        func.unnest(*arrays).table_valued(*(Column(name, table.c[name].type) for name in columns)).render_derived("v")
+    source = func.unnest(*arrays).table_valued(*(Column(name, table.c[name].type) for name in columns))
+    given = source.render_derived("v")
+    return select(*(given.c[name] for name in columns))
+
+
+def _from_json(table: Table, columns: Sequence[str]) -> Select[Any]:
+    row = func.json_each(bindparam("rows", type_=Text())).table_valued("value", name="v")
+    members = (
+        func.json_extract(row.c.value, literal_column(f"'$[{place}]'"), type_=table.c[name].type).label(name)
+        for place, name in enumerate(columns)
     )
-    return select(*(source.c[name] for name in columns))
-
-
-def values_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dict[str, list[Any]]:
-    """The arrays of `values_table`, from rows."""
-    return {f"{name}_values": [row[name] for row in rows] for name in columns}
+    return select(*members)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from taurine.errors import InvalidOption, did_you_mean
 
-__all__ = ["ExecutorKind", "executor_for", "is_async"]
+__all__ = ["ExecutorKind", "check_kind", "executor_for", "is_async"]
 
 ExecutorKind: TypeAlias = Literal["loop", "thread", "process"]
 """Where a handler runs: on the worker's event loop, in a thread, or in a process that can be killed."""
@@ -17,23 +17,28 @@ ExecutorKind: TypeAlias = Literal["loop", "thread", "process"]
 _KINDS: tuple[str, ...] = get_args(ExecutorKind)
 
 
+def check_kind(declared: str | None) -> None:
+    """Raise InvalidOption, with the near miss, for what is no executor. None is the default one."""
+    if declared is not None and declared not in _KINDS:
+        raise InvalidOption(
+            f"expected runs_in to be one of {', '.join(_KINDS)}, got {declared!r:.40}{did_you_mean(str(declared), _KINDS)}"
+        )
+
+
 def executor_for(handler: Callable[..., Any], declared: ExecutorKind | None = None) -> ExecutorKind:
     """Where `handler` runs. Default: on the loop when it is async, in a thread when it is not.
 
-    Raises InvalidOption for a plain function on the loop, which it would block, and for an async one in a thread, which has no loop.
+    Raises InvalidOption for what is no executor, for a plain function on the loop, which it would block, and for an async one in a thread, which has no loop.
     """
-    if declared is not None and declared not in _KINDS:
-        raise InvalidOption(
-            f"expected executor to be one of {', '.join(_KINDS)}, got {declared!r}{did_you_mean(str(declared), _KINDS)}"
-        )
+    check_kind(declared)
     asynchronous = is_async(handler)
     if declared == "loop" and not asynchronous:
         raise InvalidOption(
-            f"{_name(handler)} is a plain function and would block the event loop; use executor='thread' or 'process'"
+            f"{_name(handler)} is a plain function and would block the event loop; use runs_in='thread' or 'process'"
         )
     if declared == "thread" and asynchronous:
         raise InvalidOption(
-            f"{_name(handler)} is async and a thread has no event loop; use executor='loop' or 'process'"
+            f"{_name(handler)} is async and a thread has no event loop; use runs_in='loop' or 'process'"
         )
     return declared or ("loop" if asynchronous else "thread")
 

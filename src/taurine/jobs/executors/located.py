@@ -50,7 +50,7 @@ def check_named(handler: Callable[..., Any]) -> Target:
         kind = "a lambda" if name.endswith("<lambda>") else "defined inside a function"
         raise InvalidOption(
             f"{module}:{name} cannot run in a process of its own: it is {kind}, which another process cannot import; "
-            "define it at the top of a module, or use executor='thread'"
+            "define it at the top of a module, or use runs_in='thread'"
         )
     return Target(module, name)
 
