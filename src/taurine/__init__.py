@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         QuotaExceeded,
         RateLimited,
         RecordNotFound,
+        Release,
         RetryAfter,
         SchemaMismatch,
         Snooze,
@@ -41,11 +42,20 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from taurine.jobs.access import AccessRequest
+    from taurine.jobs.alerts import Alert
     from taurine.jobs.context import Context
     from taurine.jobs.handle import JobHandle
     from taurine.jobs.identity import EVERY_TIME, EveryTime, OncePer
     from taurine.jobs.job_type import JobType
+    from taurine.jobs.lines import JobFields
+    from taurine.jobs.redaction import Redact
+    from taurine.jobs.upkeep import Upkeep
+    from taurine.jobs.why import Why
+    from taurine.ledger.dead_letters import DeadLetter, DeadLetterFilter
+    from taurine.ledger.quotas import Quota
     from taurine.ledger.records import JobRecord
+    from taurine.ledger.retention import RetentionPolicy
+    from taurine.ledger.statuses import Phase, Status
     from taurine.options import Dedup, Keep, Parent, RateLimit, Telemetry
     from taurine.retry import Custom, Exponential, Fixed, Retry, Rule
 
@@ -54,10 +64,13 @@ __version__ = "0.1.0"
 __all__ = [
     "EVERY_TIME",
     "AccessRequest",
+    "Alert",
     "Cancel",
     "CatalogError",
     "Context",
     "Custom",
+    "DeadLetter",
+    "DeadLetterFilter",
     "Dedup",
     "DuplicateJob",
     "EffectInProgress",
@@ -70,6 +83,7 @@ __all__ = [
     "JobCancelled",
     "JobExpired",
     "JobFailed",
+    "JobFields",
     "JobHandle",
     "JobRecord",
     "JobType",
@@ -82,15 +96,21 @@ __all__ = [
     "PayloadInvalid",
     "PayloadTooLarge",
     "Permanent",
+    "Phase",
+    "Quota",
     "QuotaExceeded",
     "RateLimit",
     "RateLimited",
     "RecordNotFound",
+    "Redact",
+    "Release",
+    "RetentionPolicy",
     "Retry",
     "RetryAfter",
     "Rule",
     "SchemaMismatch",
     "Snooze",
+    "Status",
     "StoreUnavailable",
     "Taurine",
     "TaurineError",
@@ -99,18 +119,29 @@ __all__ = [
     "TenantMismatch",
     "TransitionRefused",
     "UnknownJobType",
+    "Upkeep",
     "WaitTimeout",
+    "Why",
     "__version__",
 ]
 
 _MODULES = {
     "taurine.app": ("Taurine",),
     "taurine.jobs.access": ("AccessRequest",),
+    "taurine.jobs.alerts": ("Alert",),
     "taurine.jobs.context": ("Context",),
     "taurine.jobs.handle": ("JobHandle",),
     "taurine.jobs.identity": ("EVERY_TIME", "EveryTime", "OncePer"),
     "taurine.jobs.job_type": ("JobType",),
+    "taurine.jobs.lines": ("JobFields",),
+    "taurine.jobs.redaction": ("Redact",),
+    "taurine.jobs.upkeep": ("Upkeep",),
+    "taurine.jobs.why": ("Why",),
+    "taurine.ledger.dead_letters": ("DeadLetter", "DeadLetterFilter"),
+    "taurine.ledger.quotas": ("Quota",),
     "taurine.ledger.records": ("JobRecord",),
+    "taurine.ledger.retention": ("RetentionPolicy",),
+    "taurine.ledger.statuses": ("Phase", "Status"),
     "taurine.options": ("Dedup", "Keep", "Parent", "RateLimit", "Telemetry"),
     "taurine.retry": ("Custom", "Exponential", "Fixed", "Retry", "Rule"),
 }

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.orm import Session
 
 from taurine.clock import Clock, SystemClock
-from taurine.errors import InvalidOption
+from taurine.errors import InvalidOption, RecordNotFound
 from taurine.jobs.access import AccessRequest, Authorize, authorized
 from taurine.jobs.alerts import Alerts, OnAlert
 from taurine.jobs.backend import Backend
@@ -48,6 +48,7 @@ from taurine.ledger.audit import AuditEntry
 from taurine.ledger.job_logs import NumberedLine
 from taurine.ledger.listing import Count
 from taurine.ledger.migrate import MigrationReport, migrate
+from taurine.ledger.quotas import Quota
 from taurine.ledger.records import JobRecord, NewRecord
 from taurine.ledger.statuses import Phase, Status
 from taurine.options import RateLimit, Seconds, require_count
@@ -300,32 +301,39 @@ class Taurine:
         record = await self._backend().get(job_id)
         return None if record is None or (tenant is not None and record.tenant != tenant) else record
 
-    async def wait(self, job_id: str, timeout: float | None = None) -> JobRecord | None:
-        """The record once the job has ended; the latest one when `timeout` seconds have passed before, None if there is none."""
+    async def wait(self, job_id: str, timeout: float | None = None, *, tenant: str | None = None) -> JobRecord | None:
+        """The record once the job has ended; the latest one when `timeout` seconds have passed before, None if there is none.
+
+        tenant: a job of another tenant is None then, at once. Raises LedgerUnavailable for a database that is away at the end of that time.
+        """
         backend = await self._ready()
-        return await backend.watch.wait(job_id, timeout)
+        return await backend.watch.wait(job_id, timeout, tenant=tenant)
 
     def get_sync(self, job_id: str, *, tenant: str | None = None) -> JobRecord | None:
         """`get` for code without an event loop."""
         return self._call(partial(self.get, tenant=tenant), job_id)
 
-    def wait_sync(self, job_id: str, timeout: float | None = None) -> JobRecord | None:
+    def wait_sync(self, job_id: str, timeout: float | None = None, *, tenant: str | None = None) -> JobRecord | None:
         """`wait` for code without an event loop."""
-        return self._call(self.wait, job_id, timeout)
+        return self._call(partial(self.wait, tenant=tenant), job_id, timeout)
 
-    async def cancel(self, job_id: str, *, reason: str = "cancelled", user: str | None = None) -> JobRecord:
+    async def cancel(
+        self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
+    ) -> JobRecord:
         """Cancel a job, wherever it is: one that has not started never will; a running one hears of it within a second, in any process.
 
         Returns the record: `cancelled`, or still `running` with the request noted. user: who asks for it.
-        Raises RecordNotFound, TransitionRefused for a job that has ended, NotAuthorized, LedgerUnavailable.
+        Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that has ended, NotAuthorized, LedgerUnavailable.
         """
         backend = await self._ready()
-        await self._allow("cancel", job_id, user)
+        await self._allow("cancel", job_id, user, tenant)
         return await backend.cancel(job_id, reason=reason, user=user)
 
-    def cancel_sync(self, job_id: str, *, reason: str = "cancelled", user: str | None = None) -> JobRecord:
+    def cancel_sync(
+        self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
+    ) -> JobRecord:
         """`cancel` for code without an event loop."""
-        return self._call(partial(self.cancel, reason=reason, user=user), job_id)
+        return self._call(partial(self.cancel, reason=reason, user=user, tenant=tenant), job_id)
 
     # Operating ----------------------------------------------------------------------------------------------------------------------
 
@@ -349,7 +357,8 @@ class Taurine:
         Each filter that is given must hold; status and phase exclude each other. user: who enqueued them. since, until: of their creation, wall seconds
         or aware datetimes; the first is included, the second is not. cursor: `next_cursor` of the page before, with the same filters.
         limit: records of a page, 1 to 500. Default: 50. A page costs the same wherever it is.
-        Raises InvalidOption, LedgerUnavailable.
+        Raises InvalidOption, LedgerUnavailable; and for a type or a queue that is not declared and of which there is no record, UnknownJobType or InvalidOption, with
+        the near miss.
         """
         return self._operations().list(
             status=status,
@@ -366,7 +375,7 @@ class Taurine:
         )
 
     async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
-        """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`. Raises LedgerUnavailable."""
+        """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`. Raises LedgerUnavailable, and InvalidOption for a queue as in `list`."""
         return await self._operations().counts(tenant=tenant, queue=queue)
 
     async def attempts(self, job_id: str, *, tenant: str | None = None) -> Sequence[Attempt]:
@@ -386,6 +395,26 @@ class Taurine:
     async def audit(self, job_id: str, *, tenant: str | None = None) -> Sequence[AuditEntry]:
         """Who did what to a job, oldest first; also of one whose record is no longer kept. Raises LedgerUnavailable."""
         return await self._operations().audit(job_id, tenant=tenant)
+
+    async def set_quota(
+        self,
+        tenant: str,
+        *,
+        max_open: int | None,
+        type: str | None = None,  # noqa: A002 - what it is called everywhere
+        user: str | None = None,
+    ) -> None:
+        """Let a tenant have at most so many jobs that have not ended: an enqueue of one more raises QuotaExceeded, and nothing is stored.
+
+        max_open: 0 or more; None takes the quota away. type: of that job type alone. Default: of all types together; both hold where both are set.
+        user: who asks for it. It holds for every process from its next enqueue on, until it is set anew; jobs that are there stay. It is written into the audit.
+        Raises InvalidOption, UnknownJobType, NotAuthorized, LedgerUnavailable.
+        """
+        await self._operations().set_quota(tenant, max_open=max_open, type=type, user=user)
+
+    async def quotas(self, tenant: str) -> Sequence[Quota]:
+        """The quotas of a tenant, the one of all its types first; none for a tenant that may have any number. Raises LedgerUnavailable."""
+        return await self._operations().quotas(tenant)
 
     async def retry(
         self, job_id: str, *, payload: Any = None, user: str | None = None, tenant: str | None = None
@@ -435,13 +464,14 @@ class Taurine:
             )
         return services
 
-    async def _allow(self, action: str, job_id: str, user: str | None) -> None:
-        if self._authorize is None:
+    async def _allow(self, action: str, job_id: str, user: str | None, tenant: str | None) -> None:
+        if self._authorize is None and tenant is None:
             return
-        record = await self.get(job_id)
-        if record is not None:
-            request = AccessRequest(action=action, job_type=record.type, tenant=record.tenant, user=user)
-            await authorized(self._authorize, request)
+        record = await self.get(job_id, tenant=tenant)
+        if record is None:
+            raise RecordNotFound(f"the ledger holds no job {job_id!r:.80}", job_id=job_id)
+        request = AccessRequest(action=action, job_type=record.type, tenant=record.tenant, user=user)
+        await authorized(self._authorize, request)
 
     # Working ------------------------------------------------------------------------------------------------------------------------
 

@@ -78,10 +78,12 @@ _EXPECTED: Mapping[str, str] = {
 
 _NUMBERS = ("concurrency", "lease")
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
-_WORDS: Mapping[str, tuple[str, ...]] = {"env": ("dev", "production"), "log_format": ("console", "json")}
-
-_IN_HOME: Mapping[str, tuple[str, ...]] = {"redis_url": ("embedded",), "database_url": ("sqlite", "embedded")}
-"""What may be said in place of a URL: the words for the default."""
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "redis_url": ("embedded",),
+    "database_url": ("sqlite", "embedded"),
+    "env": ("dev", "production"),
+    "log_format": ("console", "json"),
+}
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 _DRIVERS: Mapping[str, str] = {
@@ -130,8 +132,8 @@ def _database_url_with_driver(url: str) -> str:
 
 
 def _or_in_home(setting: str) -> BeforeValidator:
-    """Makes None of the words for the default, which a variable may stand in the way of."""
-    return BeforeValidator(lambda value: None if value in _IN_HOME[setting] else value)
+    """Makes None of the words for what runs in `home`: a variable may name another server, and None is not to give any."""
+    return BeforeValidator(lambda value: None if value in _WORDS[setting] else value)
 
 
 def _refuse_bool(value: object) -> object:
@@ -169,9 +171,9 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    redis_url: Annotated[
-        RedisUrl | None, _or_in_home("redis_url"), Field(validation_alias=_variable("redis_url"))
-    ] = None
+    redis_url: Annotated[RedisUrl | None, _or_in_home("redis_url"), Field(validation_alias=_variable("redis_url"))] = (
+        None
+    )
     """Redis or Valkey: `redis://`, `rediss://` or `unix://`. None: an embedded server."""
     database_url: Annotated[
         DatabaseUrl | None, _or_in_home("database_url"), Field(validation_alias=_variable("database_url"))

@@ -19,6 +19,7 @@ from taurine.jobs.alerts import Alert
 from taurine.jobs.job_type import JobType
 from taurine.options import Keep
 from taurine.queue import Job, Queue, Worker
+from taurine.queue.states import JobState
 from taurine.retry import Exponential, Retry
 
 DAY = 86_400.0
@@ -191,8 +192,8 @@ async def test_what_a_job_is_stored_with_by_default(app: Taurine, queue: Queue) 
     assert app.catalog.get("order").options.retry == Retry()
 
 
-async def _has(queue: Queue, state: str, number: int) -> bool:
-    counts: dict[str, int] = dict(await queue.counts())
+async def _has(queue: Queue, state: JobState, number: int) -> bool:
+    counts = await queue.counts()
     assert counts[state] == number, f"{counts[state]} are {state}"
     return True
 

@@ -11,6 +11,7 @@ import pytest
 from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import InvalidOption
+from taurine.queue import Queue
 
 
 @pytest.fixture
@@ -89,16 +90,17 @@ async def test_production_without_an_address_is_an_error_at_the_start(tmp_path: 
 @pytest.mark.usefixtures("bare_environment")
 @pytest.mark.parametrize("variable", ["TAURINE_REDIS_URL", "REDIS_URL"])
 async def test_production_takes_the_address_from_the_environment(
-    tmp_path: Path, redis_socket_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch, raw: RawStore, variable: str
+    redis_socket_url: str, sqlite_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     """SEED-006."""
     monkeypatch.setenv(variable, redis_socket_url)
-    app = Taurine("shop", home=tmp_path, env="production", prefix=prefix)
+    app = Taurine("shop", env="production", database_url=sqlite_url, prefix=prefix)
 
     await app.declare("number.square", int).enqueue(3)
     await app.close()
 
-    assert await raw.llen(f"{prefix}:jobs:wait") == 1
+    async with Queue("jobs", redis_socket_url, prefix=prefix) as queue:
+        assert (await queue.counts())["waiting"] == 1
 
 
 @pytest.mark.usefixtures("bare_environment")

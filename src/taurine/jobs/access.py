@@ -16,8 +16,8 @@ __all__ = ["AccessRequest", "Authorize", "authorized"]
 class AccessRequest:
     """What somebody wants to do.
 
-    action: "enqueue", "cancel", "retry", "redrive", "discard". tenant: whose job it is, as far as the request says. user: who asks.
-    payload: of an enqueue only, and not checked yet: it is what the caller gave.
+    action: "enqueue", "cancel", "retry", "redrive", "discard", "set_quota". job_type: "" for a quota of all types. tenant: whose job it is, as far as the request
+    says. user: who asks. payload: of an enqueue only, and not checked yet: it is what the caller gave.
     """
 
     action: str
@@ -39,4 +39,6 @@ async def authorized(authorize: Authorize | None, request: AccessRequest) -> Non
     if inspect.isawaitable(answer):
         answer = await answer
     if answer is False:
-        raise NotAuthorized(f"{request.user or 'the caller'} may not {request.action} {request.job_type!r}")
+        raise NotAuthorized(
+            f"{request.user or 'the caller'} may not {request.action} {request.job_type or 'all types'!r}"
+        )

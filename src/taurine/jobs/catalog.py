@@ -82,6 +82,10 @@ class Catalog:
         """The queues of all types, in the order in which they were first named."""
         return list(dict.fromkeys(job_type.queue for job_type in self))
 
+    def has_queue(self, name: str) -> bool:
+        """True for a queue that a type goes to, or of which something was declared."""
+        return name in self._rules or any(job_type.queue == name for job_type in self)
+
     def on_queue(self, queue: str) -> list[JobType[Any, Any]]:
         """The types whose jobs go to `queue`."""
         return [job_type for job_type in self if job_type.queue == queue]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,12 +17,15 @@ from sqlalchemy import Connection
 
 from taurine.errors import (
     EmbeddedServerError,
+    InvalidOption,
     JobError,
     LedgerError,
     RecordNotFound,
     StoreError,
     TenantMismatch,
     TransitionRefused,
+    UnknownJobType,
+    did_you_mean,
 )
 from taurine.ids import public_id
 from taurine.jobs.access import AccessRequest, Authorize, authorized
@@ -29,19 +33,24 @@ from taurine.jobs.adoption import stored_id_of
 from taurine.jobs.backend import Backend
 from taurine.jobs.paging import Listing
 from taurine.ledger.attempts import Attempt, list_attempts
-from taurine.ledger.audit import AuditEntry, actions_on
+from taurine.ledger.audit import AuditEntry, actions_on, record_actions
 from taurine.ledger.generations import NewGeneration, start_generation
 from taurine.ledger.hastening import hasten
 from taurine.ledger.job_logs import NumberedLine, read_lines
-from taurine.ledger.listing import Count, RecordFilter, count_by_status, list_records
+from taurine.ledger.listing import Count, RecordFilter, count_by_status, has_records, list_records
+from taurine.ledger.quotas import Quota, quotas_of, remove_quota, set_quota
 from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.statuses import TERMINAL, Phase, Status
+from taurine.options import require_count
 from taurine.queue.stored_options import timestamp_ms
 
 __all__ = ["Operations", "checked_payload", "hand_over"]
 
 _HANDOVER_SECONDS = 0.5
 """Seconds that a caller waits for the queue to take a job; then the outbox hands it over."""
+
+_LARGEST_QUOTA = (1 << 31) - 1
+"""What a column holds, and more jobs than anybody means."""
 
 log = logging.getLogger("taurine.jobs")
 
@@ -86,13 +95,34 @@ class Operations:
         )
 
         async def fetch(position: str | None) -> tuple[Sequence[JobRecord], str | None]:
-            return await self._read(lambda connection: list_records(connection, wanted, cursor=position, limit=limit))
+            page = await self._read(lambda connection: list_records(connection, wanted, cursor=position, limit=limit))
+            if not page.records and position is None:
+                await self._refuse_unknown(type, queue)
+            return page
 
         return Listing(fetch, cursor)
 
     async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
         """See `Taurine.counts`."""
-        return await self._read(lambda connection: count_by_status(connection, tenant=tenant, queue=queue))
+        counts = await self._read(lambda connection: count_by_status(connection, tenant=tenant, queue=queue))
+        if not any(count.number for count in counts.values()):
+            await self._refuse_unknown(None, queue)
+        return counts
+
+    async def _refuse_unknown(self, job_type: str | None, queue: str | None) -> None:
+        """Raise for a misspelt name, where nothing was found of it. One that is no longer declared is known as long as there are records of it."""
+        catalog = self._backend.catalog
+        if not len(catalog):  # a process that only looks declares nothing
+            return
+        if job_type is not None and catalog.find(job_type) is None and not await self._has(RecordFilter(type=job_type)):
+            near = did_you_mean(job_type, [known.name for known in catalog])
+            raise UnknownJobType(f"no job type {job_type!r:.80} is declared, and there is no record of it{near}")
+        if queue is not None and not catalog.has_queue(queue) and not await self._has(RecordFilter(queue=queue)):
+            near = did_you_mean(queue, catalog.queues)
+            raise InvalidOption(f"no job type goes to a queue {queue!r:.80}, and there is no record of it{near}")
+
+    async def _has(self, wanted: RecordFilter) -> bool:
+        return await self._read(lambda connection: has_records(connection, wanted))
 
     async def attempts(self, job_id: str, *, tenant: str | None = None) -> Sequence[Attempt]:
         """See `Taurine.attempts`."""
@@ -113,6 +143,37 @@ class Operations:
         """See `Taurine.audit`."""
         actions = await self._read(lambda connection: actions_on(connection, job_id))
         return [action for action in actions if tenant is None or action.tenant == tenant]
+
+    # Quotas ---------------------------------------------------------------------------------------------------------------------------
+
+    async def set_quota(self, tenant: str, *, max_open: int | None, type: str | None, user: str | None) -> None:  # noqa: A002 - as everywhere
+        """See `Taurine.set_quota`."""
+        if not isinstance(tenant, str) or not tenant or not tenant.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise InvalidOption(f"expected tenant to be printable text, got {tenant!r:.80}")
+        if max_open is not None:
+            if require_count(max_open, "max_open", minimum=0) > _LARGEST_QUOTA:
+                raise InvalidOption(f"expected max_open to be at most {_LARGEST_QUOTA:,}, got {max_open:,}")
+            if type is not None:
+                self._backend.catalog.get(type)
+        await authorized(
+            self._authorize, AccessRequest(action="set_quota", job_type=type or "", tenant=tenant, user=user)
+        )
+        detail = json.dumps({"type": type, "max_open": max_open})
+        entry = AuditEntry(self._now_ms(), user, "set_quota", None, tenant, detail)
+
+        def write(connection: Connection) -> None:
+            if max_open is None:
+                remove_quota(connection, tenant, type)
+            else:
+                set_quota(connection, Quota(tenant, max_open, type))
+            record_actions(connection, [entry])
+
+        await self._backend.ready()
+        await self._backend.database.write(write)
+
+    async def quotas(self, tenant: str) -> Sequence[Quota]:
+        """See `Taurine.quotas`."""
+        return await self._read(lambda connection: quotas_of(connection, tenant))
 
     # Retrying by hand -----------------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from taurine.clock import Clock
 from taurine.errors import LedgerUnavailable
 from taurine.ledger.database import Database, Work
 from taurine.ledger.records import JobRecord, get_record
-from taurine.ledger.schema import job
+from taurine.ledger.schema import job, status_beside_id
 from taurine.ledger.statuses import TERMINAL
 
 __all__ = ["RecordWatch"]
@@ -22,7 +22,7 @@ ResultT = TypeVar("ResultT")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
 """Seconds between two looks: a short job is seen to end at once, a long one costs four small queries a second at most."""
 
-_ended = select(job.c.id).where(job.c.id.in_(bindparam("ids", expanding=True)), job.c.status.in_(sorted(TERMINAL)))
+_ended = select(job.c.id).where(job.c.id.in_(bindparam("ids", expanding=True)), status_beside_id.in_(sorted(TERMINAL)))
 
 
 class RecordWatch:
@@ -36,17 +36,22 @@ class RecordWatch:
         self._pause = _FIRST_PAUSE
         self._closed = False
 
-    async def wait(self, job_id: str, timeout: float | None) -> JobRecord | None:
-        """The record once it is terminal; the latest one when `timeout` seconds have passed before, None if there is none.
+    async def wait(self, job_id: str, timeout: float | None, *, tenant: str | None = None) -> JobRecord | None:
+        """The record once it is terminal; the latest one when `timeout` seconds have passed before, None if there is none, or none of this tenant.
 
         Raises LedgerUnavailable when the database is still away at the end of that time, or when the watch is closed meanwhile; LedgerRefused, SchemaMismatch.
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        record = await self._read(lambda connection: get_record(connection, job_id), deadline)
+
+        def look(connection: Connection) -> JobRecord | None:
+            found = get_record(connection, job_id)
+            return None if found is None or (tenant is not None and found.tenant != tenant) else found
+
+        record = await self._read(look, deadline)
         while record is not None and record.status not in TERMINAL and (deadline is None or loop.time() < deadline):
             await self._until_told(job_id, deadline)
-            record = await self._read(lambda connection: get_record(connection, job_id), deadline)
+            record = await self._read(look, deadline)
         return record
 
     async def _until_told(self, job_id: str, deadline: float | None) -> None:

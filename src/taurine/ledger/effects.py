@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from sqlalchemy import Connection, delete, select, update
 
 from taurine.ledger.rows import insert_ignore
-from taurine.ledger.schema import effect, job
+from taurine.ledger.schema import effect, job, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL
 
 __all__ = [
@@ -73,7 +73,7 @@ def begin_effect(connection: Connection, claim: EffectClaim, at: int) -> EffectS
 
 def _hold_job(connection: Connection, claim: EffectClaim) -> bool:
     """Keep earlier attempts of the job from writing; False when this is one. A job without a record has nobody to ask."""
-    mine = (job.c.id == claim.job_id) & (job.c.fence <= claim.fence) & job.c.status.in_(OPEN)
+    mine = (job.c.id == claim.job_id) & (job.c.fence <= claim.fence) & status_beside_id.in_(OPEN)
     if connection.execute(update(job).where(mine).values(fence=claim.fence)).rowcount:
         return True
     return connection.execute(select(job.c.id).where(job.c.id == claim.job_id)).one_or_none() is None

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, insert, 
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.records import JobRecord, record_of
 from taurine.ledger.rows import later
-from taurine.ledger.schema import dead_letter, job, job_tag
+from taurine.ledger.schema import dead_letter, job, job_tag, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL
 
 __all__ = ["Lost", "NewGeneration", "raise_generation", "redriven_as", "start_generation"]
@@ -153,7 +153,7 @@ _raise = (
         job.c.id == bindparam("id_value"),
         job.c.generation == bindparam("generation_value"),
         job.c.fence == bindparam("fence_value"),
-        job.c.status.in_(OPEN),
+        status_beside_id.in_(OPEN),
     )
     .values(
         status="queued",

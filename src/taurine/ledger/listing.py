@@ -30,7 +30,7 @@ from taurine.ledger.rows import is_postgresql
 from taurine.ledger.schema import job, job_tag
 from taurine.ledger.statuses import STATUSES, Phase, Status, check_status, phase_of
 
-__all__ = ["Count", "Page", "RecordFilter", "count_by_status", "list_records"]
+__all__ = ["Count", "Page", "RecordFilter", "count_by_status", "has_records", "list_records"]
 
 MOST_RECORDS = 500
 """Records on one page; payloads may be large."""
@@ -107,6 +107,12 @@ def list_records(
     rows = list(islice(merge(*found, key=_position, reverse=newest_first), limit + 1))
     more = len(rows) > limit
     return Page([record_of(row) for row in rows[:limit]], _cursor_of(rows[limit - 1]) if more else None)
+
+
+def has_records(connection: Connection, filter: RecordFilter) -> bool:  # noqa: A002 - as in list_records
+    """True if `filter`, without statuses, tags and times, lets any record through. Stops at the first."""
+    query = select(job.c.id).where(*_conditions(connection, filter, None)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def _position(row: Row[Any]) -> _Position:

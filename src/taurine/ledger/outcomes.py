@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from taurine.ids import sortable_id
 from taurine.ledger.rows import OverRows, insert_ignore, upsert
-from taurine.ledger.schema import attempt, dead_letter, job
+from taurine.ledger.schema import attempt, dead_letter, job, status_beside_id
 from taurine.ledger.statuses import TERMINAL, Status, allowed_from
 
 __all__ = [
@@ -106,7 +106,7 @@ class Start:
 def _granted(id_: Any, fence: Any, status: Status) -> Any:
     # Literals, since a list that is bound cannot be in a statement that runs for many rows.
     before: list[Any] = [literal_column(repr(word)) for word in allowed_from(status)]
-    return (job.c.id == id_) & (job.c.fence <= fence) & job.c.status.in_(before)
+    return (job.c.id == id_) & (job.c.fence <= fence) & status_beside_id.in_(before)
 
 
 def _later(one: Any, other: Any) -> Any:
@@ -186,7 +186,7 @@ _end = (
     .where(
         job.c.id == bindparam("id_value"),
         job.c.fence <= bindparam("fence_value"),
-        job.c.status.in_(bindparam("before", expanding=True)),
+        status_beside_id.in_(bindparam("before", expanding=True)),
     )
     .values(
         status=_bound("status"),

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Subquery, Update, bindparam, func, literal_co
 
 from taurine.ledger.outcomes import Granted
 from taurine.ledger.rows import OverRows, later
-from taurine.ledger.schema import job
+from taurine.ledger.schema import job, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL
 
 __all__ = ["Progress", "save_progress"]
@@ -32,7 +32,7 @@ def _saving(given: Subquery) -> Update:
     said = given.c
     return (
         update(job)
-        .where(job.c.id == said.id, job.c.fence <= said.fence, job.c.status.in_(_open))
+        .where(job.c.id == said.id, job.c.fence <= said.fence, status_beside_id.in_(_open))
         .values(
             {
                 job.c.fence: said.fence,

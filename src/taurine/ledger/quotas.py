@@ -1,24 +1,25 @@
-"""How many jobs a tenant may have that have not ended: counting them when more are put in."""
+"""How many jobs a tenant may have that have not ended: setting it, and counting them when more are put in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, literal, select, text
+from sqlalchemy import Connection, bindparam, delete, func, literal, select, text
 
+from taurine.ledger.rows import upsert
 from taurine.ledger.schema import job, quota
 from taurine.ledger.statuses import OPEN
 
-__all__ = ["Limit", "Room", "room_of"]
+__all__ = ["Quota", "Room", "quotas_of", "remove_quota", "room_of", "set_quota"]
 
 
-class Limit(NamedTuple):
-    """At most this many unfinished jobs of a tenant. type: '' for all of the tenant's types together."""
+class Quota(NamedTuple):
+    """At most this many unfinished jobs of a tenant. type: of that job type; None for all of the tenant's types together."""
 
     tenant: str
-    type: str
     max_open: int
+    type: str | None = None
 
 
 _quotas = (
@@ -35,31 +36,31 @@ _open = text(f"status IN ({_open_words}) AND status <> 'completed'")
 class Room:
     """What the quotas leave free for the jobs of one transaction."""
 
-    def __init__(self, connection: Connection, limits: Sequence[Limit]) -> None:
+    def __init__(self, connection: Connection, quotas: Sequence[Quota]) -> None:
         self._connection = connection
-        self._limits = {(limit.tenant, limit.type): limit for limit in limits}
-        self._free: dict[Limit, int] = {}
+        self._quotas = {(one.tenant, one.type): one for one in quotas}
+        self._free: dict[Quota, int] = {}
 
     def __bool__(self) -> bool:
         """False when no quota concerns these jobs."""
-        return bool(self._limits)
+        return bool(self._quotas)
 
-    def take(self, tenant: str | None, job_type: str) -> Limit | None:
+    def take(self, tenant: str | None, job_type: str) -> Quota | None:
         """Take room for one more job; the quota that forbids it, or None."""
         if tenant is None:
             return None
-        limits = [limit for word in (job_type, "") if (limit := self._limits.get((tenant, word))) is not None]
-        for limit in limits:
-            if self._free_of(limit) <= 0:
-                return limit
-        for limit in limits:
-            self._free[limit] -= 1
+        mine = [one for word in (job_type, None) if (one := self._quotas.get((tenant, word))) is not None]
+        for one in mine:
+            if self._free_of(one) <= 0:
+                return one
+        for one in mine:
+            self._free[one] -= 1
         return None
 
-    def _free_of(self, limit: Limit) -> int:
-        if limit not in self._free:
-            self._free[limit] = limit.max_open - _open_jobs(self._connection, limit)
-        return self._free[limit]
+    def _free_of(self, one: Quota) -> int:
+        if one not in self._free:
+            self._free[one] = one.max_open - _open_jobs(self._connection, one)
+        return self._free[one]
 
 
 def room_of(connection: Connection, tenants: Iterable[str | None]) -> Room:
@@ -71,10 +72,32 @@ def room_of(connection: Connection, tenants: Iterable[str | None]) -> Room:
     if not named:
         return Room(connection, ())
     rows = connection.execute(_quotas, {"tenants": named})
-    return Room(connection, [Limit(row.tenant, row.type, row.max_open) for row in rows])
+    return Room(connection, [Quota(row.tenant, row.max_open, row.type or None) for row in rows])
 
 
-def _open_jobs(connection: Connection, limit: Limit) -> int:
+def quotas_of(connection: Connection, tenant: str) -> list[Quota]:
+    """The quotas of a tenant: the one of all its types first, then by type."""
+    rows = connection.execute(select(quota).where(quota.c.tenant == tenant).order_by(quota.c.type))
+    return [Quota(row.tenant, row.max_open, row.type or None) for row in rows]
+
+
+def set_quota(connection: Connection, wanted: Quota) -> None:
+    """Set a quota, in place of the one that is there. Jobs that are there stay, however many there are."""
+    statement = upsert(connection, quota)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[quota.c.tenant, quota.c.type], set_={"max_open": statement.excluded.max_open}
+        ),
+        {"tenant": wanted.tenant, "type": wanted.type or "", "max_open": wanted.max_open},
+    )
+
+
+def remove_quota(connection: Connection, tenant: str, job_type: str | None) -> None:
+    """Take a quota away, if it is there."""
+    connection.execute(delete(quota).where(quota.c.tenant == tenant, quota.c.type == (job_type or "")))
+
+
+def _open_jobs(connection: Connection, limit: Quota) -> int:
     """How many there are, counted no further than the quota."""
     # An expression, so that no database walks the index of tenants or of types, which have the finished jobs as well: open ones are few beside them.
     mine = select(literal(1).label("one")).where(job.c.tenant.concat("") == limit.tenant, _open)

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, literal_column, select
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.generations import Lost
 from taurine.ledger.rows import later
-from taurine.ledger.schema import job
+from taurine.ledger.schema import job, status_beside_id
 from taurine.ledger.statuses import OPEN, Status
 
 __all__ = ["DispatchedRecord", "Place", "RecordStanding", "cancel_vanished", "dispatched_page", "standings_of"]
@@ -111,7 +111,7 @@ _cancel = (
         job.c.id == bindparam("id_value"),
         job.c.generation == bindparam("generation_value"),
         job.c.fence == bindparam("fence_value"),
-        job.c.status.in_(OPEN),
+        status_beside_id.in_(OPEN),
     )
     .values(
         status="cancelled",

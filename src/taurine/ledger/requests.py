@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from taurine.errors import IdempotencyConflict, QuotaExceeded, RecordError
 from taurine.ledger.generations import NewGeneration, start_generation
 from taurine.ledger.idempotency import KeyClaim, KeyHolder, release_keys, take_keys
-from taurine.ledger.quotas import Limit, room_of
+from taurine.ledger.quotas import Quota, room_of
 from taurine.ledger.records import Inserted, JobRecord, NewRecord, get_records, insert_records
 from taurine.ledger.statuses import TERMINAL
 
@@ -92,7 +92,7 @@ class _Keys:
             )
         first = others.get(self._claims[record.idempotency.name][0])
         if isinstance(first, QuotaExceeded):
-            return _over_quota(record, Limit(first.tenant, first.job_type or "", first.max_open))
+            return _over_quota(record, Quota(first.tenant, first.max_open, first.job_type))
         return inserted if inserted.existing is not None else Inserted(None, purged=holder.job_id)
 
 
@@ -115,14 +115,14 @@ def _refused_by_quota(connection: Connection, requests: dict[int, NewRecord]) ->
     return refused
 
 
-def _over_quota(record: NewRecord, limit: Limit) -> QuotaExceeded:
+def _over_quota(record: NewRecord, limit: Quota) -> QuotaExceeded:
     of_type = f" of type {limit.type!r}" if limit.type else ""
     return QuotaExceeded(
         f"tenant {limit.tenant!r} may have {limit.max_open} unfinished jobs{of_type}; try again when some have ended",
         job_id=record.id,
         tenant=limit.tenant,
         max_open=limit.max_open,
-        job_type=limit.type or None,
+        job_type=limit.type,
     )
 
 
