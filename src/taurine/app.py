@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.orm import Session
 
 from taurine.clock import Clock, SystemClock
-from taurine.errors import InvalidOption, RecordNotFound
+from taurine.errors import InvalidOption, LedgerError, RecordNotFound
 from taurine.jobs.access import AccessRequest, Authorize, authorized
 from taurine.jobs.alerts import Alerts, OnAlert
 from taurine.jobs.backend import Backend
@@ -30,6 +30,7 @@ from taurine.jobs.handle import JobHandle
 from taurine.jobs.import_path import import_path_of
 from taurine.jobs.job_type import JobDecorator, JobType
 from taurine.jobs.joining import plain_session
+from taurine.jobs.lines import log
 from taurine.jobs.loop_thread import LoopThread
 from taurine.jobs.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operating import Operations
@@ -548,7 +549,12 @@ class Taurine:
             await backend.close()
 
     async def __aenter__(self) -> Self:
-        backend = await self._ready()
+        backend = self._backend()
+        try:
+            await backend.ready()
+        except LedgerError as error:
+            # A web server starts before its database, and `migrate` may be the first thing that the block does: each call says so again.
+            log.warning("%s starts without its ledger: %s", self.name, error)
         backend.outbox.start()
         return self
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import pytest
@@ -135,7 +136,9 @@ def test_a_queue_name_that_cannot_be_is_refused_where_it_is_declared(app: Taurin
         ({"ques": "a"}, "did you mean 'queue'"),
         ({"priority": -1}, "priority"),
         ({"priority": 1 << 22}, "priority"),
-        ({"retry": 3}, "Retry"),
+        ({"retry": 3}, r"expected retry to be a Retry, got int; write Retry\(attempts=3\)"),
+        ({"retry": True}, "expected retry to be a Retry, got bool$"),
+        ({"runs_in": "threads"}, "did you mean 'thread'"),
         ({"timeout": 0}, "timeout"),
         ({"expires_in": -1}, "expires_in"),
         ({"max_bytes": 0}, "max_bytes"),
@@ -203,6 +206,34 @@ def _plain(payload: Invite): ...  # a result that is not declared may be anythin
 async def _optional_context(payload: Invite, ctx: Context | None = None, *, dry: bool = False) -> None: ...
 
 
+class _Hears(Protocol):
+    cancelled: bool
+
+
+class _OwnContext(Context): ...
+
+
+async def _subclass(payload: Invite, ctx: _OwnContext) -> None: ...
+
+
+async def _protocol(payload: Invite, ctx: _Hears) -> None: ...
+
+
+async def _anything(payload: Invite, ctx: Any) -> None: ...
+
+
+async def _unannotated(payload: Invite, ctx) -> None: ...  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
+
+
+async def _object(payload: Invite, ctx: object) -> None: ...
+
+
+async def _described(payload: Invite, ctx: Annotated[Context, "the attempt"]) -> None: ...
+
+
+async def _type_checkers_only(payload: Invite, ctx: Unimported) -> None: ...  # type: ignore[name-defined] # noqa: F821 # pyright: ignore[reportUndefinedVariable]
+
+
 @pytest.mark.parametrize(
     ("handler", "result"),
     [
@@ -211,8 +242,18 @@ async def _optional_context(payload: Invite, ctx: Context | None = None, *, dry:
         (partial(_with_prefix, "a"), str),
         (_plain, Any),
         (_optional_context, None),
+        (_subclass, None),
+        (_protocol, None),
+        (_anything, None),
+        (_unannotated, None),
+        (_object, None),
+        (_described, None),
+        (_type_checkers_only, None),
     ],
-    ids=["object", "method", "partial", "plain", "optional context"],
+    ids=[
+        *("object", "method", "partial", "plain", "optional context", "subclass", "protocol", "Any", "unannotated"),
+        *("any object", "described", "type checkers only"),
+    ],
 )
 def test_forms_of_handlers(app: Taurine, handler: Any, result: Any) -> None:
     invite = app.job("email.sendInvite")(handler)
@@ -235,6 +276,16 @@ def _keyword(payload: Invite, *, more: int) -> None: ...
 def _second_is_no_context(payload: Invite, retries: int = 3) -> None: ...
 
 
+async def _two_numbers(a: int, b: int) -> int:
+    return a + b
+
+
+def _second_is_a_list(payload: Invite, others: list[Invite]) -> None: ...
+
+
+def _second_may_be_none(payload: Invite, more: int | None = None) -> None: ...
+
+
 async def _generator(payload: Invite):
     yield 1
 
@@ -248,7 +299,10 @@ def _unknown_payload(payload: Unimported) -> None: ...  # type: ignore[name-defi
         (_untyped, "say what type its payload 'payload' is"),
         (_nothing, "take a payload"),
         (_three, "take a payload"),
-        (_keyword, "take a payload"),
+        (_keyword, "needs the keyword 'more', which nobody gives it"),
+        (_two_numbers, "is given the Context, and 'b' is said to be int; a handler takes one payload"),
+        (_second_is_a_list, "is given the Context, and 'others' is said to be list"),
+        (_second_may_be_none, r"is given the Context, and 'more' is said to be int \| None"),
         (_second_is_no_context, "'retries' has a default"),
         (_generator, "is a generator"),
         (Invite, "to be a function"),
@@ -260,6 +314,62 @@ def test_what_cannot_be_a_handler_is_an_error_at_import(app: Taurine, handler: A
     with pytest.raises(CatalogError, match=message):
         app.job("email.sendInvite")(handler)
     assert len(app.catalog) == 0
+
+
+def test_a_second_payload_that_is_declared_in_a_function_is_seen(app: Taurine) -> None:
+    class Local(BaseModel): ...
+
+    def both(payload: Invite, local: Local) -> None: ...
+
+    with pytest.raises(CatalogError, match="'local' is said to be Local"):
+        app.job("email.sendInvite")(both)
+
+
+def _top_level(payload: Invite) -> None: ...
+
+
+async def _top_level_async(payload: Invite) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "runs_in", "message"),
+    [
+        (
+            _top_level,
+            "threads",
+            "expected runs_in to be one of loop, thread, process, got 'threads'; did you mean 'thread'",
+        ),
+        (_top_level, "loop", "_top_level is a plain function and would block the event loop; use runs_in='thread'"),
+        (_top_level_async, "thread", "_top_level_async is async and a thread has no event loop; use runs_in='loop'"),
+        (
+            lambda payload: None,
+            "process",
+            "it is a lambda, which another process cannot import; .* use runs_in='thread'",
+        ),
+        (_Callable(), "process", "it has no name to be found by"),
+    ],
+    ids=["misspelt", "plain on the loop", "async in a thread", "lambda", "object"],
+)
+def test_a_handler_that_cannot_run_there_is_an_error_where_it_is_attached(
+    app: Taurine, handler: Any, runs_in: Any, message: str
+) -> None:
+    """Not at the start of the first worker."""
+    with pytest.raises(InvalidOption, match=message):
+        app.declare("email.sendInvite", Invite, runs_in=runs_in).handler(handler)
+    if inspect.isfunction(handler) and handler.__name__ != "<lambda>":
+        with pytest.raises(InvalidOption, match=message):
+            app.job("email.remind", runs_in=runs_in)(handler)
+        assert app.catalog.find("email.remind") is None
+
+
+def test_a_function_inside_a_function_cannot_run_in_a_process(app: Taurine) -> None:
+    def inner(payload: Invite) -> None: ...
+
+    declared = app.declare("email.sendInvite", Invite, runs_in="process")
+    with pytest.raises(InvalidOption, match="it is defined inside a function"):
+        declared.handler(inner)
+    assert not declared.has_handler
+    assert declared.handler(_top_level).runs_in == "process"
 
 
 async def test_declare_and_handler(app: Taurine) -> None:
@@ -352,6 +462,10 @@ def test_the_public_names_are_there_and_sorted() -> None:
     for name in taurine.__all__:
         assert getattr(taurine, name) is not None
     assert dir(taurine) == sorted(taurine.__all__)
+    for module, names in taurine._MODULES.items():
+        assert set(names) <= set(taurine.__all__)
+        for name in names:
+            assert name in sys.modules[module].__all__, f"{module} does not call {name} public"
     with pytest.raises(AttributeError, match="Taurin"):
         _ = taurine.Taurin  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
 

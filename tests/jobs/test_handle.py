@@ -13,7 +13,7 @@ from support.eventually import eventually
 from taurine import JobCancelled, JobExpired, JobFailed, RecordNotFound, Taurine, WaitTimeout
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, PayloadInvalid
-from taurine.ledger.outcomes import Completion, Ending, apply_completions, apply_endings
+from taurine.ledger.outcomes import Completion, Ending, Start, apply_completions, apply_endings, apply_starts
 
 NOW = 1_800_000_000.0
 AT = round(NOW * 1000) + 5
@@ -93,12 +93,23 @@ async def test_an_expired_job(app: Taurine) -> None:
 
 async def test_a_job_that_takes_longer_than_one_waits(app: Taurine) -> None:
     handle = await declare_triage(app).enqueue(ticket())
-    with pytest.raises(WaitTimeout, match="it is queued and goes on"):
+    with pytest.raises(
+        WaitTimeout, match=r"did not end within 0\.05 s; it is queued, no worker has started it yet, and goes on"
+    ) as late:
         await handle.result(timeout=0.05)
+    assert f"`await app.why({handle.id!r})` says" in str(late.value)
     with pytest.raises(TimeoutError):  # what a caller expects of `timeout`
         await handle.result(timeout=0)
     with pytest.raises(InvalidOption):
         await handle.result(timeout=-1)
+
+
+async def test_a_running_job_is_not_said_to_wait_for_a_worker(app: Taurine) -> None:
+    handle = await declare_triage(app).enqueue(ticket())
+    begun = Start(id=handle.id, fence=1, attempts=1, worker="w", started_at=AT, at=AT)
+    await app._backend().database.write(lambda connection: apply_starts(connection, [begun]))
+    with pytest.raises(WaitTimeout, match="it is running and goes on"):
+        await handle.result(timeout=0)
 
 
 async def test_a_record_that_is_gone(app: Taurine) -> None:
@@ -131,6 +142,15 @@ async def test_many_waiters_share_one_query(app: Taurine, monkeypatch: pytest.Mo
         await _complete(app, handle.id, '{"category":"a","priority":1}')
     assert len(await asyncio.gather(*waiting)) == 200
     assert backend.watch._waiting == {}
+
+
+async def test_who_cancels_and_of_which_tenant(app: Taurine) -> None:
+    """SEED-234: by a handle as by an id."""
+    handle = await declare_triage(app).enqueue(ticket())
+    with pytest.raises(RecordNotFound):
+        await handle.cancel(tenant="globex")
+    assert (await handle.cancel(tenant="acme", user="ann")).status == "cancelled"
+    assert [(action.action, action.actor) for action in await app.audit(handle.id)][-1] == ("cancel", "ann")
 
 
 async def test_what_it_shows(app: Taurine) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from jobs.operated import Order, declare_orders, ended
 from taurine.app import Taurine
 from taurine.clock import ManualClock
-from taurine.errors import InvalidOption, RecordNotFound
+from taurine.errors import InvalidOption, RecordNotFound, UnknownJobType
 from taurine.jobs.context import Context
 from taurine.queue import Queue
 
@@ -70,6 +70,34 @@ async def test_filters(app_factory: Callable[..., Taurine]) -> None:
         await found(since=datetime(2027, 1, 1))  # noqa: DTZ001 - a naive one is the point
 
 
+async def test_a_misspelt_type_or_queue_is_refused_with_the_near_miss(
+    ledger_url: str, app: Taurine, app_factory: Callable[..., Taurine]
+) -> None:
+    """An empty page would be taken for an answer."""
+    await app.migrate()
+    declare_orders(app)
+    app.queue("parcels")
+    with pytest.raises(UnknownJobType, match=r"no job type 'ordr' is declared, .* did you mean 'order'"):
+        await app.list(type="ordr")
+    for ask in (app.list(queue="order"), app.counts(queue="order")):
+        with pytest.raises(InvalidOption, match=r"no job type goes to a queue 'order', .* did you mean 'orders'"):
+            await ask
+    assert list(await app.list(type="order", queue="orders")) == []
+    assert list(await app.list(queue="parcels")) == []
+    assert list(await app_factory("looks only").list(type="ordr")) == []
+
+
+async def test_a_type_that_is_no_longer_declared_is_listed_while_there_are_records_of_it(
+    app: Taurine, app_factory: Callable[..., Taurine]
+) -> None:
+    before = app_factory("last year's").declare("order.old", Order, queue="olds")
+    handle = await before.enqueue(Order(number=1))
+    declare_orders(app)
+    assert [record.id for record in await app.list(type="order.old", queue="olds")] == [handle.id]
+    assert list(await app.list(type="order.old", status="failed")) == []
+    assert (await app.counts(queue="olds"))["queued"].number == 1
+
+
 async def test_record_has_the_fields_of_the_contract(app: Taurine) -> None:
     """`design.md` section 7 names them."""
     orders = declare_orders(app)
@@ -98,9 +126,12 @@ async def test_another_tenant_finds_nothing(app: Taurine) -> None:
     assert await app.get(handle.id, tenant="acme") is not None
     assert await app.get(handle.id, tenant="globex") is None
     assert await app.get(handle.id, tenant="") is None
-    for ask in (app.attempts, app.logs, app.retry):
+    assert await app.wait(handle.id, 60, tenant="globex") is None  # at once
+    assert await app.wait(handle.id, 0, tenant="acme") is not None
+    for ask in (app.attempts, app.logs, app.retry, app.cancel):
         with pytest.raises(RecordNotFound):
             await ask(handle.id, tenant="globex")
+    assert (await handle.record()).status == "queued"
     assert len(await app.audit(handle.id, tenant="acme")) == 1
     assert await app.audit(handle.id, tenant="globex") == []
     why = await app.why(handle.id, tenant="globex")

@@ -92,6 +92,16 @@ async def test_programs_that_write_at_once_give_each_line_its_number(jobs: Datab
     assert {line.message for line in lines} == {str(number) for number in range(30)}
 
 
+async def test_fields_stay_apart_from_the_text(jobs: Database) -> None:
+    """What is too long to be kept whole is a part of the text, and cut with it."""
+    long = '{"body": "' + "x" * LONGEST_LINE + '"}'
+    lines = (LogLine(NOW, "info", "sent", '{"to": "a\\u0000b", "n": 5}'), LogLine(NOW, "info", "got", long))
+    await jobs.write(lambda connection: append_lines(connection, [JobLines(id="a", fence=FIRST, lines=lines)]))
+    sent, got = await jobs.read(lambda connection: read_lines(connection, "a"))
+    assert sent == NumberedLine(1, NOW, "info", "sent", {"to": "a\0b", "n": 5})
+    assert (got.message, got.fields) == (f"got {long}"[:LONGEST_LINE], None)
+
+
 async def test_no_text_makes_a_line_fail(jobs: Database) -> None:
     words = ["a\0b", "half \ud800", "x" * (LONGEST_LINE + 5), "", "東京 🐂"]
     assert await jobs.write(lambda connection: append_lines(connection, [_lines("a", *words)])) == [True]

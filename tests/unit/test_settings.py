@@ -49,6 +49,24 @@ def test_our_own_variable_goes_before_the_common_one_and_an_argument_before_both
     assert Settings.read(redis_url="unix:///run/valkey.sock").redis_url == "unix:///run/valkey.sock"
 
 
+@pytest.mark.parametrize(
+    ("setting", "word"), [("redis_url", "embedded"), ("database_url", "sqlite"), ("database_url", "embedded")]
+)
+def test_a_word_says_that_it_is_to_be_the_one_in_home(monkeypatch: pytest.MonkeyPatch, setting: str, word: str) -> None:
+    """A variable that names a server can be overruled, by an argument and by our own variable."""
+    monkeypatch.setenv("REDIS_URL", "redis://shared:6379")
+    monkeypatch.setenv("TAURINE_DATABASE_URL", "postgresql://shared/db")
+    given: dict[str, Any] = {setting: word}
+    assert getattr(Settings.read(**given), setting) is None
+    monkeypatch.setenv(f"TAURINE_{setting.upper()}", word)
+    assert getattr(Settings.read(), setting) is None
+
+
+def test_a_misspelt_word_has_its_near_miss() -> None:
+    with pytest.raises(InvalidOption, match=r"or 'embedded'; got .* did you mean 'embedded'"):
+        Settings.read(redis_url="embeded")
+
+
 def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compose files and shells hand down empty variables for what is not set."""
     monkeypatch.setenv("TAURINE_REDIS_URL", "")

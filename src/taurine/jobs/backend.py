@@ -86,7 +86,7 @@ class Backend:
         self._queues: dict[str, Queue] = {}
 
     async def ready(self) -> None:
-        """Make sure that the ledger's tables are there. Raises InvalidOption, SchemaMismatch, LedgerUnavailable, LedgerRefused."""
+        """Make sure that the ledger's tables are there: in SQLite, and in development, they are made. Raises InvalidOption, SchemaMismatch, LedgerUnavailable, LedgerRefused."""
         if self.is_ready:
             return
         if self.settings.env == "production" and self.settings.redis_url is None:
@@ -95,10 +95,10 @@ class Backend:
                 "expected redis_url, or the variable TAURINE_REDIS_URL or REDIS_URL, in production: the private server of `home` is for development"
             )
         async with self._opening:
-            if self.database.url.get_backend_name() == "sqlite":
+            if self.database.url.get_backend_name() == "sqlite" or self.settings.env == "dev":
                 if self.settings.database_url is None:
                     self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # One machine's own file: nobody else plans its changes. Who enqueues is not kept waiting by a lock for long.
+                # One machine's own file, or a developer's database: nobody else plans its changes. Who enqueues is not kept waiting by a lock for long.
                 await migrate(self.database, wait=10.0)
             else:
                 await check_schema(self.database)

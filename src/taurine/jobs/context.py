@@ -381,8 +381,9 @@ class Context:
         if _handler_log.isEnabledFor(level):
             _handler_log.log(level, "%s", one_line(text), extra={**line_fields(self), "fields": shown})
         if len(self.lines) < _LOG_LINES and not self.ended:
-            kept = f"{text} {json.dumps(shown, default=str, ensure_ascii=False)}" if shown else text
-            self.lines.append(LogLine(round(self._clock.now() * 1000), _LEVELS.get(level, "info"), several_lines(kept)))
+            kept = json.dumps(shown, default=str) if shown else None  # in ASCII, which every database takes
+            at = round(self._clock.now() * 1000)
+            self.lines.append(LogLine(at, _LEVELS.get(level, "info"), several_lines(text), kept))
 
     @property
     def progress_value(self) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -19,27 +20,32 @@ KEPT_LINES = 1000
 """Lines of one job that are kept, the newest."""
 
 LONGEST_LINE = 10_000
-"""Characters of one line; the rest is cut off."""
+"""Characters of one line; the rest is cut off. Fields whose JSON is longer become a part of the text, since half of it could not be read."""
 
 MOST_LINES = 1000
 """Lines on one page."""
 
 
 class LogLine(NamedTuple):
-    """One line. at: ms since the epoch."""
+    """One line. at: ms since the epoch. fields: what was said beside the text, as a JSON object; None for nothing."""
 
     at: int
     level: LogLevel
     message: str
+    fields: str | None = None
 
 
 class NumberedLine(NamedTuple):
-    """A line as it is stored. number: 1 for the job's first; earlier ones go when there are too many, and numbers stay."""
+    """A line as it is stored. number: 1 for the job's first; earlier ones go when there are too many, and numbers stay.
+
+    at: ms since the epoch. fields: what `ctx.log` was given beside the text, None for nothing; they may hold any character, as the text may not.
+    """
 
     number: int
     at: int
     level: LogLevel
     message: str
+    fields: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +94,15 @@ def _append(connection: Connection, items: Sequence[JobLines]) -> None:
     for item in items:
         for line in item.lines:
             last[item.id] = last.get(item.id, 0) + 1
+            fits = line.fields is None or len(line.fields) <= LONGEST_LINE
             rows.append(
                 {
                     "job_id": item.id,
                     "number": last[item.id],
                     "at": line.at,
                     "level": line.level,
-                    "message": _storable(line.message),
+                    "message": _storable(line.message if fits else f"{line.message} {line.fields}"),
+                    "fields": line.fields if fits else None,
                 }
             )
         trims[item.id] = last[item.id] - item.keep
@@ -123,4 +131,7 @@ def read_lines(
     if after:
         query = query.where(job_log.c.number < after if newest_first else job_log.c.number > after)
     rows = connection.execute(query.order_by(job_log.c.number.desc() if newest_first else job_log.c.number))
-    return [NumberedLine(row.number, row.at, row.level, row.message) for row in rows]
+    return [
+        NumberedLine(row.number, row.at, row.level, row.message, None if row.fields is None else json.loads(row.fields))
+        for row in rows
+    ]

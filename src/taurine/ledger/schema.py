@@ -193,6 +193,8 @@ job_log = Table(
     Column("at", BigInteger, nullable=False),
     Column("level", Text, nullable=False),
     Column("message", Text, nullable=False),
+    # what was said beside the text, JSON; null for nothing
+    Column("fields", Text),
     CheckConstraint(_in("level", ("debug", "info", "warning", "error", "critical")), name="level"),
 )
 

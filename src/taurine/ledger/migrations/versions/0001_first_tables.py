@@ -227,6 +227,7 @@ def upgrade(op: Operations) -> None:
         Column("at", BigInteger, nullable=False),
         Column("level", Text, nullable=False),
         Column("message", Text, nullable=False),
+        Column("fields", Text),
         CheckConstraint(
             "level IN ('critical', 'debug', 'error', 'info', 'warning')", name=op.f("taurine_job_log_level_check")
         ),
