@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random, SystemRandom
 from threading import Lock
 from typing import Any, Self, TypeVar, Unpack, cast, overload
-from weakref import WeakKeyDictionary
 
 from sqlalchemy.orm import Session
 
@@ -69,7 +68,7 @@ class Taurine:
     with none at all an embedded Valkey and SQLite in `.taurine/` are used.
     deps: what handlers find as `ctx.deps`. Default: None.
     authorize: asked before each enqueue and each change; see `AccessRequest`. Default: everything is allowed.
-    on_alert: told what operators must hear of at once; see `Alert`. Default: the log only.
+    on_alert: told what operators must hear of at once, one alert after the other; see `Alert`. A plain function is called in a thread. Default: the log only.
     redact: what log lines, and errors that are kept with records, must not show. Default: obvious secrets and e-mail addresses; `Redact.NONE` hides nothing.
     default_queue: where job types go that name no queue. Default: "jobs".
     dead_letter_limit: open dead letters of one queue above which a worker raises the alert "dead_letters_depth"; None for never. Default: 100.
@@ -120,7 +119,7 @@ class Taurine:
         self.catalog = Catalog()
         self._deps = deps
         self._authorize = authorize
-        self._alerts = Alerts(on_alert, redact=redact)
+        self._on_alert = on_alert
         self._redact = redact
         self._default_queue = default_queue
         self._dead_letter_limit = (
@@ -130,7 +129,7 @@ class Taurine:
         self._made_in = str(sys._getframe(1).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage] - as the logging module does
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
-        self._backends: WeakKeyDictionary[asyncio.AbstractEventLoop, Backend] = WeakKeyDictionary()
+        self._backends: dict[asyncio.AbstractEventLoop, Backend] = {}
         self._loop_thread: LoopThread | None = None
         self._loop_thread_lock = Lock()
 
@@ -448,7 +447,7 @@ class Taurine:
     def _operations(self) -> Operations:
         return Operations(self._backend(), self._authorize)
 
-    def _services(self, backend: Backend, upkeep: Upkeep) -> Sequence[Service[Any]]:
+    def _services(self, backend: Backend, upkeep: Upkeep, alerts: Alerts) -> Sequence[Service[Any]]:
         """What a worker runs beside its jobs."""
         services = upkeep.services(backend)
         if mirrors := mirror_queues(self.catalog):
@@ -457,7 +456,7 @@ class Taurine:
             services.append(
                 DeadLetterDepth(
                     database=backend.database,
-                    alerts=self._alerts,
+                    alerts=alerts,
                     limit=self._dead_letter_limit,
                     clock=self._clock,
                     random=self._random,
@@ -503,11 +502,12 @@ class Taurine:
     def worker_by(self, rules: WorkerRules, *, deps: Any = None) -> JobWorker:
         """The worker of these rules, for this process. deps: as in WorkerOptions."""
         backend = self._backend()
+        alerts = Alerts(self._on_alert, redact=self._redact)
         return JobWorker(
             backend=backend,
             rules=rules,
-            services=self._services(backend, rules.upkeep),
-            alerts=self._alerts,
+            services=self._services(backend, rules.upkeep, alerts),
+            alerts=alerts,
             deps=self._deps if deps is None else deps,
             redact=self._redact,
         )
@@ -542,6 +542,8 @@ class Taurine:
             if thread is not None and thread.alive:
                 thread.call(self._close_loop())
                 thread.close()
+        for abandoned in self._take_abandoned():
+            abandoned.abandon()
 
     async def _close_loop(self) -> None:
         backend = self._backends.pop(asyncio.get_running_loop(), None)
@@ -574,8 +576,17 @@ class Taurine:
                 authorize=self._authorize,
                 clock=self._clock,
                 random=self._random,
+                redact=self._redact,
             )
+            for abandoned in self._take_abandoned():
+                abandoned.abandon(backend)
         return backend
+
+    def _take_abandoned(self) -> builtins.list[Backend]:
+        """What stands open for loops that were closed without `close`, as `asyncio.run` does; the caller lets go of it."""
+        closed = [loop for loop in tuple(self._backends) if loop.is_closed()]
+        taken = [self._backends.pop(loop, None) for loop in closed]  # another thread may take one first
+        return [backend for backend in taken if backend is not None]
 
     async def _ready(self) -> Backend:
         backend = self._backend()

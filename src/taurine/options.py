@@ -190,6 +190,7 @@ class AddOptions(TypedDict, total=False):
     """Trace context. Default: none."""
     application: str
     """JSON that the layer above keeps with the job; every consumer passes over it. Default: none."""
-    replace_finished: bool
+    replace_finished: bool | Literal["other"]
     """A completed or failed job of this id is removed as `remove` does, without its children, and this one added in its place; atomic. A job
-    that has not ended is a duplicate all the same. Not together with `deduplication`. Default: False, any job of this id is a duplicate."""
+    that has not ended is a duplicate all the same, unless it waits as an earlier generation of this one (see `application`). "other": only one of
+    another creation time is replaced. Not together with `deduplication`. Default: False, any job of this id is a duplicate."""

@@ -245,21 +245,38 @@ def classify(error: BaseException, rules: Iterable[Rule] = (), *, clock: Clock |
     return _judge(error, tuple(rules), now, set()) or _UNKNOWN
 
 
-def leaves_open(error: BaseException) -> bool:
-    """True for an error that does not tell whether what was asked for happened: a time-out, a connection that broke, an HTTP answer of a gateway.
+def leaves_open(error: BaseException, not_done: tuple[type[BaseException], ...] = ()) -> bool:
+    """True unless an error proves that what was asked for did not happen. Most errors prove nothing: the request may have been sent before they came up.
 
-    A refused connection, a name that cannot be resolved and any other error say that it did not happen. Looks at the error and its causes. Never raises.
+    Proofs are a refused connection, a name that cannot be resolved, an HTTP status from 400 to 499 other than 408, 409 and 499, and Permanent, unless its cause is a
+    time-out or the like. not_done: further errors of which the caller knows that nothing happened. Looks at the error, at its causes, and at all members of a
+    group. Never raises.
     """
+    try:
+        return not issubclass(type(error), not_done) and _leaves_open(error, set())
+    except Exception:  # noqa: BLE001 - as in `_judge`
+        return True
+
+
+def _leaves_open(error: BaseException, seen: set[int]) -> bool:
     link: BaseException | None = error
-    seen: set[int] = set()
-    while link is not None and id(link) not in seen and len(seen) < _MOST_ERRORS:
-        seen.add(id(link))
-        if issubclass(type(link), ConnectionRefusedError | socket.gaierror | HandlerSignal):
-            return False
-        if issubclass(type(link), TimeoutError | ConnectionError) or _status(link) in _OPEN_STATUSES:
+    given_up = False
+    while link is not None:
+        if id(link) in seen or len(seen) >= _MOST_ERRORS:
             return True
+        seen.add(id(link))
+        if issubclass(type(link), ConnectionRefusedError | socket.gaierror):
+            return False
+        status = _status(link)
+        if status is not None:
+            return status >= 500 or status in _OPEN_STATUSES
+        if issubclass(type(link), TimeoutError | ConnectionError):
+            return True  # whatever its cause is: an earlier try may have got through
+        if issubclass(type(link), BaseExceptionGroup):
+            return any(_leaves_open(member, seen) for member in _members(link))
+        given_up = given_up or issubclass(type(link), Permanent)
         link = _cause(link)
-    return False
+    return not given_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,8 +462,8 @@ _NETWORK_NUMBERS = frozenset(
     )
     if hasattr(errno, name)
 )
-_OPEN_STATUSES = frozenset({408, 500, 502, 504})
-"""Answers of a server, or of a gateway before it, that may have acted: 503 says that it did not begin."""
+_OPEN_STATUSES = frozenset({408, 409, 499})
+"""Below 500, answers of a server, or of a gateway before it, that may have acted: it was cut off, or is at it already."""
 _TRANSIENT_STATUSES = frozenset({408, 409, 423, 425, 429})
 # AWS answers some throttled and timed-out requests with 400; only the code in the body tells.
 _AWS_THROTTLED = re.compile(r"Throttl|ThroughputExceeded|TooManyRequests|RequestLimitExceeded|SlowDown|RequestTimeout")
@@ -504,10 +521,7 @@ def _by_rule(error: BaseException, rules: tuple[Rule, ...], now: float) -> Verdi
 def _by_members(error: BaseException, rules: tuple[Rule, ...], now: float, seen: set[int]) -> Verdict | None:
     if not issubclass(type(error), BaseExceptionGroup):
         return None
-    members = _attribute(error, "exceptions")
-    if not isinstance(members, tuple):
-        return None
-    errors = cast("tuple[BaseException, ...]", members)
+    errors = _members(error)
     verdicts = [verdict for member in errors if (verdict := _judge(member, rules, now, seen)) is not None]
     if not verdicts:
         return None
@@ -519,6 +533,11 @@ def _by_members(error: BaseException, rules: tuple[Rule, ...], now: float, seen:
         any(verdict.alert for verdict in verdicts),
         f"one of {len(errors)} errors: {worst.why}",
     )
+
+
+def _members(group: BaseException) -> tuple[BaseException, ...]:
+    members = _attribute(group, "exceptions")
+    return cast("tuple[BaseException, ...]", members) if isinstance(members, tuple) else ()
 
 
 def _by_type(error: BaseException) -> Verdict | None:

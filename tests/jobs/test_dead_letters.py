@@ -380,6 +380,8 @@ async def test_the_hook_is_asked(app_factory: Callable[..., Taurine]) -> None:
         await app.dead_letters.redrive(DeadLetterFilter(), user="ann")
     with pytest.raises(NotAuthorized, match="may not discard"):
         await app.dead_letters.discard(globex, user="ann")
+    with pytest.raises(NotAuthorized):  # who may not do it learns nothing of what a payload has to be
+        await app.dead_letters.redrive(globex, payload={"number": "none"}, user="ann")
     assert await app.dead_letters.depth() == {"orders": 2}
     await app.dead_letters.redrive(acme, user="ann")
 
@@ -408,6 +410,20 @@ async def test_redrive_outlives_the_record(app: Taurine) -> None:
     assert done.output == {"price": 6}
 
 
+async def test_a_redrive_without_a_record_has_the_attempts_of_its_type(app: Taurine) -> None:
+    """It failed for good in its first attempt, which says nothing of how often it may be tried."""
+    orders = declare_orders(app, retry=Retry(attempts=5))
+    handle = await orders.enqueue(Order(number=1, fail="permanent"))
+    async with app.worker():
+        await ended(lambda: app.get(handle.id), "failed")
+    (entry,) = await app.dead_letters.list()
+    await purge_record(app, handle.id)
+
+    record = await app.dead_letters.redrive(entry)
+
+    assert (entry.attempts, record.max_attempts) == (1, 5)
+
+
 async def purge_record(app: Taurine, job_id: str) -> None:
     from sqlalchemy import delete
 
@@ -430,8 +446,9 @@ async def test_alert_when_there_are_too_many(app_factory: Callable[..., Taurine]
     declare_orders(app)
     await fail_orders(app, 2)
     backend = app._backend()
+    alerts = Alerts(heard.append)
     watch = DeadLetterDepth(
-        database=backend.database, alerts=Alerts(heard.append), limit=2, clock=backend.clock, random=backend.random
+        database=backend.database, alerts=alerts, limit=2, clock=backend.clock, random=backend.random
     )
 
     assert await watch.run_once() == {"orders": 2}
@@ -439,6 +456,7 @@ async def test_alert_when_there_are_too_many(app_factory: Callable[..., Taurine]
     await fail_orders(app, 1)
     for _ in range(2):
         assert await watch.run_once() == {"orders": 3}
+    await alerts.close()
     (alert,) = heard
     assert (alert.kind, alert.queue) == ("dead_letters_depth", "orders")
     assert "3 dead letters" in alert.message
@@ -446,6 +464,7 @@ async def test_alert_when_there_are_too_many(app_factory: Callable[..., Taurine]
     await watch.run_once()
     await fail_orders(app, 1)
     await watch.run_once()
+    await alerts.close()
     assert len(heard) == 2
 
 

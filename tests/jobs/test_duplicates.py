@@ -86,7 +86,8 @@ async def test_rerun_of_a_finished_job(app: Taurine, redis_socket_url: str, pref
     async with Queue("ticket-triage", redis_socket_url, prefix=prefix) as queue:
         await queue.obliterate(force=True)
         again = await triage.enqueue(ticket(summary="it still does not"), on_duplicate="rerun")
-        assert (again.id, again.status, again.duplicate) == (first.id, "queued", False)
+        assert (again.id, again.status, again.duplicate, again.rerun) == (first.id, "queued", False, True)
+        assert repr(again).endswith(", queued, rerun)")
         job = await queue.get_job(first.id)
         assert job is not None
         assert job.data["summary"] == "it still does not"
@@ -98,7 +99,7 @@ async def test_rerun_of_a_job_that_has_not_ended_is_a_duplicate(app: Taurine) ->
     triage = declare_triage(app)
     await triage.enqueue(ticket(), on_duplicate="rerun")
     again = await triage.enqueue(ticket(), on_duplicate="rerun")
-    assert (again.duplicate, (await again.record()).generation) == (True, 0)
+    assert (again.duplicate, again.rerun, (await again.record()).generation) == (True, False, 0)
 
 
 @pytest.mark.parametrize("on_duplicate", ["return", "error", "rerun"])

@@ -77,23 +77,62 @@ async def test_of_two_at_once_one_does_it_and_the_other_gets_its_result(app: Tau
     assert charged == [1]
 
 
-async def test_a_function_that_fails_frees_its_key(app: Taurine) -> None:
+class Declined(Exception):
+    """An error of which only the application knows that nothing happened."""
+
+
+class Refused(Exception):
+    status_code = 429
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), Refused(), Declined()])
+@pytest.mark.parametrize("runs_in", ["loop", "thread"])
+async def test_an_error_that_proves_that_nothing_happened_frees_the_key(
+    app: Taurine, error: Exception, runs_in: str
+) -> None:
     tries: list[int] = []
 
     def charge() -> str:
         tries.append(1)
         if len(tries) == 1:
-            raise ValueError("the provider said no")
+            raise error
         return "receipt"
 
-    @app.job("ticket.triage", queue="tasks", retry=QUICK)
-    async def task(_: Task, ctx: Context) -> str:
-        return await ctx.once("charge:1", charge)
+    if runs_in == "loop":
+
+        @app.job("ticket.triage", queue="tasks", retry=QUICK)
+        async def task(_: Task, ctx: Context) -> str:
+            return await ctx.once("charge:1", charge, not_done=(Declined,))
+    else:
+
+        @app.job("ticket.triage", queue="tasks", retry=QUICK)
+        def task(_: Task, ctx: Context) -> str:
+            return ctx.once_sync("charge:1", charge, not_done=(Declined,))
 
     handle = await task.enqueue(Task())
     async with app.worker():
         assert await handle.result(timeout=10) == "receipt"
     assert len(tries) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("the answer has no id"), OSError(113, "no route"), Declined()])
+async def test_an_error_that_proves_nothing_leaves_the_intent(app: Taurine, error: Exception) -> None:
+    """SEED-236: the card may have been charged before the error came up."""
+    charged: list[int] = []
+
+    def charge() -> None:
+        charged.append(1)
+        raise error
+
+    @app.job("ticket.triage", queue="tasks", retry=QUICK)
+    async def task(_: Task, ctx: Context) -> None:
+        await ctx.once("charge:1", charge)
+
+    handle = await task.enqueue(Task())
+    async with app.worker():
+        with pytest.raises(JobFailed, match="ended before it said whether it did"):
+            await handle.result(timeout=10)
+    assert charged == [1]
 
 
 async def test_a_time_out_of_the_provider_is_not_taken_for_nothing_happened(app: Taurine) -> None:

@@ -150,9 +150,10 @@ async def test_a_forged_job_cannot_borrow_the_record_of_another(
 
 
 async def test_an_unknown_type_is_dead_with_its_reason(
-    app_factory: Callable[..., Taurine], alerts: list[Alert]
+    app_factory: Callable[..., Taurine], alerts: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SEED-083, SEED-270: neither success nor an endless retry."""
+    monkeypatch.setattr("taurine.jobs.admission._UNKNOWN_FOR_MS", 0)
     producer = app_factory()
     old = producer.declare("task.of-old", Task, queue="tasks")
     worker = app_factory(on_alert=alerts.append)

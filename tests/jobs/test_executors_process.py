@@ -22,7 +22,7 @@ import pytest
 
 from support import process_handlers as handlers
 from support.eventually import eventually
-from support.executing import RecordingContext, call_of, descriptors, is_alive
+from support.executing import RecordingContext, call_of, descriptors, is_alive, process_executor
 from taurine.errors import (
     HandlerExited,
     HandlerFailed,
@@ -47,7 +47,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 async def executor() -> AsyncIterator[ProcessExecutor]:
     """One process at most, so that a test sees whether it was replaced."""
-    executor = ProcessExecutor(max_processes=1, grace=0.2)
+    executor = process_executor(max_processes=1, grace=0.2)
     yield executor
     await executor.stop()
 
@@ -102,27 +102,10 @@ async def test_the_context_reaches_the_worker(executor: ProcessExecutor, caplog:
     assert context.notes == [
         ("progress", {"done": 3, "total": 4, "message": "three"}),
         ("once", {"key": "job-7"}),
-        ("state", {"cursor": 7}),
     ]
     (pid,) = executor.pids
     for line in (f"stdout of process {pid}: printed", f"stderr of process {pid}: complained", "logged job-7"):
         await eventually(lambda line=line: f"{line} [job-7]" in seen, 5, f"{line!r} is not among {seen}")
-
-
-async def test_once_asks_the_worker_before_and_tells_it_after(executor: ProcessExecutor) -> None:
-    context = RecordingContext()
-    results = await executor.run(call_of(handlers.once, ["new", "done", "found", "open", "fails"], context), timeout=30)
-    assert results == ["did new", 1, "looked up", "AttemptError", "KeyError"]
-    assert context.notes == [("once.finish", {"key": "new", "result": "did new"}), ("once.forget", {"key": "fails"})]
-
-
-async def test_the_state_of_a_failed_attempt_is_saved(executor: ProcessExecutor) -> None:
-    context = RecordingContext(state={"count": 4}, deadline="2031-05-06T07:08:09+00:00")
-    with pytest.raises(HandlerFailed, match="2031"):
-        await executor.run(call_of(handlers.count_up, None, context), timeout=30)
-    assert context.noted("state") == [{"count": 5}]
-    assert [body["done"] for body in context.noted("progress")] == [1, 2, 3]
-    assert context.noted("log") == [{"level": "warning", "message": "counting", "fields": {"found": {"count": 4}}}]
 
 
 async def test_what_the_worker_answers_with_an_error_is_raised_there(executor: ProcessExecutor) -> None:
@@ -171,7 +154,7 @@ async def test_payloads_and_results_may_be_large(executor: ProcessExecutor) -> N
 
 
 async def test_a_binder_of_the_runtimes_own() -> None:
-    executor = ProcessExecutor(max_processes=1, binder="support.process_binder:bind")
+    executor = process_executor(max_processes=1, binder="support.process_binder:bind_and_tell")
     result = await executor.run(call_of(handlers.declared.__wrapped__, {"a": 1}), timeout=30)
     assert result == {"found": "Declared", "handler": "declared", "payload": '{"a":1}', "job_id": "job-1"}
     with pytest.raises(HandlerFailed) as raised:
@@ -260,7 +243,7 @@ async def test_a_process_that_dies_fails_its_attempt_and_is_replaced(
 
 async def test_poison_beside_good_jobs(figure: Callable[[str], None]) -> None:
     """F07: jobs in other processes end as if nothing were."""
-    executor = ProcessExecutor(max_processes=2)
+    executor = process_executor(max_processes=2)
     outcomes = await asyncio.gather(
         *(executor.run(call_of(handlers.segfault if n % 4 == 0 else handlers.pid), timeout=60) for n in range(16)),
         return_exceptions=True,
@@ -315,10 +298,9 @@ async def test_the_processes_end_with_a_worker_that_is_killed(tmp_path: Path) ->
         import asyncio, sys
         from pathlib import Path
         from support import process_handlers as handlers
-        from support.executing import call_of
-        from taurine.jobs.executors import ProcessExecutor
+        from support.executing import call_of, process_executor
         async def main():
-            executor = ProcessExecutor(max_processes=2)
+            executor = process_executor(max_processes=2)
             pids = [await executor.run(call_of(handlers.pid), timeout=None)]
             busy = asyncio.create_task(executor.run(call_of(handlers.block), timeout=None))
             while not executor._busy: await asyncio.sleep(0.01)
@@ -342,7 +324,7 @@ async def test_the_processes_end_with_a_worker_that_is_killed(tmp_path: Path) ->
 
 
 async def test_a_process_is_replaced_after_so_many_jobs() -> None:
-    executor = ProcessExecutor(max_processes=1, max_jobs_per_process=3)
+    executor = process_executor(max_processes=1, max_jobs_per_process=3)
     pids = [await executor.run(call_of(handlers.pid), timeout=30) for _ in range(7)]
     assert pids == [pids[0]] * 3 + [pids[3]] * 3 + [pids[6]]
     assert len(set(pids)) == 3
@@ -351,7 +333,7 @@ async def test_a_process_is_replaced_after_so_many_jobs() -> None:
 
 async def test_a_process_above_its_memory_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "taurine.jobs")
-    executor = ProcessExecutor(max_processes=1, max_memory=300 * MIB)
+    executor = process_executor(max_processes=1, max_memory=300 * MIB)
     small = [await executor.run(call_of(handlers.hold_memory, MIB), timeout=30) for _ in range(3)]
     large = await executor.run(call_of(handlers.hold_memory, 300 * MIB), timeout=30)
     after = await executor.run(call_of(handlers.pid), timeout=30)
@@ -362,7 +344,7 @@ async def test_a_process_above_its_memory_is_replaced(caplog: pytest.LogCaptureF
 
 
 async def test_processes_are_bounded_and_made_when_needed() -> None:
-    executor = ProcessExecutor(max_processes=2)
+    executor = process_executor(max_processes=2)
     await executor.start()
     assert len(executor.pids) == 1
     pids = await asyncio.gather(*(executor.run(call_of(handlers.pid), timeout=30) for _ in range(12)))
@@ -372,7 +354,7 @@ async def test_processes_are_bounded_and_made_when_needed() -> None:
 
 
 async def test_stopping_hands_back_what_runs() -> None:
-    executor = ProcessExecutor(max_processes=2, grace=0.1)
+    executor = process_executor(max_processes=2, grace=0.1)
     context = RecordingContext()
     runs = [
         asyncio.create_task(executor.run(call_of(handler, None, context), timeout=None))
@@ -387,7 +369,7 @@ async def test_stopping_hands_back_what_runs() -> None:
 
 
 async def test_stopping_while_a_process_starts_leaves_nothing() -> None:
-    executor = ProcessExecutor(max_processes=1)
+    executor = process_executor(max_processes=1)
     for steps in (1, 2, 3, 5, 8, 13, 40):
         await executor.stop()
         executor._stopping = False
@@ -401,7 +383,7 @@ async def test_stopping_while_a_process_starts_leaves_nothing() -> None:
 
 
 async def test_a_run_cancelled_while_its_process_starts_leaves_nothing() -> None:
-    executor = ProcessExecutor(max_processes=1)
+    executor = process_executor(max_processes=1)
     for steps in (1, 2, 3, 5, 8, 13, 40):
         run = asyncio.create_task(executor.run(call_of(handlers.pid), timeout=None))
         for _ in range(steps):
@@ -444,7 +426,7 @@ async def test_what_cannot_be_imported_there_is_said_at_the_start(monkeypatch: p
     from support import broken_import
 
     monkeypatch.delenv("TAURINE_TEST_IMPORTS")
-    executor = ProcessExecutor(handlers=[broken_import.handler], max_processes=1)
+    executor = process_executor(handlers=[broken_import.handler], max_processes=1)
     with pytest.raises(WorkerProcessNotStarted, match="RuntimeError: this library is not installed here") as raised:
         await executor.start()
     assert "broken_import.py" in raised.value.__notes__[0]
@@ -456,7 +438,7 @@ async def test_what_cannot_be_imported_there_is_said_at_the_start(monkeypatch: p
 
 
 async def test_a_process_that_takes_too_long_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    executor = ProcessExecutor(max_processes=1, start_timeout=0.001)
+    executor = process_executor(max_processes=1, start_timeout=0.001)
     with pytest.raises(WorkerProcessNotStarted, match=r"not ready after 0\.001 s"):
         await executor.start()
     await executor.stop()
@@ -469,14 +451,13 @@ async def test_handlers_of_the_main_file(tmp_path: Path, as_module: bool) -> Non
     script.write_text(
         textwrap.dedent("""
         import asyncio, os, sys
-        from support.executing import call_of
+        from support.executing import call_of, process_executor
         from support.process_handlers import pid
-        from taurine.jobs.executors import ProcessExecutor
         CONSTANT = 42
         def work(payload):
             return [payload, CONSTANT, os.getpid()]
         async def main():
-            executor = ProcessExecutor(max_processes=1, handlers=[work] if "declared" in sys.argv else [])
+            executor = process_executor(max_processes=1, handlers=[work] if "declared" in sys.argv else [])
             other = await executor.run(call_of(pid), timeout=30)
             value, constant, own = await executor.run(call_of(work, "p"), timeout=30)
             await executor.stop()

@@ -77,3 +77,17 @@ async def test_the_server_of_queues_need_not_answer(app_factory: Factory) -> Non
     assert await _expiry(notes.app).run_once() == 1
 
     assert (await notes.record("soon")).status == "expired"
+
+
+async def test_log_lines_hide_what_is_personal_in_a_job_id(
+    app_factory: Factory, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    notes = Notes(app_factory(clock=clock))
+    await notes.add("ada@example.com", expires_in=10.0)
+    clock.advance(13)
+
+    assert await _expiry(notes.app).run_once() == 1
+
+    assert "expired before it ran" in caplog.text
+    assert "ada@example.com" not in caplog.text

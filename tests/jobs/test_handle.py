@@ -94,7 +94,7 @@ async def test_an_expired_job(app: Taurine) -> None:
 async def test_a_job_that_takes_longer_than_one_waits(app: Taurine) -> None:
     handle = await declare_triage(app).enqueue(ticket())
     with pytest.raises(
-        WaitTimeout, match=r"did not end within 0\.05 s; it is queued, no worker has started it yet, and goes on"
+        WaitTimeout, match=r"did not end within 0\.05 s; it is queued \(no worker is known to have it\) and goes on"
     ) as late:
         await handle.result(timeout=0.05)
     assert f"`await app.why({handle.id!r})` says" in str(late.value)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from jobs.reconciling import Note, Notes, backend_of, until_status
 from support.eventually import eventually
 from support.server import ValkeyServer
 from support.store import RawStore, open_store
 from taurine.app import Taurine
-from taurine.clock import SystemClock
+from taurine.clock import ManualClock, SystemClock
 from taurine.jobs.dispatch import Dispatcher
+from taurine.jobs.enqueue import Enqueuer
 from taurine.jobs.outbox import Outbox
 from taurine.ledger.cancellations import request_cancel
-from taurine.ledger.records import JobRecord, NewRecord, insert_records
+from taurine.ledger.records import Inserted, JobRecord, NewRecord, insert_records
+from taurine.ledger.schema import job
 from taurine.queue import Queue
 
 Factory = Callable[..., Taurine]
@@ -214,3 +217,164 @@ async def test_the_rate_is_bounded(app_factory: Factory) -> None:
 
     assert await outbox.run_once() == 1000
     assert sum(slept) == 10.0
+
+
+# The call that accepts a job hands it over itself ------------------------------------------------------------------------------------
+
+
+def _held(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[str], Awaitable[object]]) -> None:
+    """Something happens between the commit of the next enqueue and its add."""
+    hand_over = Enqueuer._hand_over  # pyright: ignore[reportPrivateUsage] - the moment is between its steps
+
+    async def late(self: Enqueuer, records: Sequence[NewRecord], answers: Sequence[Inserted]) -> None:
+        monkeypatch.undo()
+        await meanwhile(records[0].id)
+        await hand_over(self, records, answers)
+
+    monkeypatch.setattr(Enqueuer, "_hand_over", late)
+
+
+async def test_a_call_that_stood_still_since_its_commit_makes_no_job_run_twice(
+    app_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P3: a relay was faster, the job has run, and the queue keeps nothing of it."""
+    clock = ManualClock()
+    notes = Notes(app_factory(clock=clock), keep_completed=False)
+    other = Notes(app_factory(), keep_completed=False)
+
+    async def run_it(_: str) -> None:
+        clock.advance(10)
+        async with other.working():
+            backend_of(other.app).outbox.ask()
+            await until_status(other, "a", "completed")
+
+    _held(monkeypatch, run_it)
+    await notes.type.enqueue(Note(name="a"))
+
+    async with other.working():
+        await other.add("next")
+        await until_status(other, "next", "completed")
+    assert other.ran.count("a") == 1
+
+
+async def test_a_job_that_is_cancelled_between_its_commit_and_its_add_does_not_stay(
+    ledger_url: str, app_factory: Factory, raw: RawStore, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes(app_factory())
+    await notes.app.migrate()
+    _held(monkeypatch, notes.app.cancel)
+
+    await notes.type.enqueue(Note(name="a"))
+
+    async def gone() -> bool:
+        return not await raw.exists(f"{prefix}:q:note-a")
+
+    await eventually(gone, 10, "it waits in its queue though it is cancelled")
+    assert (await notes.record("a")).status == "cancelled"
+
+
+async def test_an_id_whose_record_is_purged_runs_anew(app_factory: Factory) -> None:
+    """The finished job of the old record still stands in the queue."""
+    notes = Notes(app_factory())
+    async with notes.working():
+        await notes.add("a")
+        await until_status(notes, "a", "completed")
+        await backend_of(notes.app).database.write(lambda connection: connection.execute(delete(job)))
+
+        await notes.type.enqueue(Note(name="a"))
+
+        await until_status(notes, "a", "completed")
+    assert notes.ran == ["a", "a"]
+
+
+# What cannot be stored, and what cannot be handed over any more ----------------------------------------------------------------------
+
+
+class _Wound(SystemClock):
+    """A clock whose running time the test sets."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_a_job_that_can_never_be_stored_fails_and_lets_the_others_by(
+    app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many as one look takes stand before another; each is logged once when it is refused, and once when it is given up."""
+    notes = Notes(app_factory())
+    names = [f"b{number:03}" for number in range(500)]
+    await _recorded(notes.app, *names)
+    await _recorded(notes.app, "behind", since=_LONG_AGO + 1000)
+    await raw.mset({f"{prefix}:q:note-{name}": "not a job" for name in names})
+    clock = _Wound()
+    outbox = _outbox(notes.app)
+    outbox._clock = clock  # pyright: ignore[reportPrivateUsage] - its patience is what is measured
+
+    for at in (0.0, 5.0, 11.0):
+        clock.at = at
+        await outbox.run_once()
+
+    assert (await notes.record("behind")).dispatched_at is not None
+    failed = await notes.record("b000")
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert failed.error["type"] == "CorruptJob"
+    assert [entry.job_id for entry in await notes.app.dead_letters.list(limit=1)] != []
+    assert len([line for line in caplog.records if "queued" in line.getMessage()]) == 2 * 500
+
+
+async def test_log_lines_hide_what_is_personal_in_a_job_id(
+    app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = Notes(app_factory())
+    await _recorded(notes.app, "ada@example.com")
+    await raw.set(f"{prefix}:q:note-ada@example.com", "not a job")
+
+    await _outbox(notes.app).run_once()
+
+    assert "cannot be queued" in caplog.text
+    assert "ada@example.com" not in caplog.text
+
+
+async def test_what_was_accepted_a_moment_ago_is_handed_over_before_closing(
+    app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
+    notes = Notes(app_factory())
+    await _recorded(notes.app, "a")
+    backend_of(notes.app).outbox.ask()
+
+    await notes.app.close()
+
+    assert await raw.lrange(f"{prefix}:q:wait", 0, -1) == ["note-a"]
+
+
+async def test_a_part_that_cannot_be_closed_leaves_no_other_open(
+    app_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes(app_factory())
+    await notes.add("a")
+    backend = backend_of(notes.app)
+    close, closed = backend.watch.close, list[str]()
+
+    async def fails() -> None:
+        await close()
+        raise RuntimeError("no")
+
+    async def closes() -> None:
+        closed.append("database")
+        await close_database()
+
+    close_database = backend.database.close
+    monkeypatch.setattr(backend.watch, "close", fails)
+    monkeypatch.setattr(backend.database, "close", closes)
+
+    with pytest.raises(RuntimeError, match="no"):
+        await notes.app.close()
+
+    assert closed == ["database"]

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
+from sqlalchemy import Connection, delete
 
 from jobs.reconciling import Note, Notes, backend_of, reconciler, until_status
 from support.store import RawStore
 from taurine.app import Taurine
+from taurine.jobs.reconciler import ReconcileReport
 from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.outbox import Dispatched, stamp_dispatched
+from taurine.ledger.reconciliation import dispatched_page
+from taurine.ledger.records import NewRecord, insert_records
+from taurine.ledger.schema import job
 from taurine.options import RateLimit
 from taurine.queue import Queue, Worker
 from taurine.queue.standings import Standing
@@ -301,3 +308,128 @@ async def test_a_completed_job_that_the_server_has_forgotten_is_not_run_again(
         await notes.add("next")
         await until_status(notes, "next", "completed")
     assert notes.ran.count("done") == 1
+
+
+async def test_an_end_that_is_older_than_the_record_is_not_its_own(
+    app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
+    """The record that had the id before is purged, and its finished job still stands in the queue."""
+    notes = Notes(app_factory())
+    async with notes.working():
+        await notes.add("a")
+        await until_status(notes, "a", "completed")
+    database = backend_of(notes.app).database
+    await database.write(lambda connection: connection.execute(delete(job)))
+    await raw.hset(f"{prefix}:q:note-a", "finishedOn", "1700000000000")
+    await backend_of(notes.app).outbox.stop()
+    now = round(backend_of(notes.app).clock.now() * 1000)
+    record = NewRecord(id="note-a", type="note", queue="q", payload='{"name":"a"}', created_at=now, max_attempts=1)
+
+    def accept(connection: Connection) -> None:
+        insert_records(connection, [record])
+        stamp_dispatched(connection, [Dispatched("note-a", 0, now)])
+
+    await database.write(accept)
+
+    report = await reconciler(notes.app, age=-1.0).run_once()
+
+    assert (report.settled, report.put_back) == (0, 1)
+    async with notes.working():
+        await until_status(notes, "a", "completed")
+    assert notes.ran == ["a", "a"]
+
+
+async def test_a_stale_reading_takes_out_no_job_that_runs_again(
+    app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
+    """It was read as cancelled, and its rerun is in line since; nor is what we take out ourselves taken for an operator's work."""
+    notes = Notes(app_factory())
+    await notes.add("a")
+    stale = await notes.app.cancel("note-a")
+    await notes.type.enqueue(Note(name="a"), on_duplicate="rerun")
+
+    assert await backend_of(notes.app).take_out([stale]) == 0
+
+    assert await raw.lrange(f"{prefix}:q:wait", 0, -1) == ["note-a"]
+    assert await (await backend_of(notes.app).queue("q")).recently_removed() == ({}, ANY)
+
+
+async def test_a_job_that_runs_again_between_two_looks_stays_in_line(
+    app_factory: Factory, raw: RawStore, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes(app_factory())
+    await notes.add("a")
+    await notes.app.cancel("note-a")
+    async with Queue("q", backend_of(notes.app).settings.redis_url or "", prefix=prefix) as queue:
+        await queue.add("note", {"name": "a"}, job_id="note-a", application="{}")  # a copy that its removal missed
+
+    async def read_late(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        await notes.type.enqueue(Note(name="a"), on_duplicate="rerun")
+        return await take_out(*arguments)
+
+    backend = backend_of(notes.app)
+    take_out = backend.take_out
+    monkeypatch.setattr(backend, "take_out", read_late)
+
+    report = await reconciler(notes.app, age=-1.0).run_once()
+
+    assert report.taken_out == 0
+    assert await raw.lrange(f"{prefix}:q:wait", 0, -1) == ["note-a"]
+
+
+async def test_a_pass_reads_the_removals_once_and_still_hears_of_new_ones(
+    app_factory: Factory, redis_socket_url: str, prefix: str
+) -> None:
+    notes = Notes(app_factory())
+    await notes.add("a", "b")
+    async with Queue("q", redis_socket_url, prefix=prefix) as queue:
+        await queue.remove("note-a")
+        removed, last = await queue.recently_removed()
+        assert set(removed) == {"note-a"}
+        assert await queue.recently_removed(last) == ({}, last)
+        await queue.remove("note-b")
+        assert set((await queue.recently_removed(last))[0]) == {"note-b"}
+
+
+async def test_the_budget_counts_what_is_read(app_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that were never handed over cost the same to read."""
+    app = app_factory(redis_url="unix:///nowhere/valkey.sock")
+    notes = Notes(app)
+    await notes.type.enqueue_many([Note(name=f"n{number}") for number in range(3000)])
+    reads = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return dispatched_page(*arguments)
+
+    monkeypatch.setattr("taurine.jobs.reconciler.dispatched_page", counted)
+    report = ReconcileReport()
+    await reconciler(app, budget=1000)._compare_records(report)  # pyright: ignore[reportPrivateUsage] - the line needs a server
+
+    assert reads == 2
+    assert report.records == 0
+
+
+async def test_jobs_whose_type_nothing_declares_are_reported_once(
+    ledger_url: str, app_factory: Factory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a type was renamed, or moved to another queue."""
+    notes = Notes(app_factory())
+    await notes.app.migrate()
+    await backend_of(notes.app).ready()
+    old: dict[str, Any] = {"payload": "{}", "created_at": 1_700_000_000_000, "max_attempts": 1}
+    records = [
+        NewRecord(id="renamed", type="note.old", queue="q", **old),
+        NewRecord(id="moved", type="note", queue="old-queue", **old),
+        NewRecord(id="fine", type="note", queue="q", **old),
+    ]
+    await backend_of(notes.app).database.write(lambda connection: insert_records(connection, records))
+    each = reconciler(notes.app)
+
+    await each.run_once()
+    await each.run_once()
+
+    told = [line for line in caplog.records if "declares no such type" in line.getMessage()]
+    assert sorted((line.job_type, line.queue) for line in told) == [("note", "old-queue"), ("note.old", "q")]  # type: ignore[attr-defined]

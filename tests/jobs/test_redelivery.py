@@ -165,6 +165,22 @@ async def test_a_job_that_was_cancelled_meanwhile_is_acknowledged_unrun(app: Tau
     assert (record.status, record.cancel_reason, runs) == ("cancelled", "asked", [1])
 
 
+async def test_a_cancel_that_the_failing_attempt_has_not_heard_is_not_forgotten(app: Taurine) -> None:
+    """It counts at once, though the next attempt would be an hour off."""
+
+    @app.job("ticket.triage", queue="tasks", retry=Retry(attempts=3, backoff=Fixed(3600)))
+    async def task(_: Task) -> None:
+        sql = text("update taurine_job set cancel_requested_at = 1, cancel_reason = 'asked'")
+        await app._backend().database.write(lambda connection: connection.execute(sql) and None)
+        raise ConnectionError
+
+    handle = await task.enqueue(Task())
+    async with app.worker():
+        record = await app.wait(handle.id, 10)
+    assert record is not None
+    assert (record.status, record.cancel_reason, record.attempts) == ("cancelled", "asked", 1)
+
+
 async def test_a_finish_waits_for_the_ledger_and_keeps_its_lease(
     app: Taurine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

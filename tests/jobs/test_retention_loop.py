@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from jobs.reconciling import NO_UPKEEP, Note, Notes, backend_of, until_status
 from taurine.app import Taurine
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
+from taurine.jobs.declaring import JobOptions
 from taurine.jobs.follower import Follower
 from taurine.jobs.retention import Retention
 from taurine.jobs.upkeep import Upkeep
@@ -49,6 +51,49 @@ async def test_the_workers_policy_comes_before_the_types(app_factory: Factory) -
     policy = RetentionPolicy(by_type={"note": timedelta(seconds=500)})
 
     assert (await _retention(notes.app, Upkeep(retention=policy)).run_once()).records == 1
+
+
+async def test_records_of_types_that_are_not_declared_here_stay(app_factory: Factory) -> None:
+    """Another program declares them, and there it is written how long they are kept."""
+    clock = ManualClock()
+    notes = Notes(app_factory(clock=clock), keep_records=86_400.0 * 3650)
+    async with notes.working():
+        await notes.type.enqueue(Note(name="a"))
+        await until_status(notes, "a", "completed")
+    other = app_factory(clock=clock)
+    clock.advance(40 * 86_400)
+
+    assert (await _retention(other, Upkeep()).run_once()).records == 0
+    assert await notes.app.get("note-a") is not None
+
+    named = RetentionPolicy(by_type={"note": timedelta(days=1)})
+    assert (await _retention(other, Upkeep(retention=named)).run_once()).records == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "kept_days"),
+    [({}, 7), ({"keep_records": None}, 7), ({"keep_records": timedelta(days=9)}, 9), ({"keep_records": True}, None)],
+)
+async def test_the_policy_is_for_types_without_an_age_of_their_own(
+    app_factory: Factory, own: dict[str, Any], kept_days: int | None
+) -> None:
+    clock = ManualClock()
+    notes = Notes(app_factory(clock=clock), **own)
+    async with notes.working():
+        await notes.type.enqueue(Note(name="a"))
+        await until_status(notes, "a", "completed")
+    retention = _retention(notes.app, Upkeep(retention=RetentionPolicy(records=timedelta(days=7))))
+    clock.advance(86_400 * ((kept_days or 3650) - 0.5))
+    assert (await retention.run_once()).records == 0
+    clock.advance(86_400)
+
+    assert (await retention.run_once()).records == (0 if kept_days is None else 1)
+
+
+@pytest.mark.parametrize("keep", [False, -1, "for ever"])
+def test_an_age_that_is_none_is_refused(keep: Any) -> None:
+    with pytest.raises(InvalidOption, match="keep_records"):
+        JobOptions(keep_records=keep)
 
 
 async def test_the_loops_of_a_worker(app_factory: Factory) -> None:

@@ -143,6 +143,8 @@ async def test_the_hook_is_asked(app_factory: Callable[..., Taurine]) -> None:
 
     with pytest.raises(NotAuthorized, match="bob may not retry 'order'"):
         await app.retry(handle.id, payload={"number": 3}, user="bob")
+    with pytest.raises(NotAuthorized):  # who may not do it learns nothing of what a payload has to be
+        await app.retry(handle.id, payload={"number": "none"}, user="bob")
     await app.retry(handle.id, user="ann")
 
     refused = next(request for request in asked if request.user == "bob")

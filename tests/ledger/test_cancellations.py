@@ -10,7 +10,7 @@ import pytest
 from support.ledger import NOW, complete, fail, put_in, record_at, start
 from taurine.errors import RecordNotFound, TransitionRefused
 from taurine.ledger.audit import actions_on
-from taurine.ledger.cancellations import CancelAnswer, expire_due, request_cancel, requested_cancels
+from taurine.ledger.cancellations import CancelAnswer, Stop, expire_due, request_cancel, requested_stops
 from taurine.ledger.database import Database
 from taurine.ledger.outcomes import Ending, apply_endings
 from taurine.ledger.records import JobRecord
@@ -20,9 +20,9 @@ async def _cancel(database: Database, job_id: str, reason: str | None = "changed
     return await database.write(lambda connection: request_cancel(connection, job_id, NOW + 50, reason, "ann"))
 
 
-async def _requested(database: Database, fences: Mapping[str, int] | None = None, *ids: str) -> dict[str, str]:
-    wanted = list(ids or fences or ())
-    return await database.read(lambda connection: requested_cancels(connection, wanted, fences))
+async def _requested(database: Database, fences: Mapping[str, int]) -> dict[str, str]:
+    stops = await database.read(lambda connection: requested_stops(connection, list(fences.items())))
+    return {job_id: stop.reason for job_id, stop in zip(fences, stops, strict=True) if stop is not None}
 
 
 async def _end(database: Database, job_id: str, status: str, fence: int = 1) -> None:
@@ -92,7 +92,7 @@ async def test_a_job_that_had_just_begun_is_told_though_its_record_said_queued(d
     await put_in(database, "j")
     await _cancel(database, "j", None)
 
-    assert await _requested(database, None, "j") == {"j": "cancelled"}
+    assert await _requested(database, {"j": 1}) == {"j": "cancelled"}
     assert await complete(database, "j") == "cancelled"
 
 
@@ -108,7 +108,19 @@ async def test_a_worker_learns_that_another_attempt_has_its_job(database: Databa
     told = await _requested(database, fences)
 
     assert told == {"taken": "a later attempt of the job has begun", "ended": "the job is completed"}
-    assert await _requested(database, None, *fences) == {}
+
+
+async def test_two_attempts_of_one_job_are_judged_each_by_its_own_fence(database: Database) -> None:
+    """A later attempt in the same process is not stopped for the earlier one's sake, and the earlier one is not told of a cancel."""
+    await put_in(database, "j")
+    await start(database, "j", fence=3)
+
+    stops = await database.read(lambda connection: requested_stops(connection, [("j", 2), ("j", 3)]))
+
+    assert stops == [Stop("a later attempt of the job has begun", overtaken=True), None]
+    await _cancel(database, "j")
+    stops = await database.read(lambda connection: requested_stops(connection, [("j", 2), ("j", 3)]))
+    assert stops == [Stop("a later attempt of the job has begun", overtaken=True), Stop("changed my mind")]
 
 
 async def test_many_jobs_are_asked_about(database: Database) -> None:
@@ -116,7 +128,7 @@ async def test_many_jobs_are_asked_about(database: Database) -> None:
     await put_in(database, *ids)
     await _cancel(database, "j1199")
 
-    assert await _requested(database, None, *ids) == {"j1199": "changed my mind"}
+    assert await _requested(database, dict.fromkeys(ids, 1)) == {"j1199": "changed my mind"}
 
 
 async def test_a_cancel_and_a_completion_at_once_agree(database: Database, other_database: Database) -> None:
@@ -179,3 +191,22 @@ async def test_the_longest_due_expire_first_and_two_at_once_share_them(
 
     assert sorted(record.id for record in first) == [f"j{number}" for number in range(15, 20)]
     assert sorted(record.id for record in (*one, *other)) == [f"j{number:02}" for number in range(15)]
+
+
+async def test_a_request_that_an_attempt_did_not_hear_before_it_failed_or_snoozed_counts(database: Database) -> None:
+    await put_in(database, "retried", "snoozed", "overtaken")
+    for job_id in ("retried", "snoozed", "overtaken"):
+        await start(database, job_id, fence=2 if job_id == "overtaken" else 1)
+        await _cancel(database, job_id)
+    items = [
+        Ending(id="retried", fence=1, status="retrying", attempts=1, at=NOW + 60, next_at=NOW + 90, error='{"a":1}'),
+        Ending(id="snoozed", fence=1, status="waiting", attempts=0, at=NOW + 60, next_at=NOW + 90, charged=False),
+        Ending(id="overtaken", fence=1, status="retrying", attempts=1, at=NOW + 60, next_at=NOW + 90),
+    ]
+
+    answers = await database.write(lambda connection: apply_endings(connection, items))
+
+    assert answers == ["cancelled", "cancelled", "running"]
+    record = await record_at(database, "retried")
+    assert (record.status, record.attempts, record.scheduled_for) == ("cancelled", 1, None)
+    assert record.finished_at is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -21,9 +22,11 @@ from sqlalchemy import Connection, event, func, select, text
 from ledger.writers import TOGETHER
 from ledger.writing import completion, insert_raw, new_record, row_of
 from support.eventually import eventually
+from support.ledger import open_transaction, somebody_waits
 from support.postgres import PostgresServer
 from taurine.errors import InvalidOption, LedgerError, LedgerRefused, LedgerUnavailable
 from taurine.ledger import database as module
+from taurine.ledger import rows
 from taurine.ledger.database import Database, SQLiteDatabase, open_database
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.migrate import migrate
@@ -146,6 +149,8 @@ async def test_a_full_disk_refuses_and_leaves_nothing_half_written(
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages + 40}")
 
+    begun: list[object] = []
+    event.listen(full._writing, "begin", begun.append)
     group = GroupCommit(full)
     payload = '"' + "x" * 2_000 + '"'
     answers = await asyncio.gather(
@@ -160,6 +165,7 @@ async def test_a_full_disk_refuses_and_leaves_nothing_half_written(
     assert refused
     assert {type(error) for error in refused} == {LedgerRefused}
     assert "full" in str(refused[0])
+    assert len(begun) <= 2, "a full disk is no fault of one of them: they are not tried in ever smaller parts"
     assert await _records(full) == {"first", *written}
 
     with pytest.raises(LedgerRefused, match="full"):
@@ -404,3 +410,60 @@ async def test_an_error_of_the_work_itself_is_raised_as_it_is_and_rolls_back(dat
         await database.write(work)
     assert caught.value.__cause__ is None
     assert await _records(database) == set()
+
+
+@pytest.mark.parametrize("state", ["40P01", "40001"])
+async def test_a_victim_of_a_deadlock_is_written_again_once(postgres_ledger: Database, state: str) -> None:
+    """PostgreSQL has rolled it back, and let the other one pass."""
+    calls = 0
+
+    def work(connection: Connection, failures: int) -> str:
+        nonlocal calls
+        calls += 1
+        insert_raw(connection, id="a")
+        if calls <= failures:
+            connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$"))
+        return "done"
+
+    with pytest.raises(LedgerUnavailable):
+        await postgres_ledger.write(lambda connection: work(connection, 9))
+    assert (calls, await _records(postgres_ledger)) == (2, set())
+    calls = 0
+    assert await postgres_ledger.write(lambda connection: work(connection, 1)) == "done"
+    assert (calls, await _records(postgres_ledger)) == (2, {"a"})
+
+
+async def test_all_statements_of_a_read_see_the_same(postgres_ledger: Database, postgres_url: str) -> None:
+    def read(connection: Connection) -> list[int]:
+        before = _count(connection)
+        connection.execute(text("SELECT pg_advisory_xact_lock_shared(1)"))  # until the other one has committed
+        return [before, _count(connection)]
+
+    async with open_transaction(postgres_url) as other:
+        await other.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        reading = asyncio.create_task(postgres_ledger.read(read))
+        await somebody_waits(postgres_url)
+        await other.run_sync(lambda connection: insert_raw(connection, id="a"))
+    assert await reading == [0, 0]
+    assert await _records(postgres_ledger) == {"a"}
+    with pytest.raises(LedgerRefused, match="read-only"):
+        await postgres_ledger.read(_put("b"))
+
+
+async def test_a_batch_of_many_megabytes_goes_in_parts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite takes no value of more than 10^9 bytes."""
+    monkeypatch.setattr(rows, "_MOST_CHARACTERS", 5_000)
+    sizes = [10, 4_000, 20_000, 300]
+    records = [
+        new_record(f"job-{number:03}", payload=f'"{"x" * sizes[number % 4]}"', created_at=number + 1)
+        for number in range(350)
+    ]
+    given = [(record.id, record.payload) for record in records]
+    texts = list(rows._as_json(given))
+    assert [tuple(row) for text_ in texts for row in json.loads(text_)] == given
+    assert all(len(text_) <= 5_000 or len(json.loads(text_)) == 1 for text_ in texts)
+
+    answers = await database.write(lambda connection: insert_records(connection, records))
+    assert all(answer.existing is None for answer in answers)
+    ended = [completion(record.id) for record in records]
+    assert await database.write(lambda connection: apply_completions(connection, ended)) == [None] * 350

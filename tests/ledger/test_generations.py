@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
-from support.ledger import NOW, complete, fail, put_in, record_at, start
+from support.ledger import NOW, complete, fail, open_transaction, put_in, record_at, somebody_waits, start
 from taurine.ledger.audit import actions_on
 from taurine.ledger.database import Database
 from taurine.ledger.generations import Lost, NewGeneration, raise_generation, start_generation
@@ -166,3 +166,22 @@ async def test_a_clock_that_is_behind_does_not_turn_back_the_record(database: Da
 
     assert record is not None
     assert record.updated_at.timestamp() * 1000 == NOW + 500
+
+
+async def test_generations_in_two_orders_do_not_wait_for_each_other(
+    postgres_ledger: Database, postgres_url: str
+) -> None:
+    """Rows are written by their ids, whatever the order of the requests: the first one that is held holds a writer up before it holds any."""
+    for job_id in "abc":
+        await put_in(postgres_ledger, job_id)
+        await fail(postgres_ledger, job_id)
+    again = [NewGeneration(id=job_id, at=NOW + 9, action="rerun") for job_id in "cba"]
+
+    async with open_transaction(postgres_url) as other:
+        await other.execute(update(job).where(job.c.id == "a").values(worker="x"))
+        starting = asyncio.create_task(postgres_ledger.write(lambda connection: start_generation(connection, again)))
+        await somebody_waits(postgres_url)
+        await other.execute(text("SET LOCAL lock_timeout = '500ms'"))  # sooner than PostgreSQL sees a deadlock
+        await other.execute(update(job).where(job.c.id == "c").values(worker="x"))
+
+    assert [record and record.id for record in await starting] == ["c", "b", "a"]

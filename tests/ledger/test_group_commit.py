@@ -45,6 +45,9 @@ class Watched:
     async def close(self) -> None:
         await self._database.close()
 
+    def abandon(self) -> None:
+        self._database.abandon()
+
 
 @pytest.fixture
 def watched(database: Database) -> Watched:

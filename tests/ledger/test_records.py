@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, delete
 
 from ledger.writing import NOW, completion, insert_raw, new_record, start
 from taurine.ledger.audit import actions_on
 from taurine.ledger.database import Database
 from taurine.ledger.outcomes import apply_completions, apply_starts
 from taurine.ledger.records import Inserted, get_record, get_records, insert_records
+from taurine.ledger.schema import job
 
 
 async def test_a_record_reads_back_as_it_was_written(database: Database) -> None:
@@ -122,3 +124,29 @@ async def test_a_record_that_is_not_there_is_none(database: Database) -> None:
     await database.write(insert_raw)
     assert await database.read(lambda connection: get_record(connection, "b")) is None
     assert await database.read(lambda connection: get_records(connection, [])) == {}
+
+
+async def test_an_id_that_is_purged_just_then_is_free(postgres_ledger: Database) -> None:
+    """The old record was in the way of the new one, and was gone when it was to be read: the answer must not be that the new one was put in unless it was."""
+    await postgres_ledger.write(lambda connection: insert_raw(connection, id="a", payload='"old"'))
+
+    class Purging:
+        """A connection on which the records go after the first statement, as another transaction would let them."""
+
+        def __init__(self, connection: Connection) -> None:
+            self._connection = connection
+            self.dialect = connection.dialect
+            self._begun = False
+
+        def execute(self, *given: Any) -> Any:
+            done = self._connection.execute(*given)
+            if not self._begun:
+                self._begun = True
+                self._connection.execute(delete(job).where(job.c.id == "a"))
+            return done
+
+    wanted = [new_record("b"), new_record("a", payload='"new"')]
+    answers = await postgres_ledger.write(lambda connection: insert_records(Purging(connection), wanted))  # type: ignore[arg-type]
+    assert answers == [Inserted(None), Inserted(None)]
+    found = await postgres_ledger.read(lambda connection: get_records(connection, ["a", "b"]))
+    assert {record.id: record.payload for record in found.values()} == {"a": "new", "b": {"to": "ann"}}

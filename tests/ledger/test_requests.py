@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import Connection, Update, delete, insert, select, text
 
 from support.ledger import NOW, complete, fail, new_record, open_transaction, put_in, record_at, somebody_waits, start
 from taurine.errors import IdempotencyConflict, QuotaExceeded, RecordError
@@ -411,3 +412,27 @@ async def test_a_failed_job_runs_again_and_keeps_its_history(database: Database)
     assert isinstance(answer, Inserted)
     assert answer.rerun
     assert (await record_at(database, "j")).error is None
+
+
+async def test_a_record_that_is_purged_before_it_runs_again_is_made_anew(postgres_ledger: Database) -> None:
+    """Without a record nothing would run, whatever the answer says."""
+    await put_in(postgres_ledger, "j")
+    await complete(postgres_ledger, "j")
+
+    class Purging:
+        """A connection on which the records go between the look at them and the new generation, as another transaction would let them."""
+
+        def __init__(self, connection: Connection) -> None:
+            self._connection = connection
+            self.dialect = connection.dialect
+
+        def execute(self, statement: Any, *given: Any) -> Any:
+            if isinstance(statement, Update):
+                self._connection.execute(delete(job))
+            return self._connection.execute(statement, *given)
+
+    wanted = new_record("j", payload='"new"', on_taken="rerun")
+    answers = await postgres_ledger.write(lambda connection: accept_records(Purging(connection), [wanted]))  # type: ignore[arg-type]
+
+    assert answers == [Inserted(None)]
+    assert (await record_at(postgres_ledger, "j")).payload == "new"

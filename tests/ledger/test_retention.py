@@ -292,6 +292,7 @@ async def test_other_writes_go_between_its_steps(database: Database, clock: Manu
         url = database.url
         read = database.read
         close = database.close
+        abandon = database.abandon
 
         async def write(self, work: Work[Any]) -> Any:
             nonlocal writes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -315,3 +316,21 @@ async def test_jobs_of_a_paused_queue_count_as_waiting(queue: Queue) -> None:
 async def test_an_unknown_option_is_named(queue: Queue) -> None:
     with pytest.raises(InvalidOption, match="did you mean 'attempts'"):
         await queue.add("n", attemps=3)  # pyright: ignore[reportCallIssue] - the misspelling is the point
+
+
+async def test_a_list_whose_caller_has_gone_fails_in_silence(prefix: str) -> None:
+    """An enqueue waits half a second for the queue; what becomes of the list after that is nobody's news."""
+    gone = Queue("gone", "redis://127.0.0.1:1", prefix=prefix)
+    printed: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: printed.append(context))
+    caller = asyncio.create_task(gone.add_many([("n", 1)]))
+    await asyncio.sleep(0)  # it has begun to send
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    (adding,) = [task for task in asyncio.all_tasks() if task.get_name() == "taurine add many"]
+    await asyncio.wait({adding})
+    del adding
+    gc.collect()
+    await gone.close()
+    assert printed == []

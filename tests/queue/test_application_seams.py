@@ -435,3 +435,59 @@ async def test_other_jobs_do_not_come_to_who_is_told_of_refusals(site: Site) -> 
     async with site.working(handler, on_refusal=refusals):
         await eventually(lambda: site.raw.zscore(site.keys.completed, "fine"))
     assert (ran, refusals.seen) == (["fine"], [])
+
+
+async def test_only_a_finished_job_of_another_time_is_replaced_where_that_is_asked_for(site: Site) -> None:
+    """Who repeats an add finds its own job, however that has ended; who adds anew under the id of an old one replaces it."""
+    await ended(site, how="completed", timestamp=5.0)
+    same = await site.queue.add("second", job_id="j", timestamp=5.0, replace_finished="other")
+    other = await site.queue.add("third", job_id="j", timestamp=6.0, replace_finished="other")
+
+    assert (same.duplicate, other.duplicate) == (True, False)
+    assert (await site.hash("j"))["name"] == "third"
+    assert await site.counts() == {"wait": 1}
+
+
+@pytest.mark.parametrize("options", [{}, {"delay": 60}, {"priority": 3}])
+@pytest.mark.parametrize(("generation", "stays"), [(1, True), (2, True), (3, False)])
+async def test_a_waiting_job_of_an_earlier_generation_is_replaced(
+    site: Site, options: Any, generation: int, stays: bool
+) -> None:
+    await site.queue.add("first", job_id="j", application='{"g":2}', **options)
+    job = await site.queue.add(
+        "second", job_id="j", application=f'{{"g":{generation}}}', replace_finished=True, **options
+    )
+
+    assert job.duplicate is stays
+    assert (await site.hash("j"))["name"] == ("first" if stays else "second")
+    assert sum((await site.counts()).values()) == 1
+
+
+async def test_an_active_job_of_an_earlier_generation_is_left(site: Site) -> None:
+    await site.queue.add("first", job_id="j", application="{}")
+    await taken(site.worker(None))
+    assert (await site.queue.add("second", job_id="j", application='{"g":1}', replace_finished=True)).duplicate
+    assert await site.counts() == {"active": 1}
+
+
+# Taking out what has ended elsewhere ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"delay": 60}, {"priority": 3}])
+async def test_what_has_ended_elsewhere_is_taken_out_and_no_event_tells_of_it(site: Site, options: Any) -> None:
+    for number in range(3):
+        await site.queue.add("work", job_id=f"j{number}", application=f'{{"g":{number}}}', **options)
+
+    removed = await site.queue.remove_ended([("j0", 0), ("j1", 0), ("j2", 5), ("nowhere", 0)])
+
+    assert removed == 2, "the second runs again as a later generation"
+    assert sum((await site.counts()).values()) == 1
+    assert await site.raw.exists(site.keys.job("j1"))
+    assert await site.events("removed") == []
+
+
+async def test_what_is_worked_on_is_not_taken_out(site: Site) -> None:
+    await site.queue.add("work", job_id="j")
+    await taken(site.worker(None))
+    assert await site.queue.remove_ended([("j", 9)]) == 0
+    assert await site.counts() == {"active": 1}

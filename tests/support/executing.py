@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from taurine.errors import InvalidOption
-from taurine.jobs.executors import Call
+from taurine.jobs.executors import Call, ProcessExecutor
 
-__all__ = ["RecordingContext", "call_of", "descriptors", "is_alive", "job_threads"]
+__all__ = ["RecordingContext", "call_of", "descriptors", "is_alive", "job_threads", "process_executor"]
 
 
 class RecordingContext:
@@ -41,13 +41,6 @@ class RecordingContext:
     async def answer(self, name: str, body: Any) -> Any:
         if name == "refuse":
             raise InvalidOption(f"refused {body}")
-        if name == "once.begin":
-            return {
-                "status": {"done": "done", "found": "unknown", "open": "unknown"}.get(body["key"], "claimed"),
-                "result": 1,
-            }
-        if name == "once.resolve":
-            return {"status": "done", "result": body["result"]}
         self.notes.append((name, body))
         return [name, body]
 
@@ -57,6 +50,11 @@ class RecordingContext:
 
 def call_of(handler: Any, payload: Any = None, context: RecordingContext | None = None) -> Call:
     return Call(handler=handler, payload=payload, context=context or RecordingContext())
+
+
+def process_executor(*, binder: str = "support.process_binder:bind", **options: Any) -> ProcessExecutor:
+    """One whose processes give handlers a PlainContext. options: those of ProcessExecutor."""
+    return ProcessExecutor(binder=binder, **options)
 
 
 def job_threads() -> list[str]:

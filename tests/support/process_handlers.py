@@ -65,35 +65,7 @@ def talk(_: Any, context: Any) -> Any:
     print("complained", file=sys.stderr)
     logging.getLogger("support.talk").warning("logged %s", context.job_id)
     context.progress(3, 4, "three")
-    context.state = {"cursor": 7}
     return context.request("once", {"key": context.job_id})
-
-
-async def once(keys: list[str], context: Any) -> list[Any]:
-    """Do each key's operation once; the name of an operation says how it goes."""
-    results: list[Any] = []
-    for key in keys:
-        try:
-            look_up = (lambda: "looked up") if key == "found" else None
-            results.append(await context.once(key, operate, key, look_up=look_up))
-        except Exception as error:  # noqa: BLE001 - what comes of each is the result
-            results.append(type(error).__name__)
-    return results
-
-
-async def operate(key: str) -> str:
-    if key == "fails":
-        raise KeyError(key)
-    return f"did {key}"
-
-
-def count_up(_: Any, context: Any) -> None:
-    """Leave a higher count in the state, and fail."""
-    context.log.warning("counting", found=context.state)
-    for _item in context.track("abc"):
-        pass
-    context.state["count"] = context.state.get("count", 0) + 1
-    raise ValueError(str(context.deadline.year))
 
 
 def refused(_: Any, context: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import http.client
 import io
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from email.message import Message
@@ -31,6 +33,7 @@ from taurine.errors import (
     PayloadTooLarge,
     Permanent,
     RateLimited,
+    Release,
     RetryAfter,
     Snooze,
     StoreRefused,
@@ -475,7 +478,14 @@ def test_a_hostile_error_cannot_hide_its_type() -> None:
         (BrokenPipeError(), True),
         (ConnectionRefusedError(), False),
         (socket.gaierror(), False),
-        (ValueError("a bug"), False),
+        (ValueError("an answer without an id"), True),
+        (OSError(113, "no route"), True),
+        (http.client.IncompleteRead(b""), True),
+        (ssl.SSLEOFError("eof"), True),
+        (asyncio.IncompleteReadError(b"", 4), True),
+        (RetryAfter(5), True),
+        (Release("overtaken"), True),
+        (Cancel("asked to stop in the middle"), True),
         (Permanent("declined"), False),
     ],
 )
@@ -488,9 +498,47 @@ def test_an_error_leaves_open_whether_it_happened_or_it_does_not(error: Exceptio
 
 
 @pytest.mark.parametrize(
-    ("status", "open_"), [(408, True), (500, True), (502, True), (504, True), (503, False), (422, False)]
+    ("status", "open_"),
+    [
+        *((status, True) for status in (408, 409, 499, 500, 502, 503, 504)),
+        *((status, False) for status in (400, 402, 404, 422, 429)),
+    ],
 )
 def test_so_does_the_answer_of_a_gateway(status: int, open_: bool) -> None:
     error = RuntimeError("an HTTP error")
     error.status_code = status  # pyright: ignore[reportAttributeAccessIssue]
     assert leaves_open(error) is open_
+
+
+def test_all_members_of_a_group_must_prove_it() -> None:
+    """As clients raise it that try several addresses."""
+    refused = OSError("all connection attempts failed")
+    refused.__cause__ = ExceptionGroup("", [ConnectionRefusedError(), socket.gaierror()])
+    assert not leaves_open(refused)
+    refused.__cause__ = ExceptionGroup("", [ConnectionRefusedError(), TimeoutError()])
+    assert leaves_open(refused)
+
+
+def test_giving_up_after_a_time_out_proves_nothing() -> None:
+    error = Permanent("gave up")
+    error.__cause__ = TimeoutError()
+    assert leaves_open(error)
+
+
+def test_the_caller_may_know_of_errors_that_prove_it() -> None:
+    assert not leaves_open(KeyError("x"), (LookupError,))
+    assert leaves_open(ValueError(), (LookupError,))
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_error_proves_nothing(what: str) -> None:
+    assert leaves_open(HOSTILE[what]()) is (what not in ("numbers", "header names"))
+
+
+def test_a_chain_or_a_group_without_end_proves_nothing() -> None:
+    first, second = RuntimeError(), RuntimeError()
+    assert leaves_open(caused(first, caused(second, first)))
+    error: Exception = ConnectionRefusedError()
+    for _ in range(5_000):
+        error = ExceptionGroup("g", [error])  # type: ignore[assignment]
+    assert leaves_open(error)

@@ -17,13 +17,14 @@ from typing import Any
 
 from taurine.clock import Clock
 from taurine.errors import InvalidOption, JobError, LedgerRefused, PayloadError, StoreError
+from taurine.jobs.acted_on import ActedOn
 from taurine.jobs.context import Context
 from taurine.jobs.lines import line_fields, log, one_line
 from taurine.jobs.saving import Saver
-from taurine.ledger.cancellations import requested_cancels
+from taurine.ledger.cancellations import Stop, requested_stops
 from taurine.ledger.database import Database
 from taurine.ledger.group_commit import GroupCommit
-from taurine.ledger.outcomes import Start, apply_starts
+from taurine.ledger.outcomes import Granted, Start, apply_starts
 from taurine.queue import Job
 from taurine.service import Service
 
@@ -31,6 +32,9 @@ __all__ = ["Attendant", "Run"]
 
 INTERVAL = 0.25
 """Seconds between two passes: a cancellation is heard well within a second, and a short job costs no write of its own."""
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at what was done to jobs that may not run yet."""
 
 _LATE = 2.0
 """Seconds by which a pass may be late before it is said that something blocks the event loop."""
@@ -50,7 +54,9 @@ class Run:
     shown: bool
     """True once the record says `running`."""
     cancelled: bool = False
-    """True once the handler was told that its job is cancelled, or that another delivery has it: its run is cut off for that, and not as the worker stops."""
+    """True once the handler was told that its job is cancelled: its run is cut off for that, and not as the worker stops."""
+    overtaken: bool = False
+    """True once the handler was told that another delivery has its job, or has ended it: nothing that it does counts any more."""
     complained: bool = False
 
 
@@ -66,6 +72,8 @@ class Attendant(Service[int]):
         self._saver = saver
         self._worker = worker
         self._runs: set[Run] = set()
+        self.acted_on = ActedOn(database)
+        self._look_due = 0.0
         self._refused = False
 
     def enter(self, job: Job, context: Context, started: int, *, shown: bool) -> Run:
@@ -90,6 +98,7 @@ class Attendant(Service[int]):
         return {run.task for run in self._runs}
 
     async def run_once(self) -> int:
+        await self._look()
         now = round(self._clock.now() * 1000)
         runs = [run for run in self._runs if now - run.started >= INTERVAL * 1000 or run.context.progress_changed]
         if not runs:
@@ -113,20 +122,24 @@ class Attendant(Service[int]):
 
     # From the ledger to the handlers --------------------------------------------------------------------------------------------
 
-    async def _pass_stops_on(self, runs: Sequence[Run]) -> None:
-        fences = {run.context.job_id: run.context.fence for run in runs}
-        stops = await self._database.read(lambda connection: requested_cancels(connection, list(fences), fences))
-        for run in runs:
-            reason = stops.get(run.context.job_id)
-            if reason is not None:
-                self._stop(run, reason)
+    async def _look(self) -> None:
+        if self._clock.monotonic() >= self._look_due:
+            await self.acted_on.look()
+            self._look_due = self._clock.monotonic() + _LOOK_INTERVAL
 
-    def _stop(self, run: Run, reason: str) -> None:
+    async def _pass_stops_on(self, runs: Sequence[Run]) -> None:
+        fences = [(run.context.job_id, run.context.fence) for run in runs]
+        stops = await self._database.read(lambda connection: requested_stops(connection, fences))
+        for run, stop in zip(runs, stops, strict=True):
+            if stop is not None:
+                self._stop(run, stop)
+
+    def _stop(self, run: Run, stop: Stop) -> None:
         """Tell a handler to stop, once. One that has ended meanwhile is left alone: the ledger judges its outcome."""
-        if run.cancelled or run not in self._runs:
+        if run.cancelled or run.overtaken or run not in self._runs:
             return
-        run.cancelled = True
-        context = run.context
+        run.cancelled, run.overtaken = not stop.overtaken, stop.overtaken
+        context, reason = run.context, stop.reason
         log.info(
             "job %s (%s) is to stop: %s", context.shown_id, context.type, one_line(reason), extra=line_fields(context)
         )
@@ -167,7 +180,7 @@ class Attendant(Service[int]):
         )
         granted = await self._group.submit(apply_starts, start)
         if granted is not None:
-            self._stop(run, f"the record is {granted}: another delivery of the job has it")
+            self._stop(run, _refused(granted))
         run.shown = True
 
     async def _save_progress(self, run: Run) -> None:
@@ -180,7 +193,7 @@ class Attendant(Service[int]):
                 log.error("job %s: %s", context.shown_id, error, extra=line_fields(context))
             return
         if granted is not None:
-            self._stop(run, f"the record is {granted}: another delivery of the job has it")
+            self._stop(run, _refused(granted))
         elif told and run in self._runs:
             await self.show_progress(run)
 
@@ -189,3 +202,10 @@ class Attendant(Service[int]):
         with contextlib.suppress(StoreError, JobError, PayloadError, TimeoutError):
             async with asyncio.timeout(_SHOW_TIME):
                 await run.job.update_progress(run.context.progress_value)
+
+
+def _refused(granted: Granted) -> Stop:
+    """Why a handler whose record does not take what it says is to stop."""
+    if granted == "cancelled":
+        return Stop("cancelled")
+    return Stop(f"the record is {granted}: another delivery of the job has it", overtaken=True)

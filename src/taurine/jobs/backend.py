@@ -13,13 +13,14 @@ from random import Random
 
 from taurine.clock import Clock
 from taurine.embedded import EmbeddedServer
-from taurine.errors import InvalidOption, RecordNotFound, StoreError
+from taurine.errors import InvalidOption, StoreError
 from taurine.jobs.access import Authorize
 from taurine.jobs.catalog import Catalog
 from taurine.jobs.dispatch import Dispatcher
 from taurine.jobs.enqueue import Enqueuer
 from taurine.jobs.handle import Records
 from taurine.jobs.outbox import Outbox
+from taurine.jobs.redaction import Redact
 from taurine.jobs.removal import take_out
 from taurine.jobs.rollback import doubted_until
 from taurine.jobs.watching import RecordWatch
@@ -34,6 +35,9 @@ from taurine.queue.connection import Connection
 from taurine.settings import Settings
 
 __all__ = ["Backend"]
+
+_LAST_SECONDS = 1.0
+"""Seconds that closing waits for the server of queues; what it does not take by then is the affair of the next process."""
 
 _REMOVAL_SECONDS = 1.0
 """Seconds that a cancel waits for the server of queues; it is valid without it."""
@@ -52,15 +56,19 @@ class Backend:
         authorize: Authorize | None,
         clock: Clock,
         random: Random,
+        redact: Redact = Redact.DEFAULT,
     ) -> None:
         self.settings = settings
         self.catalog = catalog
         self.clock = clock
         self.random = random
+        self.redact = redact
         self.database: Database = open_database(_database_url(settings))
         self.group = GroupCommit(self.database, last=(stamp_dispatched,))
         self.watch = RecordWatch(self.database, clock)
-        self.dispatcher = Dispatcher(catalog=catalog, queue=self.queue, group=self.group, clock=clock)
+        self.dispatcher = Dispatcher(
+            catalog=catalog, queue=self.queue, group=self.group, clock=clock, ended=self._take_back
+        )
         self.outbox = Outbox(
             database=self.database,
             dispatcher=self.dispatcher,
@@ -68,6 +76,7 @@ class Backend:
             take_out=self.take_out,
             clock=clock,
             random=random,
+            redact=redact,
         )
         self.enqueuer = Enqueuer(
             database=self.database,
@@ -152,16 +161,13 @@ class Backend:
         await self.ready()
         now = round(self.clock.now() * 1000)
         answer = await self.database.write(lambda connection: request_cancel(connection, job_id, now, reason, user))
-        record = await self.get(job_id)
-        if record is None:
-            raise RecordNotFound(f"the ledger holds no job {job_id!r}", job_id=job_id)
         if answer.at_once:
             self.watch.tell(job_id)
             # What is not gone in time, the reconciler takes out.
             with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(_REMOVAL_SECONDS):
-                    await self.take_out([record])
-        return record
+                    await self.take_out([answer.record])
+        return answer.record
 
     async def take_out(self, records: Sequence[JobRecord]) -> int:
         """Take jobs out of their queues whose records have ended; returns how many were there. One that is being worked on is left.
@@ -170,18 +176,43 @@ class Backend:
         """
         return await take_out(self.queue, records)
 
+    def _take_back(self, ids: Sequence[str]) -> None:
+        self.outbox.take_back(ids)
+
     async def close(self) -> None:
-        """Close everything that was opened; what was accepted is handed over first, if its server answers."""
-        await self.outbox.stop()
-        await self.watch.close()
-        await self.group.close()
-        for queue in self._queues.values():
-            await queue.close()
-        if self._connection is not None:
-            await self._connection.close()
-        await self.database.close()
-        if self._server is not None:
-            await self._server.stop()
+        """Close everything that was opened; what the outbox was asked for is handed over first, if its server answers within a second.
+
+        Everything is closed even where one of the parts cannot be; its error is raised then.
+        """
+        async with contextlib.AsyncExitStack() as parts:
+            parts.push_async_callback(self._close_queues)
+            parts.push_async_callback(self.database.close)
+            parts.push_async_callback(self.group.close)
+            parts.push_async_callback(self.watch.close)
+            parts.push_async_callback(self.outbox.finish, _LAST_SECONDS)
+
+    async def _close_queues(self) -> None:
+        async with contextlib.AsyncExitStack() as parts:
+            if self._server is not None:
+                parts.push_async_callback(self._server.stop)
+            if self._connection is not None:
+                parts.push_async_callback(self._connection.close)
+            for queue in self._queues.values():
+                parts.push_async_callback(queue.close)
+
+    def abandon(self, heir: Backend | None = None) -> None:
+        """Let go of everything, in place of `close`, when the event loop is closed already: nothing can be said to a server any more.
+
+        heir: goes on with the embedded server, which belongs to no loop. Default: it is no longer used.
+        """
+        self.database.abandon()
+        server, self._server = self._server, None
+        if server is None:
+            return
+        if heir is not None and heir._server is None:
+            heir._server = server
+        else:
+            server.stop_sync()
 
 
 def _database_url(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from taurine.errors import InvalidOption, Release
 from taurine.jobs.context import Context
-from taurine.jobs.effects import Ask, EffectLedger, answered, answered_sync, steps_of
+from taurine.jobs.effects import Ask, EffectLedger, NotDone, answered, answered_sync, steps_of
 from taurine.jobs.saving import Saver
 from taurine.ledger.effects import EffectClaim, EffectState
 
@@ -40,9 +40,11 @@ class LedgerBacking:
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         look_up: Callable[[], Any] | None,
+        *,
+        not_done: NotDone,
     ) -> Any:
         """See `Context.once`."""
-        steps = steps_of(context.job_id, key, function, arguments, look_up)
+        steps = steps_of(context.job_id, key, function, arguments, look_up, not_done=not_done)
         return await answered(steps, lambda ask: self._effects.answer(_claim(context, ask), ask))
 
     def once_sync(
@@ -52,9 +54,11 @@ class LedgerBacking:
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         look_up: Callable[[], Any] | None,
+        *,
+        not_done: NotDone,
     ) -> Any:
         """See `Context.once_sync`."""
-        steps = steps_of(context.job_id, key, function, arguments, look_up)
+        steps = steps_of(context.job_id, key, function, arguments, look_up, not_done=not_done)
         return answered_sync(steps, lambda ask: self._wait_for(lambda: self._effects.answer(_claim(context, ask), ask)))
 
     async def answer(self, context: Context, name: str, body: Any) -> Any:

@@ -68,6 +68,8 @@ class Backing(Protocol):
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         look_up: Callable[[], Any] | None,
+        *,
+        not_done: tuple[type[Exception], ...],
     ) -> Any: ...
 
     def once_sync(
@@ -77,6 +79,8 @@ class Backing(Protocol):
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         look_up: Callable[[], Any] | None,
+        *,
+        not_done: tuple[type[Exception], ...],
     ) -> Any: ...
 
     async def answer(self, context: Context, name: str, body: Any) -> Any:
@@ -203,7 +207,7 @@ class Context:
 
     @property
     def created_at(self) -> datetime:
-        """When the job was accepted; the same in each attempt."""
+        """When the job was accepted, to the milliseconds that its way into the queue took."""
         return datetime.fromtimestamp(self._created_at_ms / 1000, UTC)
 
     @property
@@ -332,28 +336,36 @@ class Context:
         function: Callable[..., Awaitable[ResultT] | ResultT],
         *arguments: Any,
         look_up: Callable[[], Any] | None = None,
+        not_done: tuple[type[Exception], ...] = (),
     ) -> ResultT:
         """Do something that must not be done twice: charge a card, send a letter.
 
         key: names the operation, for example "charge:42", within the job's tenant. The intent is committed before `function(*arguments)` is called and its result
         after; a later attempt, of this job or of another, gets the stored result and does not call it. The result must be JSON.
 
-        A crash between the two leaves open whether it happened, and so do a time-out and a broken connection that the function raises (see
-        `taurine.retry.leaves_open`). Then the next attempt asks `look_up()`: it returns the result if it did happen, or None if it did not. Without a look_up,
-        EffectUnknown is raised: it is never silently done again. Any other error of the function means that nothing happened; the key is free again.
+        A crash between the two leaves open whether it happened, and so does an error that the function raises. Then the next attempt asks `look_up()`: it returns the
+        result if it did happen, or None if it did not. Without a look_up, EffectUnknown is raised: it is never silently done again.
+
+        The key is free again after an error that proves that nothing happened: a refused connection, an HTTP status from 400 to 499, Permanent (see
+        `taurine.retry.leaves_open`), or one of `not_done`, classes of errors of which you know it. Default: none.
 
         Raises EffectUnknown, which is not retried; EffectInProgress when another attempt is doing it now, which is; LedgerUnavailable, and then nothing was done;
         and what the function raises.
         """
         self.refuse_if_ended()
-        return await self._backing.once(self, key, function, arguments, look_up)
+        return await self._backing.once(self, key, function, arguments, look_up, not_done=not_done)
 
     def once_sync(
-        self, key: str, function: Callable[..., ResultT], *arguments: Any, look_up: Callable[[], Any] | None = None
+        self,
+        key: str,
+        function: Callable[..., ResultT],
+        *arguments: Any,
+        look_up: Callable[[], Any] | None = None,
+        not_done: tuple[type[Exception], ...] = (),
     ) -> ResultT:
         """`once` for plain functions: `function` and `look_up` are called right here, and are no async ones. Raises InvalidOption on the event loop."""
         self.refuse_if_ended()
-        return self._backing.once_sync(self, key, function, arguments, look_up)
+        return self._backing.once_sync(self, key, function, arguments, look_up, not_done=not_done)
 
     # For the runtime --------------------------------------------------------------------------------------------------------------
 

@@ -214,14 +214,18 @@ class DeadLetters:
     async def _redrive(
         self, entries: Sequence[DeadLetter], user: str | None, payload: Any
     ) -> Sequence[JobRecord | RecordError]:
+        await self._allow("redrive", entries, user, payload)
         backend = self._backend_here()
         texts = [
             None if payload is None else checked_payload(backend, entry.type, entry.tenant, payload)
             for entry in entries
         ]
-        await self._allow("redrive", entries, user, payload)
         now = self._now_ms()
-        items = [Redrive(entry.id, now, user, text) for entry, text in zip(entries, texts, strict=True)]
+        declared = [backend.catalog.find(entry.type) for entry in entries]
+        items = [
+            Redrive(entry.id, now, user, text, attempts_of_type=job_type and job_type.options.retry.attempts)
+            for entry, text, job_type in zip(entries, texts, declared, strict=True)
+        ]
         answers = await backend.database.write(lambda connection: redrive(connection, items))
         await hand_over(backend, [answer for answer in answers if isinstance(answer, JobRecord)])
         await self._forget_mirrored(entries, answers)

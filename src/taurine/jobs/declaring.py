@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import check_queue_name
@@ -43,8 +43,8 @@ class JobTypeOptions(TypedDict, total=False):
     """What the queue keeps of completed jobs: True for all of them, False for none, a number for the newest, or a Keep. Default: 24 h and 1,000."""
     keep_failed: bool | int | Keep
     """What the queue keeps of failed jobs, in the same way. Default: 7 days and 5,000."""
-    keep_records: Seconds
-    """How long the ledger keeps records after their end, in seconds. Default: 30 days."""
+    keep_records: Seconds | Literal[True] | None
+    """How long the ledger keeps records after their end, in seconds; True for ever. Default: as the workers' RetentionPolicy says, 30 days."""
     keep_keys: Seconds
     """How long an idempotency key stands for its request, in seconds. Default: 24 h."""
     max_bytes: int
@@ -67,7 +67,7 @@ class JobOptions:
     expires_in: Seconds | None = None
     keep_completed: bool | int | Keep = _KEEP_COMPLETED
     keep_failed: bool | int | Keep = _KEEP_FAILED
-    keep_records: Seconds = 30 * 86_400.0
+    keep_records: Seconds | Literal[True] | None = None
     keep_keys: Seconds = 86_400.0
     max_bytes: int = MAX_BYTES
     description: str = ""
@@ -93,7 +93,8 @@ class JobOptions:
             # Here: the queue would refuse it when the job is accepted already.
             if not isinstance(getattr(self, name), bool | Keep):
                 require_count(getattr(self, name), name, minimum=0)
-        to_seconds(self.keep_records, "keep_records")
+        if self.keep_records is not None and self.keep_records is not True:
+            to_seconds(self.keep_records, "keep_records")
         to_seconds(self.keep_keys, "keep_keys", minimum=0.001)
         require_count(self.max_bytes, "max_bytes", minimum=1)
         if not isinstance(self.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers

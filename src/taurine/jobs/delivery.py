@@ -19,6 +19,7 @@ class Delivery:
     """id: of the record, which for a job that others added may be another than the queue's. attempt: 1 for the first that is charged. started: ms since the epoch.
 
     job_type: None where the catalog has none of the job's name. record: as it stood at the admission; None for a first delivery, which does not ask for it.
+    payload_json: what the handler gets; the record's where that is of a later generation than the copy in the queue.
     shown: True if the admission has written that the job runs.
     """
 
@@ -32,5 +33,6 @@ class Delivery:
     attempt: int
     max_attempts: int
     retry: Retry
+    payload_json: str | bytes
     started: int
     shown: bool

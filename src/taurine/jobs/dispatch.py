@@ -7,35 +7,52 @@ reconciler.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal
+
+from sqlalchemy import Connection
 
 from taurine.clock import Clock
 from taurine.jobs.catalog import Catalog
 from taurine.jobs.envelope import Envelope, retry_from_json
 from taurine.jobs.job_type import JobType
 from taurine.ledger.group_commit import GroupCommit
-from taurine.ledger.outbox import Dispatched, stamp_dispatched
+from taurine.ledger.outbox import Dispatched, stamp_dispatched, unstarted_since
 from taurine.ledger.records import JobRecord, NewRecord
 from taurine.options import AddOptions, Keep
 from taurine.queue import Queue
 from taurine.queue.wire import Encoded
 from taurine.retry import Custom
 
-__all__ = ["Dispatcher"]
+__all__ = ["YOUNG_MS", "Dispatcher"]
+
+YOUNG_MS = 5000
+"""Age from which a record without a stamp is anybody's to hand over: the call that accepted a younger one is about to do it itself."""
 
 
 class Dispatcher:
-    """Adds jobs to their queues. queue: the queue of a name."""
+    """Adds jobs to their queues. Used on one event loop.
+
+    queue: the queue of a name. ended: told of jobs that may have been cancelled, or have expired, while they were added, and must not stay in their queues.
+    """
 
     def __init__(
-        self, *, catalog: Catalog, queue: Callable[[str], Awaitable[Queue]], group: GroupCommit, clock: Clock
+        self,
+        *,
+        catalog: Catalog,
+        queue: Callable[[str], Awaitable[Queue]],
+        group: GroupCommit,
+        clock: Clock,
+        ended: Callable[[Sequence[str]], None],
     ) -> None:
         self._catalog = catalog
         self._queue = queue
         self._group = group
         self._clock = clock
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
 
     async def dispatch_new(self, records: Sequence[NewRecord], *, within: float) -> None:
         """Add jobs that one request has just recorded, in their order, and stamp them.
@@ -44,21 +61,34 @@ class Dispatcher:
         """
         queue = await self._queue(records[0].queue)  # may start an embedded server, which is waited for
         now = self._now_ms()
-        alike: dict[str | None, AddOptions] = {}
+        # Who stood still since the commit may find that another relay was faster, and that the job has run and is gone.
+        late = now - records[0].created_at > YOUNG_MS // 2
+        alike: dict[tuple[str | None, bool], AddOptions] = {}
         entries: list[tuple[str, Any, AddOptions]] = []
         for record in records:
             # What one request asks for differs by the tenant only, apart from the id.
-            options = alike.get(record.tenant)
+            kind = record.tenant, record.fresh
+            options = alike.get(kind)
             if options is None:
-                options = alike[record.tenant] = self._new_options(record, now)
+                options = alike[kind] = self._new_options(record, now, late=late)
             entries.append((record.type, Encoded(record.payload), {**options, "job_id": record.id}))
         async with asyncio.timeout(within):
             await self._add(queue, entries)
         for record in records:
             # Nobody waits for the stamp: a job that is added again without need is a duplicate of itself.
             self._group.post(stamp_dispatched, Dispatched(record.id, 0, now))
+        if not records[0].fresh:  # nobody knows a fresh id yet
+            self._group.post(self._look_back, records[0].created_at)
 
-    def _new_options(self, record: NewRecord, now: int) -> AddOptions:
+    def _look_back(self, connection: Connection, since: Sequence[int]) -> list[None]:
+        """Of the jobs accepted since these times, ms, which were just added, find those that ended in between: who ended them found nothing to take out."""
+        ended = unstarted_since(connection, min(since))
+        if ended:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the reconciler of another process finds them
+                self._loop.call_soon_threadsafe(self._ended, ended)
+        return [None] * len(since)
+
+    def _new_options(self, record: NewRecord, now: int, *, late: bool) -> AddOptions:
         envelope = Envelope(
             tenant=record.tenant,
             scheduled_for=record.scheduled_for,
@@ -66,18 +96,22 @@ class Dispatcher:
             created_by=record.created_by,
             trace=record.trace,
             retry=None if record.options is None else record.options.get("retry"),
+            late=late,
         )
-        return _options(
+        options = _options(
             self._catalog.get(record.type),
             job_id=record.id,
             priority=record.priority,
             attempts=record.max_attempts,
-            created_at=record.created_at,
             scheduled_for=record.scheduled_for,
             now=now,
             envelope=envelope,
             shared=self._catalog.rules_of(record.queue).shared,
         )
+        if not record.fresh:
+            # What has ended under the id belongs to a record that is purged, unless it bears the time of this one: then another relay was faster.
+            options["replace_finished"] = "other"
+        return options
 
     async def dispatch(self, records: Sequence[JobRecord]) -> int:
         """Add recorded jobs and stamp them; returns how many. Records whose type is not declared here are left to others.
@@ -102,7 +136,6 @@ class Dispatcher:
             job_id=record.id,
             priority=record.priority,
             attempts=max(1, record.max_attempts - record.attempts),
-            created_at=round(record.created_at.timestamp() * 1000),
             scheduled_for=scheduled_for,
             now=now,
             envelope=Envelope(
@@ -118,7 +151,7 @@ class Dispatcher:
             ),
             shared=self._catalog.rules_of(record.queue).shared,
         )
-        # A finished run of this id may still stand in the queue; this record is open, so it is over.
+        # A finished run of this id, or an earlier generation, may still stand in the queue; this record is open, so it is over.
         options["replace_finished"] = True
         return record.type, Encoded(record.payload_json), options
 
@@ -156,7 +189,6 @@ def _options(
     job_id: str,
     priority: int,
     attempts: int,
-    created_at: int,
     scheduled_for: int | None,
     now: int,
     envelope: Envelope,
@@ -172,7 +204,6 @@ def _options(
         "remove_on_complete": _removal(keep_completed),
         "remove_on_fail": _removal(keep_failed),
         "job_id": job_id,
-        "timestamp": created_at / 1000,  # the record's: the handler sees the same time in each attempt
         "application": envelope.encode(),
     }
     retry = declared.retry if envelope.retry is None else retry_from_json(envelope.retry, declared.retry)
@@ -181,7 +212,7 @@ def _options(
     if priority:
         options["priority"] = priority
     if scheduled_for is not None and scheduled_for > now:
-        options["delay"] = (scheduled_for - created_at) / 1000
+        options["delay"] = (scheduled_for - now) / 1000
     return options
 
 

@@ -4,7 +4,7 @@ What is to be done is one sequence for all (`steps_of`), and says at each step w
 caller's own function. Who runs it decides how: on the event loop, in a thread, or in a process at the other end of a line.
 
 The intent is written before the call, and what became of it after. What is cut off in between (a crash, a cancel, a time limit) leaves the intent, and with it
-the question whether it happened.
+the question whether it happened; so does an error of the function that does not prove that nothing happened.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from taurine.ledger.effects import (
 from taurine.queue.wire import encode_json
 from taurine.retry import leaves_open
 
-__all__ = ["Ask", "EffectLedger", "Steps", "answered", "answered_sync", "steps_of"]
+__all__ = ["Ask", "EffectLedger", "NotDone", "Steps", "answered", "answered_sync", "steps_of"]
 
 LookUp: TypeAlias = Callable[[], Any]
+NotDone: TypeAlias = tuple[type[Exception], ...]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 """Seconds between tries to write what became of an effect while the database is away."""
@@ -58,7 +59,13 @@ Steps: TypeAlias = Generator[Ask | _Call, Any, Any]
 
 
 def steps_of(
-    job_id: str, key: str, function: Callable[..., Any], arguments: tuple[Any, ...], look_up: LookUp | None
+    job_id: str,
+    key: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    look_up: LookUp | None,
+    *,
+    not_done: NotDone = (),
 ) -> Steps:
     """All that `ctx.once` does, in order; ends with the effect's result."""
     state: EffectState = yield Ask("begin", key)
@@ -75,15 +82,15 @@ def steps_of(
         return None if state.result is None else json.loads(state.result)
     if state.status != "begun":
         raise _refusal(job_id, key, state)
-    return (yield from _doing(key, function, arguments))
+    return (yield from _doing(key, function, arguments, not_done))
 
 
-def _doing(key: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Steps:
+def _doing(key: str, function: Callable[..., Any], arguments: tuple[Any, ...], not_done: NotDone) -> Steps:
     try:
         value = yield _Call(function, arguments)
     except Exception as error:
-        # It says itself that it did not happen. A time-out does not, and neither does being cut off, which is no Exception: the intent stays.
-        if not leaves_open(error):
+        # Only with a proof that nothing happened. An error may come up after the request was sent; and being cut off, which is no Exception, proves nothing either.
+        if not leaves_open(error, not_done):
             yield Ask("forget", key)
         raise
     try:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic_core import to_jsonable_python
 
@@ -96,7 +96,7 @@ class Execution:
             finally:
                 self._attendant.leave(run)
                 context.ended = True
-            if run.cancelled or job.cancel_reason is not None:
+            if run.cancelled or run.overtaken or job.cancel_reason is not None:
                 return await self._returned_late(delivery, job_type, run, value)
             output = _encoded_result(job_type, value)
         except asyncio.CancelledError as error:
@@ -111,10 +111,13 @@ class Execution:
         record = await self._recorder.read(job.id if envelope is not None else record_id_of(job))
         if record is None or record.status in TERMINAL:
             raise Decided(reason, None)
-        delivery = self._admission.delivery_of(job, envelope or Envelope(), record)
+        known = envelope or Envelope()
+        delivery = self._admission.delivery_of(job, known, record)
         crashed = job.stalled_count > 0 and job.deferred_failure is not None
         # A crash ends an attempt without anybody who could charge it: the starts tell how many there were.
-        attempts = max(record.attempts, delivery.envelope.attempts + job.attempts_started - 1)
+        # Those of an earlier generation's copy tell nothing of this one.
+        starts = 0 if record.generation > known.generation else delivery.envelope.attempts + job.attempts_started - 1
+        attempts = max(record.attempts, starts)
         return await self._recorder.give_up(delivery, reason, "crashed" if crashed else "permanent", attempts=attempts)
 
     # Running ----------------------------------------------------------------------------------------------------------------------
@@ -145,7 +148,7 @@ class Execution:
         )
 
     async def _call(self, delivery: Delivery, job_type: JobType[Any, Any], context: Context) -> Any:
-        payload = job_type.payload.decode(delivery.job.data_json)
+        payload = job_type.payload.decode(delivery.payload_json)
         # The second boundary: the first one may have been passed by.
         context.tenant = delivery.tenant = job_type.tenant_of(payload, delivery.tenant)
         if log.isEnabledFor(logging.INFO):
@@ -176,6 +179,8 @@ class Execution:
         context = run.context
         if run.cancelled:
             return await self._cancelled(delivery, run, None)
+        if run.overtaken:
+            return await self._overtaken(delivery, run)
         if delivery.job.cancel_reason is not None or isinstance(error, Release | RateLimited):
             await self._recorder.hand_back(delivery, context, shown=run.shown)
             raise error if isinstance(error, Release | RateLimited) else _released(delivery.job) from error
@@ -190,11 +195,13 @@ class Execution:
     async def _cut_off(
         self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, error: asyncio.CancelledError
     ) -> Any:
-        """The run was cancelled: for the job's sake, as the worker stops, as the lease is lost, or by the handler itself."""
+        """The run was cancelled: for the job's sake, as the worker stops, as the lease is lost or another delivery has the job, or by the handler itself."""
         if run.context.returned is not None:
             return await self._returned_late(delivery, job_type, run, run.context.returned[0])
         if run.cancelled:
             return await self._cancelled(delivery, run, None)
+        if run.overtaken:
+            return await self._overtaken(delivery, run)
         if not run.task.cancelling():
             own = HandlerExited("the handler ended with CancelledError, though nobody had cancelled its job")
             own.__cause__ = error
@@ -210,6 +217,8 @@ class Execution:
         """
         if run.cancelled:
             return await self._cancelled(delivery, run, _encoded_partial(job_type, value))
+        if run.overtaken:
+            return await self._overtaken(delivery, run)
         if run.context.heard or run.task.cancelling():
             await self._recorder.hand_back(delivery, run.context, shown=run.shown)
             raise _released(delivery.job)
@@ -223,6 +232,12 @@ class Execution:
         run.task.uncancel()  # heard: what follows is not cut off by it
         error = Cancel(run.context.cancel_reason or "cancelled")
         return await self._recorder.cancel(delivery, run.context, error, partial=partial)
+
+    async def _overtaken(self, delivery: Delivery, run: Run) -> NoReturn:
+        """The job is another delivery's by now: whatever this one came to, it only lets go of it."""
+        run.task.uncancel()
+        await self._recorder.hand_back(delivery, run.context, shown=run.shown)
+        raise Release(run.context.cancel_reason or "another delivery of the job has it")
 
 
 def _bound(handler: Callable[..., Any], payload: Any, context: Context, *, is_async: bool) -> Callable[[], Any]:

@@ -8,6 +8,8 @@ from random import Random
 
 from taurine.clock import Clock
 from taurine.errors import StoreError
+from taurine.jobs.lines import unrun_fields
+from taurine.jobs.redaction import Redact
 from taurine.ledger.cancellations import expire_due
 from taurine.ledger.database import Database
 from taurine.ledger.records import JobRecord
@@ -27,6 +29,7 @@ class Expiry(Service[int]):
     """The service. A pass returns how many jobs it ended. Several may run at once.
 
     take_out: takes jobs out of their queues. told: called with each job's id, for those who wait for it.
+    redact: what log lines must not show. Default: obvious secrets and e-mail addresses.
     interval: seconds from one pass to the next. Default: 5. A worker does not start a job that is past its time in any case.
     """
 
@@ -39,11 +42,13 @@ class Expiry(Service[int]):
         clock: Clock,
         random: Random,
         interval: float = 5.0,
+        redact: Redact = Redact.DEFAULT,
     ) -> None:
         super().__init__(name="expiry", interval=interval, clock=clock, random=random)
         self._database = database
         self._take_out = take_out
         self._told = told
+        self._redact = redact
 
     async def run_once(self) -> int:
         due_at = round(self._clock.now() * 1000) - _SPARED_MS
@@ -52,21 +57,20 @@ class Expiry(Service[int]):
             records = await self._database.write(lambda connection: expire_due(connection, due_at, _BATCH))
             expired += len(records)
             for record in records:
-                log.warning(
-                    "job %s (%s) expired before it ran",
-                    record.id,
-                    record.type,
-                    extra={
-                        "job_id": record.id,
-                        "job_type": record.type,
-                        "queue": record.queue,
-                        "tenant": record.tenant,
-                    },
-                )
+                self._report(record)
                 self._told(record.id)
             try:
-                await self._take_out([record for record in records if record.dispatched_at is not None])
+                # Also those without a stamp: it may be on its way.
+                await self._take_out(records)
             except StoreError as error:
                 log.debug("expired jobs wait for the reconciler to take them out: %s", error)
             if len(records) < _BATCH:
                 return expired
+
+    def _report(self, record: JobRecord) -> None:
+        job_id = self._redact.job_id(record.id)
+        log.warning(
+            "job %s (%s) expired before it ran",
+            *(job_id, record.type),
+            extra=unrun_fields(job_id, job_type=record.type, queue=record.queue, tenant=record.tenant),
+        )

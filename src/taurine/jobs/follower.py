@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from taurine.jobs.adoption import Adopter, record_id_of, stored_id_of
 from taurine.jobs.backend import Backend
-from taurine.jobs.settling import Settlement, generation_of, settle, settlement
+from taurine.jobs.settling import Settlement, is_end_of, settle, settlement
 from taurine.ledger.cursors import advance_cursor, read_cursor
 from taurine.ledger.generations import Lost
 from taurine.ledger.reconciliation import cancel_vanished
@@ -113,7 +113,8 @@ class Follower(Service[int]):
     ) -> None:
         """What one job's last news says of its record, which is open. News of an earlier run says nothing."""
         if isinstance(standing, Ended):
-            if generation_of(standing) >= record.generation:
+            created_at = round(record.created_at.timestamp() * 1000)
+            if is_end_of(standing, generation=record.generation, created_at=created_at):
                 settlements.append(settlement(record, standing, standing.finished_at or 0))
         elif standing == "gone" and self._is_of_this_run(news, record):
             if isinstance(news, Removed):

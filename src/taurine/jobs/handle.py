@@ -132,9 +132,9 @@ class JobHandle(Generic[ResultT]):
             raise JobCancelled(record.cancel_reason or "cancelled", job_id=self.id)
         if record.status == "expired":
             raise JobExpired(f"job {self.id!r} expired before it ran", job_id=self.id)
-        unstarted = ", no worker has started it yet," if record.status == "queued" and not record.attempts else ""
+        unseen = " (no worker is known to have it)" if record.status == "queued" else ""
         raise WaitTimeout(
-            f"job {self.id!r} did not end within {seconds:g} s; it is {record.status}{unstarted} and goes on; `await app.why({self.id!r})` says what it waits for",
+            f"job {self.id!r} did not end within {seconds:g} s; it is {record.status}{unseen} and goes on; `await app.why({self.id!r})` says what it waits for",
             job_id=self.id,
             queue=self.queue,
         )

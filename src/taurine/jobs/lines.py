@@ -19,7 +19,7 @@ from taurine.jobs.redaction import Redact
 if TYPE_CHECKING:
     from taurine.jobs.context import Context
 
-__all__ = ["JobFields", "current_context", "line_fields", "log", "one_line", "several_lines"]
+__all__ = ["JobFields", "current_context", "line_fields", "log", "one_line", "several_lines", "unrun_fields"]
 
 log = logging.getLogger("taurine.jobs")
 
@@ -37,6 +37,11 @@ def line_fields(context: Context) -> dict[str, Any]:
         "tenant": context.tenant,
         "trace": context.trace,
     }
+
+
+def unrun_fields(job_id: str, *, job_type: str, queue: str, tenant: str | None = None) -> dict[str, Any]:
+    """The same for a job that has no attempt: one that is refused, or ends unrun. job_id: as it may be shown."""
+    return {"job_id": job_id, "job_type": job_type, "queue": queue, "tenant": tenant}
 
 
 # C0 and C1 controls, and what turns the direction of text or ends a line in Unicode.

@@ -182,11 +182,11 @@ class Operations:
     ) -> JobRecord:
         """See `Taurine.retry`."""
         record = await self._read(lambda connection: _record(connection, job_id, tenant))
-        text = None if payload is None else checked_payload(self._backend, record.type, record.tenant, payload)
         await authorized(
             self._authorize,
             AccessRequest(action="retry", job_type=record.type, tenant=record.tenant, user=user, payload=payload),
         )
+        text = None if payload is None else checked_payload(self._backend, record.type, record.tenant, payload)
         if record.status in TERMINAL:
             return await self._run_again(record, text, user)
         if text is not None:

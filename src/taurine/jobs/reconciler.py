@@ -28,9 +28,10 @@ from taurine.ids import public_id
 from taurine.jobs.adoption import ADOPTED, stored_id_of
 from taurine.jobs.catalog import Catalog
 from taurine.jobs.dispatch import Dispatcher
-from taurine.jobs.settling import Settlement, generation_of, settle, settlement
+from taurine.jobs.settling import Settlement, is_end_of, settle, settlement
 from taurine.ledger.database import Database
 from taurine.ledger.generations import Lost, raise_generation
+from taurine.ledger.outbox import undispatched_kinds
 from taurine.ledger.reconciliation import (
     DispatchedRecord,
     Place,
@@ -51,6 +52,9 @@ log = logging.getLogger("taurine.jobs")
 
 _PAGE = 500
 """Records, or jobs in a line, that are compared at a time."""
+
+_UNDECLARED_MS = 60_000
+"""How long jobs wait before it is said that nothing here declares their type; and the time from one look to the next."""
 
 _REMOVED_BY_HAND = "removed from its queue by hand"
 _VANISHED = "its queue has it no more"
@@ -125,15 +129,20 @@ class Reconciler(Service[ReconcileReport]):
         self._rate = rate
         self._place: Place | None = None
         self._line_places: dict[tuple[str, LineState], int] = {}
+        self._undeclared: set[tuple[str, str]] = set()
+        self._undeclared_after = 0
+        self._removed: dict[str, tuple[dict[str, int], str]] = {}
 
     async def run_once(self) -> ReconcileReport:
         report = ReconcileReport()
+        self._removed.clear()
         for name in self._catalog.queues:
             await self._restore_rules(name)
         await self._compare_records(report)
         for name in self._catalog.queues:
             for collection in get_args(LineState):
                 await self._compare_line(name, cast("LineState", collection), report)
+        await self._report_undeclared()
         if report.repaired or report.orphans:
             log.warning("the reconciler found the ledger and the queues apart: %s", report)
         return report
@@ -152,6 +161,24 @@ class Reconciler(Service[ReconcileReport]):
         if rules.rate_limit is not None and meta.rate_limit is None:
             await queue.set_rate_limit(rules.rate_limit)
 
+    async def _report_undeclared(self) -> None:
+        """Say once of each type, and queue, that nothing here declares and whose jobs wait to be handed over: it may have been renamed, moved, or removed too early."""
+        now = self._now_ms()
+        if now < self._undeclared_after:
+            return
+        self._undeclared_after = now + _UNDECLARED_MS
+        kinds = await self._database.read(lambda connection: undispatched_kinds(connection, now - _UNDECLARED_MS))
+        for name, queue, count in kinds:
+            declared = self._catalog.find(name) is not None and queue in self._catalog.queues
+            if declared or (name, queue) in self._undeclared:
+                continue
+            self._undeclared.add((name, queue))
+            log.warning(
+                "%d jobs of type %r wait for queue %r, and this application declares no such type there: they run once a process that does is started",
+                *(count, name, queue),
+                extra={"job_type": name, "queue": queue},
+            )
+
     # From the records to the queues -----------------------------------------------------------------------------------------------------
 
     async def _compare_records(self, report: ReconcileReport) -> None:
@@ -165,7 +192,7 @@ class Reconciler(Service[ReconcileReport]):
             mine = [record for record in records if record.queue in self._catalog.queues]
             await self._mend(mine, report)
             report.records += len(mine)
-            looked_at += max(1, len(records))
+            looked_at += _PAGE  # rows, of whatever queues and whether they were handed over or not
             if self._place is None or (looked_at >= self._budget and report.gone == gone):
                 return
             await self._keep_to_rate(len(records), started)
@@ -192,11 +219,11 @@ class Reconciler(Service[ReconcileReport]):
             elif standing == "nowhere":
                 report.relisted += await queue.relist(stored_id_of(record.id, record.source, record.generation))
             elif isinstance(standing, Ended):
-                if generation_of(standing) < record.generation:
-                    # The end of an earlier run, which stood in the way of this one when it was added.
-                    gone.append(record)
-                else:
+                if is_end_of(standing, generation=record.generation, created_at=record.created_at):
                     ended.append((record, standing))
+                else:
+                    # An earlier run of the id, which stood in the way of this one when it was added.
+                    gone.append(record)
         if ended:
             report.settled += await self._settle(ended)
         if gone:
@@ -213,7 +240,7 @@ class Reconciler(Service[ReconcileReport]):
         return granted.count(None)
 
     async def _replace(self, queue: Queue, gone: Sequence[DispatchedRecord], report: ReconcileReport) -> None:
-        removed = await queue.recently_removed()
+        removed = await self._recently_removed(queue)
         cancels_vanished = self._catalog.rules_of(queue.name).on_vanished == "cancel"
         by_hand: list[Lost] = []
         vanished: list[Lost] = []
@@ -235,6 +262,13 @@ class Reconciler(Service[ReconcileReport]):
             records = [record for record in raised if record is not None]
             report.put_back += len(records)
             await self._dispatcher.dispatch(records)
+
+    async def _recently_removed(self, queue: Queue) -> dict[str, int]:
+        """Read whole once in a pass, which may find losses on each of its pages; from then on only what is new."""
+        known, last = self._removed.get(queue.name, ({}, ""))
+        news, last = await queue.recently_removed(last)
+        self._removed[queue.name] = known | news, last
+        return self._removed[queue.name][0]
 
     async def _cancel(self, items: Sequence[Lost], reason: str) -> int:
         if not items:
@@ -273,6 +307,7 @@ class Reconciler(Service[ReconcileReport]):
         over = list(self._ended_a_while_ago(standings.values(), queue.name))
         if not over:
             return 0
+        # As they stand now: one that runs again meanwhile has not ended, and stays.
         records = await self._database.read(lambda connection: get_records(connection, over))
         removed = await self._take_out(list(records.values()))
         report.taken_out += removed

@@ -354,6 +354,7 @@ class Recorder:
             record = await self.read(delivery.id)
             return Encoded((record and record.output_json) or "null")
         if granted in TERMINAL:
+            self._told(delivery.id)
             raise Decided(Permanent(f"the record says {granted}"), None)
         raise Release("a later delivery of the job has its record")
 

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from taurine.errors import JobError
-from taurine.ids import public_id
 from taurine.jobs.adoption import stored_id_of
 from taurine.ledger.records import JobRecord
+from taurine.ledger.statuses import TERMINAL
 from taurine.queue import Queue
 
 __all__ = ["take_out"]
 
-_AT_ONCE = 50
-"""Removals under way at the same time: they share connections with everything else."""
-
 
 async def take_out(queue: Callable[[str], Awaitable[Queue]], records: Sequence[JobRecord]) -> int:
-    """Remove the jobs of these records from their queues; returns how many were there. queue: the queue of a name.
+    """Remove the jobs of those of these records that have ended from their queues; returns how many were there. queue: the queue of a name.
 
-    A job that is being worked on is left: its worker is told by the record. Raises StoreUnavailable or StoreRefused, after which some may be gone.
+    A job that is being worked on is left: its worker is told by the record. So is one that runs again as a later generation than its record here, which may be
+    old by now. Raises StoreUnavailable or StoreRefused, after which some may be gone.
     """
-
-    async def remove(record: JobRecord) -> bool:
-        stored = stored_id_of(record.id, record.source, record.generation)
-        try:
-            return await (await queue(record.queue)).remove(public_id(stored), children=False)
-        except JobError:  # it is worked on, or it is the next run of a scheduler
-            return False
-
+    by_queue: dict[str, list[tuple[str, int]]] = {}
+    for record in records:
+        if record.status in TERMINAL:
+            stored = stored_id_of(record.id, record.source, record.generation)
+            by_queue.setdefault(record.queue, []).append((stored, record.generation))
     removed = 0
-    for first in range(0, len(records), _AT_ONCE):
-        removed += sum(await asyncio.gather(*map(remove, records[first : first + _AT_ONCE])))
+    for name, ended in by_queue.items():
+        removed += await (await queue(name)).remove_ended(ended)
     return removed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeAlias
@@ -51,6 +51,7 @@ class PurgeReport:
 class Retention(Service[PurgeReport]):
     """Removes what the policy says, in small steps that leave room for other writes between them.
 
+    types: whose records it may remove; those of other types stay. Default: all types.
     interval: seconds from one pass to the next. Several may run at once, in several processes; each row goes once.
     """
 
@@ -61,19 +62,23 @@ class Retention(Service[PurgeReport]):
         *,
         clock: Clock,
         random: Random,
+        types: Collection[str] | None = None,
         interval: float = 3600.0,
         rows_per_step: int = _ROWS_PER_STEP,
     ) -> None:
         super().__init__(name="retention", interval=interval, clock=clock, random=random)
         self._database = database
         self._policy = policy
+        self._types = types
         self._rows = rows_per_step
 
     async def run_once(self) -> PurgeReport:
         """One pass over everything that is old enough now; returns how much went."""
         policy, rows, now = self._policy, self._rows, int(self._clock.now() * 1000)
         report = PurgeReport(
-            records=await self._all(lambda connection, after: purge_records(connection, policy, now, rows, after)),
+            records=await self._all(
+                lambda connection, after: purge_records(connection, policy, now, rows, after, types=self._types)
+            ),
             dead_letters=await self._all(lambda connection, _: purge_dead_letters(connection, policy, now, rows)),
             effects=await self._all(lambda connection, after: purge_effects(connection, policy, now, rows, after)),
             idempotency_keys=await self._all(lambda connection, _: purge_idempotency_keys(connection, now, rows)),

@@ -8,10 +8,12 @@ last is noted on the server itself, and with it when another one was first seen.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from random import Random
 
 from taurine.clock import Clock
+from taurine.errors import StoreRefused
 from taurine.queue import Job
 from taurine.queue.connection import Connection
 from taurine.queue.keys import private_key
@@ -25,7 +27,9 @@ _SKEW_MS = 10_000
 
 
 _PAUSE = 0.1
-"""Seconds between looks while it is not known who answers: all jobs ask the ledger meanwhile."""
+"""Seconds between looks while it is not known who answers, at first: all jobs ask the ledger meanwhile. Twice as long after each further one, up to the interval."""
+
+log = logging.getLogger("taurine.jobs")
 
 
 async def doubted_until(connection: Connection, prefix: str, now_ms: int) -> int:
@@ -42,7 +46,7 @@ async def doubted_until(connection: Connection, prefix: str, now_ms: int) -> int
     return since_ms
 
 
-class RollbackGuard(Service[int]):
+class RollbackGuard(Service[float]):
     """The service; one for each connection of workers. A pass returns `until`.
 
     interval: seconds from one look to the next. Default: 1. A worker that has lost its connection calls `doubt`, which looks at once.
@@ -55,6 +59,8 @@ class RollbackGuard(Service[int]):
         self._connection = connection
         self._prefix = prefix
         self._asked = asyncio.Event()
+        self._pause = _PAUSE
+        self._refused = False
         self.until: float = math.inf
         """Jobs that were added at or before this time, ms, ask the ledger before they run."""
 
@@ -62,12 +68,26 @@ class RollbackGuard(Service[int]):
         """Whether a job that is delivered for the first time may have ended before."""
         return job.created_at * 1000 <= self.until
 
-    async def run_once(self) -> int:
+    async def run_once(self) -> float:
         self._asked.clear()
-        until = await doubted_until(self._connection, self._prefix, round(self._clock.now() * 1000))
+        try:
+            until = await doubted_until(self._connection, self._prefix, round(self._clock.now() * 1000))
+        except StoreRefused as error:
+            self._report(error)
+            return math.inf
+        self._pause, self._refused = _PAUSE, False
         if not self._asked.is_set():
             self.until = until
         return until
+
+    def _report(self, error: StoreRefused) -> None:
+        # A user who may not call INFO, say: that lasts.
+        if not self._refused:
+            log.warning(
+                "it cannot be known which server of queues answers, so every job asks the ledger before it runs: %s",
+                error,
+            )
+        self._refused = True
 
     def doubt(self, _: object = None) -> None:
         """The connection was lost: until it is known whom the next one leads to, every job asks."""
@@ -76,6 +96,7 @@ class RollbackGuard(Service[int]):
 
     async def rest(self, seconds: float) -> None:
         if self.until == math.inf:
-            await self._clock.sleep(min(seconds, _PAUSE))
+            await self._clock.sleep(min(seconds, self._pause))
+            self._pause = min(self.interval, self._pause * 2)
         else:
             await self._clock.wait(self._asked, seconds)

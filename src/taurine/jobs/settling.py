@@ -17,7 +17,10 @@ from taurine.ledger.outcomes import Completion, Ending, Granted, apply_completio
 from taurine.queue.standings import Ended
 from taurine.queue.wire import decode_json
 
-__all__ = ["OpenRecord", "Settlement", "generation_of", "settle", "settlement"]
+__all__ = ["OpenRecord", "Settlement", "generation_of", "is_end_of", "settle", "settlement"]
+
+_SKEW_MS = 10_000
+"""The clocks of the process that ended a job and of the one that accepted it may differ by so much."""
 
 
 class OpenRecord(Protocol):
@@ -34,6 +37,13 @@ class OpenRecord(Protocol):
 
 
 Settlement = Completion | Ending
+
+
+def is_end_of(ended: Ended, *, generation: int, created_at: int) -> bool:
+    """Whether it is the run of a record that has ended so, and not an earlier one, or that of a record which had its id before and is purged. created_at: ms."""
+    if generation_of(ended) < generation:
+        return False
+    return ended.finished_at is None or ended.finished_at >= created_at - _SKEW_MS
 
 
 def generation_of(ended: Ended) -> int:

@@ -34,7 +34,8 @@ class Upkeep:
     purge_every: Seconds | None = 3600.0
     """Seconds between two removals of what the ledger need keep no longer; None for none here. Default: an hour."""
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
-    """What the ledger keeps. A job type's own `keep_records` comes before it. Default: see RetentionPolicy."""
+    """What the ledger keeps. A job type's own `keep_records` comes before `records`, and `by_type` before both. Records of types that are neither declared here nor
+    in `by_type` stay: another program says how long. Default: see RetentionPolicy."""
 
     def __post_init__(self) -> None:
         for name in ("reconcile_every", "expire_every", "purge_every"):
@@ -65,18 +66,27 @@ class Upkeep:
             )
         if self.expire_every is not None:
             interval = to_seconds(self.expire_every, "expire_every")
-            services.append(Expiry(take_out=backend.take_out, told=backend.watch.tell, interval=interval, **shared))
+            services.append(
+                Expiry(
+                    take_out=backend.take_out,
+                    told=backend.watch.tell,
+                    interval=interval,
+                    redact=backend.redact,
+                    **shared,
+                )
+            )
         if self.purge_every is not None:
             interval = to_seconds(self.purge_every, "purge_every")
             policy = self._policy(backend)
-            services.append(
-                Retention(backend.database, policy, clock=backend.clock, random=backend.random, interval=interval)
-            )
+            services.append(Retention(policy=policy, types=policy.by_type, interval=interval, **shared))
         return services
 
     def _policy(self, backend: Backend) -> RetentionPolicy:
-        own = {
-            job_type.name: timedelta(seconds=to_seconds(job_type.options.keep_records, "keep_records"))
-            for job_type in backend.catalog
-        }
+        """The policy with the age of each type that is declared here, and of no other."""
+        own = {job_type.name: self._age(job_type.options.keep_records) for job_type in backend.catalog}
         return replace(self.retention, by_type={**own, **self.retention.by_type})
+
+    def _age(self, keep: Seconds | None) -> timedelta | None:
+        if keep is None:
+            return self.retention.records
+        return None if keep is True else timedelta(seconds=to_seconds(keep, "keep_records"))

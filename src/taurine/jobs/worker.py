@@ -103,6 +103,7 @@ class JobWorker:
         self._paused: set[str] = set()
         self._answered: set[str] = set()
         self._stopping = False
+        self._begun = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
         self._background: asyncio.Task[None] | None = None
@@ -148,6 +149,7 @@ class JobWorker:
         self._ended.clear()
         try:
             async with AsyncExitStack() as stack:
+                stack.push_async_callback(self._alerts.close)  # the last: what is recorded until then may raise some
                 if handle_signals:  # from the start: a signal must not cut off what is half open
                     await stack.enter_async_context(stopped_by_signals(self, self.name))
                 log.info("worker %s starts: %s", self.name, self._plan())
@@ -198,7 +200,21 @@ class JobWorker:
                 self._workers[name].resume()
 
     async def __aenter__(self) -> Self:
-        self._background = asyncio.create_task(self.run(), name=f"taurine worker {self.name}")
+        """Run in the background. Returns when it is ready, or waits for a server that does not answer; raises what `run` raises when it cannot start."""
+        self._begun.clear()
+        background = asyncio.create_task(self.run(), name=f"taurine worker {self.name}")
+        background.add_done_callback(lambda _: self._begun.set())
+        try:
+            await self._begun.wait()
+        except asyncio.CancelledError:
+            await self.stop(grace=0)
+            await asyncio.wait({background})
+            raise
+        if background.done():
+            background.result()
+        else:
+            self._background = background
+            background.add_done_callback(self._log_failure)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -230,8 +246,10 @@ class JobWorker:
         self._workers = {queue: self._worker(queue, execution, connection) for queue in self._slots}
         for worker in self._workers.values():
             worker.on("error", guard.doubt)
+            worker.on("error", self._hear_outage)
         for queue in self._paused:
             await self._workers[queue].pause(wait=False)
+        self._look_whether_begun()
 
     @property
     def _job_types(self) -> list[JobType[Any, Any]]:
@@ -258,6 +276,7 @@ class JobWorker:
             alerts=self._alerts,
             adopt=Adopter(catalog=backend.catalog, database=backend.database, clock=backend.clock).adopt_one,
             is_doubtful=guard.doubts,
+            acted_on=self._attendant.acted_on,
             redact=self._redact,
             worker=self.name,
             clock=backend.clock,
@@ -304,6 +323,7 @@ class JobWorker:
                 if not told:
                     log.warning("worker %s waits for the ledger: %s", self.name, error)
                 told = True
+                self._begun.set()
             await self._backend.clock.sleep(_LEDGER_PAUSE)
         return False
 
@@ -312,6 +332,19 @@ class JobWorker:
         if self.is_ready:
             log.info("worker %s is ready", self.name)
             report_ready()
+        self._look_whether_begun()
+
+    def _hear_outage(self, _: Exception) -> None:
+        self._begun.set()
+
+    def _look_whether_begun(self) -> None:
+        # A queue that is paused from the start asks its server nothing.
+        if self._answered | self._paused >= self._slots.keys():
+            self._begun.set()
+
+    def _log_failure(self, background: asyncio.Task[None]) -> None:
+        if not background.cancelled() and (error := background.exception()) is not None:
+            log.error("worker %s has failed, and runs no more jobs: %s", self.name, error, exc_info=error)
 
     def _plan(self) -> str:
         return ", ".join(f"{slots} jobs at once of {queue}" for queue, slots in self._slots.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, literal, literal_column, select, update
@@ -15,7 +15,7 @@ from taurine.ledger.rows import later
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import TERMINAL
 
-__all__ = ["CancelAnswer", "expire_due", "request_cancel", "requested_cancels"]
+__all__ = ["CancelAnswer", "Stop", "expire_due", "request_cancel", "requested_stops"]
 
 
 class CancelAnswer(NamedTuple):
@@ -67,30 +67,34 @@ _standings = select(job.c.id, job.c.status, job.c.fence, job.c.cancel_requested_
 )
 
 
-def requested_cancels(
-    connection: Connection, ids: Sequence[str], fences: Mapping[str, int] | None = None
-) -> dict[str, str]:
-    """Of the jobs that a worker runs, those that are to stop, each with the reason.
+class Stop(NamedTuple):
+    """Why an attempt is to stop. overtaken: its job is not cancelled, but another attempt has it, or has ended it."""
 
-    fences: of the attempts that run. With them also those are told whose record another attempt has ended or has taken over. One query for up to 500 jobs.
+    reason: str
+    overtaken: bool = False
+
+
+def requested_stops(connection: Connection, runs: Sequence[tuple[str, int]]) -> list[Stop | None]:
+    """Of attempts that a worker runs, which are to stop: those whose job was cancelled, and those whose record another attempt has taken over or has ended.
+
+    runs: the job and the fence of each; one job may be there with several. One query for up to 500 of them.
     """
-    stops: dict[str, str] = {}
+    found: dict[str, Any] = {}
+    ids = list(dict.fromkeys(job_id for job_id, _ in runs))
     for first in range(0, len(ids), _IDS_AT_ONCE):
-        for row in connection.execute(_standings, {"ids": ids[first : first + _IDS_AT_ONCE]}):
-            reason = _reason_to_stop(row, None if fences is None else fences.get(row.id))
-            if reason is not None:
-                stops[row.id] = reason
-    return stops
+        rows = connection.execute(_standings, {"ids": ids[first : first + _IDS_AT_ONCE]})
+        found |= {row.id: row for row in rows}
+    return [None if job_id not in found else _stop_of(found[job_id], fence) for job_id, fence in runs]
 
 
-def _reason_to_stop(row: Any, fence: int | None) -> str | None:
-    if row.cancel_requested_at is not None or row.status == "cancelled":
-        return row.cancel_reason or "cancelled"
-    if fence is None or row.fence == fence:
-        return None  # with its own fence on it, the end that stands there is this attempt's own
+def _stop_of(row: Any, fence: int) -> Stop | None:
     if row.fence > fence:
-        return "a later attempt of the job has begun"
-    return f"the job is {row.status}" if row.status in TERMINAL else None
+        return Stop("a later attempt of the job has begun", overtaken=True)
+    if row.cancel_requested_at is not None or row.status == "cancelled":
+        return Stop(row.cancel_reason or "cancelled")
+    # With its own fence on it, the end that stands there is this attempt's own.
+    ended_by_another = row.fence < fence and row.status in TERMINAL
+    return Stop(f"the job is {row.status}", overtaken=True) if ended_by_another else None
 
 
 def expire_due(connection: Connection, now: int, limit: int) -> list[JobRecord]:
@@ -107,11 +111,14 @@ def expire_due(connection: Connection, now: int, limit: int) -> list[JobRecord]:
         .order_by(job.c.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        # Read once: as a condition, PostgreSQL may run it again for each row, and each time it finds others.
+        .cte("due")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
     at = literal(now, BigInteger)
     rows = connection.execute(
         update(job)
-        .where(job.c.id.in_(due.scalar_subquery()))
+        .where(job.c.id.in_(select(due.c.id)))
         .values(status="expired", finished_at=at, updated_at=later(job.c.updated_at, at))
         .returning(job)
     )

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taurine.errors import InvalidOption, LedgerError, LedgerRefused, LedgerUnavailable, SchemaMismatch
 
-__all__ = ["Database", "Work", "open_database", "translated"]
+__all__ = ["Database", "Work", "concerns_all", "open_database", "translated"]
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[Connection], ResultT]
@@ -43,14 +43,21 @@ class Database(Protocol):
     url: URL
 
     async def write(self, work: Work[ResultT]) -> ResultT:
-        """Run `work` in a transaction and commit it. A caller that is cancelled leaves it to end by itself."""
+        """Run `work` in a transaction and commit it. A caller that is cancelled leaves it to end by itself.
+
+        `work` may be called a second time, when PostgreSQL has rolled the first transaction back in favour of another.
+        """
         ...
 
     async def read(self, work: Work[ResultT]) -> ResultT:
-        """Run `work`, which writes nothing, on a consistent view."""
+        """Run `work`, which writes nothing, on a consistent view: all its statements see the database as it was at the first."""
         ...
 
     async def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Let go of threads and files in place of `close`, from anywhere, when the event loop is closed already."""
+        ...
 
 
 def open_database(url: str | URL, *, pool_size: int = 5, answer_seconds: float | None = _LOCK_SECONDS * 6) -> Database:
@@ -100,6 +107,11 @@ class SQLiteDatabase:
             return _transact(engine, work)
 
         return await asyncio.get_running_loop().run_in_executor(threads, transact)
+
+    def abandon(self) -> None:
+        for threads, engine in ((self._writer, self._writing), (self._readers, self._reading)):
+            threads.shutdown(wait=False)
+            engine.dispose()
 
     async def close(self) -> None:
         for threads, engine in ((self._writer, self._writing), (self._readers, self._reading)):
@@ -162,21 +174,34 @@ class PostgreSQLDatabase:
             pool_pre_ping=True,
             connect_args={"timeout": _LOCK_SECONDS, "command_timeout": answer_seconds},
         )
+        # Each statement of a transaction would have a view of its own otherwise. It is said with the BEGIN, so costs nothing.
+        self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     async def write(self, work: Work[ResultT]) -> ResultT:
-        return await asyncio.shield(self._transact(work))
+        return await asyncio.shield(self._write(work))
 
     async def read(self, work: Work[ResultT]) -> ResultT:
-        return await self._transact(work)
+        return await self._transact(self._reading, work)
 
-    async def _transact(self, work: Work[ResultT]) -> ResultT:
+    async def _write(self, work: Work[ResultT]) -> ResultT:
         try:
-            async with self._engine.begin() as connection:
+            return await self._transact(self._engine, work)
+        except LedgerUnavailable as error:
+            if _state_of(error) not in _POSTGRESQL_ROLLED_BACK:
+                raise
+        return await self._transact(self._engine, work)
+
+    async def _transact(self, engine: AsyncEngine, work: Work[ResultT]) -> ResultT:
+        try:
+            async with engine.begin() as connection:
                 return await connection.run_sync(work)
         except Exception as error:
             if (known := translated(error, self.url)) is error:
                 raise
             raise known from error
+
+    def abandon(self) -> None:
+        self._engine.sync_engine.dispose(close=False)  # closing would need the loop; the sockets go with their objects
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -198,6 +223,22 @@ def translated(error: Exception, url: URL) -> Exception:
     if isinstance(error, OSError | TimeoutError):  # of the connection itself, from asyncpg
         return LedgerUnavailable(f"the database at {where} cannot be reached: {error or type(error).__name__}")
     return error
+
+
+def concerns_all(error: Exception) -> bool:
+    """True for an error of `Database.write` that another work would have met as well, just now: it says nothing of the rows that were to be written."""
+    if isinstance(error, LedgerUnavailable | SchemaMismatch):
+        return True
+    cause = getattr(error.__cause__, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BROKEN
+    state = _state_of(error)
+    return state in _POSTGRESQL_REFUSES or state[:2] in _POSTGRESQL_BROKEN
+
+
+def _state_of(error: Exception) -> str:
+    """PostgreSQL's code for the failure that was translated into this error, or an empty string."""
+    return str(getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) or "")
 
 
 def _remove_values(error: DBAPIError) -> None:
@@ -222,11 +263,22 @@ _NO_TABLE = ("does not exist", "no such table", "no such column", "has no column
 
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL)
 
+_SQLITE_BROKEN = (
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT),
+    *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM),
+)
+
 _POSTGRESQL_REFUSES = ("53100", "25006", "42501")
 """Out of disk, read only, no permission."""
 
 _POSTGRESQL_BUSY = ("08", "57", "40", "55", "53")
 """Classes: connection; shutdown, cancelled; deadlock, serialization; lock; too many connections, out of memory."""
+
+_POSTGRESQL_BROKEN = ("53", "58", "XX", "28", "3D")
+"""Classes: disk, memory; a failure of its system; of itself; no login; no such database."""
+
+_POSTGRESQL_ROLLED_BACK = ("40P01", "40001")
+"""Deadlock, serialization: the transaction is certainly gone, and another one was let pass."""
 
 
 def _translated_driver_error(error: DBAPIError, where: str) -> Exception:

@@ -189,7 +189,7 @@ class Redrive(NamedTuple):
     """Run the job of an entry again. at: now, ms since the epoch.
 
     payload: JSON text in place of the one that failed; None for the same. max_attempts: None for as many as before. scheduled_for: not before, ms; None for
-    when there is room.
+    when there is room. attempts_of_type: what the job's type gives, for a job whose record is gone; None for as many as it had begun when it failed.
     """
 
     entry_id: str
@@ -198,6 +198,7 @@ class Redrive(NamedTuple):
     payload: str | None = None
     max_attempts: int | None = None
     scheduled_for: int | None = None
+    attempts_of_type: int | None = None
 
 
 def redrive(connection: Connection, items: Sequence[Redrive]) -> list[JobRecord | RecordError]:
@@ -283,7 +284,7 @@ def _make_record(connection: Connection, entry: DeadLetter, item: Redrive) -> Jo
                 queue=entry.queue,
                 tenant=entry.tenant,
                 payload=item.payload or entry.payload_json,
-                max_attempts=item.max_attempts or max(1, entry.attempts),
+                max_attempts=item.max_attempts or item.attempts_of_type or max(1, entry.attempts),
                 created_at=item.at,
                 scheduled_for=item.scheduled_for,
                 source="redrive",

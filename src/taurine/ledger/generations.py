@@ -18,7 +18,7 @@ from taurine.ledger.rows import later
 from taurine.ledger.schema import dead_letter, job, job_tag, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL
 
-__all__ = ["Lost", "NewGeneration", "raise_generation", "redriven_as", "start_generation"]
+__all__ = ["Lost", "NewGeneration", "raise_fence", "raise_generation", "redriven_as", "start_generation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,11 @@ def start_generation(connection: Connection, items: Sequence[NewGeneration]) -> 
     letters, which count as redriven. Of two that
     start the same generation at once one gets None.
     """
-    return [_start(connection, item) for item in items]
+    records: dict[int, JobRecord | None] = {}
+    # In one order, so that two who start the same ones cannot wait for each other.
+    for number, item in sorted(enumerate(items), key=lambda pair: pair[1].id):
+        records[number] = _start(connection, item)
+    return [records[number] for number in range(len(items))]
 
 
 def _start(connection: Connection, item: NewGeneration) -> JobRecord | None:
@@ -188,3 +192,17 @@ def raise_generation(connection: Connection, lost: Sequence[Lost], at: int) -> l
         ],
     )
     return [raised.get(item.id) for item in lost]
+
+
+def raise_fence(connection: Connection, seen: JobRecord) -> JobRecord:
+    """Put a job that runs into a new generation as it stands, so that what another delivery with the same fence still writes is refused; returns its record.
+
+    Nothing is dispatched: the delivery that asks for it is the one that runs. A record that is no longer as it was seen is left alone.
+    """
+    row = connection.execute(
+        update(job)
+        .where(job.c.id == seen.id, job.c.fence == seen.fence, job.c.status == "running")
+        .values(generation=job.c.generation + 1, fence=_next_fence)
+        .returning(job)
+    ).one_or_none()
+    return seen if row is None else record_of(row)

@@ -15,8 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
-from taurine.errors import LedgerUnavailable, SchemaMismatch
-from taurine.ledger.database import Database
+from taurine.ledger.database import Database, concerns_all
 
 __all__ = ["Apply", "GroupCommit"]
 
@@ -118,10 +117,11 @@ class GroupCommit:
                     apply(connection, [item for item, _ in entries]) for apply, entries in batch.items()
                 ]
             )
-        except (LedgerUnavailable, SchemaMismatch) as error:
-            _fail(_flat(batch), error)
         except Exception as error:  # noqa: BLE001 - each caller gets its own
-            await self._commit_apart(batch, error)
+            if concerns_all(error):
+                _fail(_flat(batch), error)
+            else:
+                await self._commit_apart(batch, error)
         else:
             for entries, answers in zip(batch.values(), results, strict=True):
                 for (_, done), answer in zip(entries, answers, strict=True):

@@ -8,14 +8,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, Subquery, Update, func, literal, select, text, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    Subquery,
+    Update,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    union_all,
+    update,
+)
 
 from taurine.ledger.records import JobRecord, record_of
 from taurine.ledger.rows import OverRows
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import TERMINAL
 
-__all__ = ["Dispatched", "OutboxLag", "outbox_lag", "stamp_dispatched", "take_undispatched"]
+__all__ = [
+    "Dispatched",
+    "OutboxLag",
+    "outbox_lag",
+    "stamp_dispatched",
+    "take_undispatched",
+    "undispatched_kinds",
+    "unstarted_since",
+]
 
 _COUNT_AT_MOST = 10_001
 """Records of one queue that are counted: enough to see that it is many, few enough to ask often."""
@@ -107,6 +129,35 @@ def stamp_dispatched(connection: Connection, items: Sequence[Dispatched]) -> lis
     """
     _stamp.execute(connection, items)
     return [None] * len(items)
+
+
+def undispatched_kinds(connection: Connection, created_until: int) -> list[tuple[str, str, int]]:
+    """Types and queues of records that need a dispatch and were created at or before a time, ms since the epoch, each with how many; 10,001 are looked at."""
+    waiting = (
+        select(job.c.type, job.c.queue)
+        .where(_needs_dispatch, job.c.created_at <= created_until)
+        .limit(_COUNT_AT_MOST)
+        .subquery()
+    )
+    counted = select(waiting.c.type, waiting.c.queue, func.count()).group_by(waiting.c.type, waiting.c.queue)
+    return [(kind, queue, count) for kind, queue, count in connection.execute(counted)]
+
+
+# Word for word the condition of the index `taurine_job_unfinished`, and literals, so that either database knows that it serves.
+_unstarted = (
+    select(job.c.id)
+    .where(
+        text("status <> 'completed'"),
+        job.c.status.in_([literal_column("'cancelled'"), literal_column("'expired'")]),
+        job.c.created_at >= bindparam("since", type_=BigInteger),
+    )
+    .limit(500)
+)
+
+
+def unstarted_since(connection: Connection, created_since: int) -> list[str]:
+    """Ids of jobs created at or after a time, ms since the epoch, that are cancelled or have expired; 500 at most."""
+    return list(connection.execute(_unstarted, {"since": created_since}).scalars())
 
 
 def outbox_lag(connection: Connection, queues: Sequence[str], now: int) -> OutboxLag:

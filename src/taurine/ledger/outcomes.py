@@ -7,8 +7,8 @@ The fence is `generation << 32 | attempts started`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taurine.ids import sortable_id
 from taurine.ledger.rows import OverRows, insert_ignore, upsert
 from taurine.ledger.schema import attempt, dead_letter, job, status_beside_id
-from taurine.ledger.statuses import TERMINAL, Status, allowed_from
+from taurine.ledger.statuses import OPEN, TERMINAL, Status, allowed_from
 
 __all__ = [
     "Completion",
@@ -45,6 +45,9 @@ DeadLetterReason: TypeAlias = Literal["exhausted", "permanent", "crashed", "unkn
 
 Granted: TypeAlias = "Status | Literal['missing'] | None"
 """None when the write was granted; else the status of the record that refused it, `missing` for none at all."""
+
+
+_ItemT = TypeVar("_ItemT", "Ending", "Start")
 
 
 def fence_of(generation: int, attempts_started: int) -> int:
@@ -159,7 +162,7 @@ def apply_completions(connection: Connection, items: Sequence[Completion]) -> li
         (item.id, item.fence, item.attempts, item.output, item.worker, item.started_at, item.at, item.progress)
         for item in items
     ]
-    granted = _complete.execute(connection, rows).rowcount
+    granted = _complete.execute(connection, rows)
     if granted == len(items):
         return [None] * len(items)
     return _refusals(connection, items)
@@ -206,18 +209,28 @@ _end = (
 )
 
 
+_end_unless_cancelled = _end.where(job.c.cancel_requested_at.is_(None))
+
+
 def apply_endings(connection: Connection, items: Sequence[Ending]) -> list[Granted]:
     """Write ends of attempts that did not complete their job: the status, the attempt's row, and the dead letter if it is one.
 
-    All three or none: who sees a job failed finds its dead letter. Granted as completions are; one that is refused writes nothing.
+    All three or none: who sees a job failed finds its dead letter. Granted as completions are; one that is refused writes nothing. An end after which the job would
+    go on, though it was asked to stop, is written as `cancelled`, and that is returned.
     """
-    return [_apply_ending(connection, item) for item in items]
+    answers: dict[int, Granted] = {number: _apply_ending(connection, item) for number, item in _in_order(items)}
+    return [answers[number] for number in range(len(items))]
+
+
+def _in_order(items: Sequence[_ItemT]) -> list[tuple[int, _ItemT]]:
+    """The items with their numbers, by their jobs: two transactions that write the same ones cannot wait for each other."""
+    return sorted(enumerate(items), key=lambda pair: pair[1].id)
 
 
 def _apply_ending(connection: Connection, item: Ending) -> Granted:
     ended = item.status in TERMINAL
     done = connection.execute(
-        _end,
+        _end if ended else _end_unless_cancelled,
         {
             "id_value": item.id,
             "fence_value": item.fence,
@@ -237,12 +250,23 @@ def _apply_ending(connection: Connection, item: Ending) -> Granted:
         },
     )
     if done.rowcount == 0:
-        return _standing_against(connection, item)
+        standing = _standing_against(connection, item)
+        if not ended and standing in OPEN and _cancelled_instead(connection, item):
+            return "cancelled"
+        return standing
     if item.status != "expired":
         _insert_attempt(connection, item)
     if item.dead_letter is not None:
         _insert_dead_letter(connection, item, item.dead_letter)
     return None
+
+
+def _cancelled_instead(connection: Connection, item: Ending) -> bool:
+    """Whether a job that was to go on is cancelled now: its worker was asked to stop it, and the attempt ended before it heard."""
+    asked = select(job.c.id).where(job.c.id == item.id, job.c.cancel_requested_at.is_not(None))
+    if connection.execute(asked).one_or_none() is None:
+        return False
+    return _apply_ending(connection, replace(item, status="cancelled", next_at=None)) is None
 
 
 def _standing_against(connection: Connection, item: Ending) -> Granted:
@@ -325,8 +349,8 @@ _start = (
 
 def apply_starts(connection: Connection, items: Sequence[Start]) -> list[Granted]:
     """Write that handlers run. Granted as completions are."""
-    standings: list[Granted] = []
-    for item in items:
+    standings: dict[int, Granted] = {}
+    for number, item in _in_order(items):
         done = connection.execute(
             _start,
             {
@@ -338,8 +362,8 @@ def apply_starts(connection: Connection, items: Sequence[Start]) -> list[Granted
                 "updated_at_value": item.at,
             },
         )
-        standings.append(None if done.rowcount else _status_of(connection, item.id))
-    return standings
+        standings[number] = None if done.rowcount else _status_of(connection, item.id)
+    return [standings[number] for number in range(len(items))]
 
 
 def _status_of(connection: Connection, job_id: str) -> Granted:

@@ -72,7 +72,7 @@ def _one_of_each_job(items: Sequence[Progress]) -> Iterator[dict[int, Progress]]
 
 
 def _save(connection: Connection, items: Sequence[Progress]) -> list[Granted]:
-    granted = _save_over.execute(connection, items).rowcount
+    granted = _save_over.execute(connection, items)
     if granted == len(items):
         return [None] * len(items)
     found = {row.id: row for row in connection.execute(_standings, {"ids": [item.id for item in items]})}

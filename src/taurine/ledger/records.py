@@ -228,15 +228,24 @@ def _insert_absent(connection: Connection, records: Sequence[NewRecord]) -> dict
     """Put in what is not there; returns the records that were, by id."""
     if is_postgresql(connection):
         # Everybody goes by the ids: two transactions that put in the same ones cannot wait for each other.
-        ordered = [_row(record) for record in sorted(records, key=lambda record: record.id)]
-        put_in = {row.id for row in _insert_unless_there.execute(connection, ordered)}
-        return get_records(connection, [record.id for record in records if record.id not in put_in])
+        return _insert_by_conflict(connection, sorted(records, key=lambda record: record.id))
     # This transaction holds SQLite's one write lock: nobody can put a record in between.
     taken = get_records(connection, [record.id for record in records if not record.fresh])
     absent = [_row(record) for record in records if record.id not in taken]
     if absent:
         _insert.execute(connection, absent)
     return taken
+
+
+def _insert_by_conflict(connection: Connection, records: Sequence[NewRecord]) -> dict[str, JobRecord]:
+    put_in = set(_insert_unless_there.returned(connection, [_row(record) for record in records]))
+    if len(put_in) == len(records):
+        return {}
+    refused = [record for record in records if record.id not in put_in]
+    taken = get_records(connection, [record.id for record in refused])
+    # One that was in the way and is not there any more: it was purged in between, so that the id is free.
+    freed = [record for record in refused if record.id not in taken]
+    return taken | _insert_by_conflict(connection, freed) if freed else taken
 
 
 def _row(record: NewRecord) -> tuple[Any, ...]:

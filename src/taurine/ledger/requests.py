@@ -5,7 +5,7 @@ What decides, in turn: a key that an earlier request holds; a quota; a record th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -145,17 +145,20 @@ def _may_run_again(request: NewRecord, existing: JobRecord | None) -> bool:
     return existing.type == request.type and existing.tenant == request.tenant
 
 
-def _run_again(connection: Connection, requests: dict[int, NewRecord]) -> dict[int, Inserted]:
+def _run_again(connection: Connection, requests: dict[int, NewRecord]) -> Mapping[int, Inserted | RecordError]:
     if not requests:
         return {}
     records = start_generation(connection, [_new_generation(record) for record in requests.values()])
     # One that is open already: another request was first, here or elsewhere.
     missed = [request.id for request, record in zip(requests.values(), records, strict=True) if record is None]
     there = get_records(connection, missed)
-    return {
+    answers = {
         number: Inserted(there.get(request.id)) if record is None else Inserted(record, rerun=True)
         for (number, request), record in zip(requests.items(), records, strict=True)
     }
+    # One that was purged since it was read is a new one after all.
+    freed = {number: requests[number] for number, answer in answers.items() if answer.existing is None}
+    return {**answers, **_put_in(connection, freed)}
 
 
 def _new_generation(record: NewRecord) -> NewGeneration:

@@ -1,7 +1,8 @@
 """Removing what has been kept long enough, a bounded number of rows at a time.
 
 A record goes when its job ended longer ago than its type is kept, and with it its attempts, tags and log lines. A job that has not ended is never
-touched, however old. Types are taken in turn along `job_by_type`, since each has its own age: what is kept for years is not walked over each time.
+touched, however old. Types are taken in turn along `job_by_type`, since each has its own age: what is kept for years is not walked over each time. How
+long that is stands in the code that declares a type, so a program leaves the records of all others alone.
 
 Dead letters go by when they were resolved; open ones by when they failed, also when nobody looked at them: they hold payloads, and what nobody has
 looked at for a quarter will not be redriven. `open_dead_letters=None` keeps them until they are resolved.
@@ -11,7 +12,7 @@ An effect is kept while a record or a dead letter of its job is there, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -70,16 +71,23 @@ _ended = job.c.status.in_([literal_column(repr(status)) for status in sorted(TER
 
 
 def purge_records(
-    connection: Connection, policy: RetentionPolicy, now: int, limit: int, after: tuple[Any, ...] | None = None
+    connection: Connection,
+    policy: RetentionPolicy,
+    now: int,
+    limit: int,
+    after: tuple[Any, ...] | None = None,
+    *,
+    types: Collection[str] | None = None,
 ) -> PurgeStep:
     """Remove records that ended longer ago than their type is kept; looks at no more than `limit` of them. now: ms since the epoch.
 
+    types: those whose ages the caller knows; records of others stay. Default: all types.
     after: the `after` of the step before, None to begin. Dead letters, audit rows, effects and idempotency keys of the jobs stay.
     """
     job_type, *place = (_next_type(connection, ""),) if after is None else after
     if job_type is None:
         return PurgeStep(0, None)
-    age = policy.of_type(job_type)
+    age = policy.of_type(job_type) if types is None or job_type in types else None
     if age is None:
         return _then(connection, 0, job_type)
     before = _before(now, age)

@@ -7,7 +7,7 @@ back from a busy event loop; in one statement the writer works beside the loop.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -30,6 +30,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
 __all__ = ["OverRows", "insert_ignore", "is_postgresql", "later", "upsert"]
+
+
+_MOST_CHARACTERS = 16 * 1024 * 1024
+"""Of the JSON in one statement; each is at most four bytes."""
+
+_ROWS_ENCODED_AT_ONCE = 100
+"""Enough that the encoder is called rarely, few enough that long rows are not all encoded at once."""
 
 
 def is_postgresql(connection: Connection) -> bool:
@@ -65,12 +72,41 @@ class OverRows:
         self._over_arrays = build(_from_arrays(table, columns).subquery("given"))
         self._over_json = build(_from_json(table, columns).subquery("given"))
 
-    def execute(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> CursorResult[Any]:
-        """Run it. rows: at least one, each in the order of the columns."""
+    def execute(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
+        """Run it; returns how many rows of the table it concerned. rows: at least one, each in the order of the columns."""
         if is_postgresql(connection):
-            arrays = (list(column) for column in zip(*rows, strict=True))
-            return connection.execute(self._over_arrays, dict(zip(self._names, arrays, strict=True)))
-        return connection.execute(self._over_json, {"rows": json.dumps(rows, ensure_ascii=False)})
+            return self._execute_arrays(connection, rows).rowcount
+        return sum(connection.execute(self._over_json, {"rows": text}).rowcount for text in _as_json(rows))
+
+    def returned(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """Run a statement for PostgreSQL that returns one column; returns its values."""
+        return self._execute_arrays(connection, rows).scalars().all()
+
+    def _execute_arrays(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> CursorResult[Any]:
+        arrays = (list(column) for column in zip(*rows, strict=True))
+        return connection.execute(self._over_arrays, dict(zip(self._names, arrays, strict=True)))
+
+
+def _as_json(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """The rows as JSON arrays that SQLite takes, whose values end at 10^9 bytes: of some megabytes each, unless a row alone has more."""
+    whole: list[str] = []
+    length = 0
+    for first in range(0, len(rows), _ROWS_ENCODED_AT_ONCE):
+        for text in _encoded(rows[first : first + _ROWS_ENCODED_AT_ONCE]):
+            if whole and length + len(text) > _MOST_CHARACTERS:
+                yield f"[{','.join(whole)}]"
+                whole, length = [], 0
+            whole.append(text[1:-1])
+            length += len(text)
+    yield f"[{','.join(whole)}]"
+
+
+def _encoded(rows: Sequence[Sequence[Any]]) -> list[str]:
+    text = json.dumps(rows, ensure_ascii=False)
+    if len(text) <= _MOST_CHARACTERS or len(rows) == 1:
+        return [text]
+    middle = len(rows) // 2
+    return _encoded(rows[:middle]) + _encoded(rows[middle:])
 
 
 def _from_arrays(table: Table, columns: Sequence[str]) -> Select[Any]:

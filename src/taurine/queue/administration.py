@@ -143,6 +143,18 @@ async def remove(store: QueueStore, stored_ids: Sequence[str], *, children: bool
     return True
 
 
+_REMOVED_AT_ONCE = 100
+"""Jobs that one script call takes out: each may have to be found in a long list."""
+
+
+async def remove_ended(store: QueueStore, ended: Sequence[tuple[str, int]]) -> int:
+    removed = 0
+    for first in range(0, len(ended), _REMOVED_AT_ONCE):
+        arguments = [part for job in ended[first : first + _REMOVED_AT_ONCE] for part in job]
+        removed += await store.run("remove_ended", store.now_ms(), *arguments)
+    return removed
+
+
 async def update_progress(store: QueueStore, job_id: str, value: Any) -> None:
     await _change_stored(store, job_id, lambda stored_id: changes.update_progress(store, stored_id, value))
 

@@ -93,6 +93,7 @@ class Queue:
         if not new:
             return []
         adding = asyncio.create_task(self._adder.add_many(new), name="taurine add many")
+        adding.add_done_callback(_heard)
         await asyncio.sleep(0)  # it is sent now; what is returned is made while the server works
         made = [Job.new(self._store, job) for job in new]
         return [job.place(added) for job, added in zip(made, await adding, strict=True)]
@@ -227,9 +228,12 @@ class Queue:
         """The stored ids of `count` jobs that have not started, from place `first` on; the next to start has place 0."""
         return await standings.line_page(self._store, collection, first, count)
 
-    async def recently_removed(self) -> dict[str, int]:
-        """Jobs that were removed one by one, and when, ms of the server's clock; as far back as the event stream still tells."""
-        return await standings.recently_removed(self._store)
+    async def recently_removed(self, after: str = "") -> tuple[dict[str, int], str]:
+        """Jobs that were removed one by one, and when, ms of the server's clock, as far back as the event stream still tells; and the newest event's id.
+
+        after: the event's id that an earlier call returned, to be told only of what came since. Default: all.
+        """
+        return await standings.recently_removed(self._store, after)
 
     async def relist(self, stored_id: str) -> bool:
         """Put a job back in line that is stored and stands in no collection; False when it does, or is not stored. Atomic."""
@@ -364,6 +368,14 @@ class Queue:
         """
         return await administration.remove(self._store, lookup_ids(job_id), children=children)
 
+    async def remove_ended(self, ended: Sequence[tuple[str, int]]) -> int:
+        """Take out jobs that have ended elsewhere, without their children; returns how many were there. For the layer above, whose word on it counts.
+
+        ended: stored ids, each with the last generation that has ended. A job of a later generation is left, as is one that is being worked on. No event
+        tells of it. Atomic for each job.
+        """
+        return await administration.remove_ended(self._store, ended)
+
     async def update_progress(self, job_id: str, value: Any) -> None:
         """Record how far a job is without loading it: anything that JSON holds. Everyone who listens to the queue is told.
 
@@ -481,3 +493,9 @@ class Queue:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _heard(adding: asyncio.Task[Any]) -> None:
+    """Take note of an error whose caller was cancelled before it could: the loop would print it as one that nobody retrieved."""
+    if not adding.cancelled():
+        adding.exception()

@@ -95,12 +95,17 @@ async def relist(store: QueueStore, stored_id: str) -> bool:
     return await store.run("relist", store.now_ms(), stored_id) == 1
 
 
-async def recently_removed(store: QueueStore) -> dict[str, int]:
-    """Jobs that were removed one by one, as far as the event stream still tells: when the last time, ms of the server's clock, by id."""
+async def recently_removed(store: QueueStore, after: str = "") -> tuple[dict[str, int], str]:
+    """Jobs that were removed one by one, as far as the event stream still tells: when the last time, ms of the server's clock, by id; and the newest event's id.
+
+    after: the id of an event that an earlier call returned; only what came since is read. Default: all.
+    """
     removed: dict[str, int] = {}
-    newest = "+"
+    newest, oldest, seen = "+", f"({after}" if after else "-", after
     for _ in range(_PAGES):
-        entries = await store.connection.call("XREVRANGE", store.keys.events, newest, "-", "COUNT", _PAGE)
+        entries = await store.connection.call("XREVRANGE", store.keys.events, newest, oldest, "COUNT", _PAGE)
+        if entries and newest == "+":
+            seen = entries[0][0].decode()
         for entry in entries:
             event = parse_event(entry)
             if isinstance(event, Removed):
@@ -108,4 +113,4 @@ async def recently_removed(store: QueueStore) -> dict[str, int]:
         if len(entries) < _PAGE:
             break
         newest = f"({entries[-1][0].decode()}"
-    return removed
+    return removed, seen

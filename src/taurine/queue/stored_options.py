@@ -156,8 +156,8 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     extras: dict[str, Any] = dict(parent)
     if "lifo" in stored:
         extras["lifo"] = True
-    if options.get("replace_finished"):
-        extras["replaceFinished"] = True
+    if replaced := options.get("replace_finished"):
+        extras["replaceFinished"] = "other" if replaced == "other" else True
     if dedup:
         extras["dedup"] = {**dedup, "keepLast": dedup.get("keepLastIfActive", False)}
     return Plan(

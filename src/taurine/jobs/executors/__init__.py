@@ -7,7 +7,6 @@ from taurine.jobs.executors.link import Link
 from taurine.jobs.executors.located import check_importable, check_named
 from taurine.jobs.executors.loop import LoopExecutor
 from taurine.jobs.executors.process import ProcessExecutor
-from taurine.jobs.executors.process_context import ProcessContext
 from taurine.jobs.executors.thread import HandlerInterrupted, ThreadExecutor
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "HandlerInterrupted",
     "Link",
     "LoopExecutor",
-    "ProcessContext",
     "ProcessExecutor",
     "RemoteContext",
     "ThreadExecutor",

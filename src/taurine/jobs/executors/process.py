@@ -18,11 +18,9 @@ from taurine.jobs.executors.frames import Message
 from taurine.jobs.executors.located import Target, check_importable, main_module
 from taurine.options import require_count
 
-__all__ = ["PLAIN_BINDER", "ProcessExecutor"]
+__all__ = ["ProcessExecutor"]
 
 log = logging.getLogger("taurine.jobs")
-
-PLAIN_BINDER = "taurine.jobs.executors.binding:bind"
 
 _TRIES = 3
 """How often an attempt is handed to a process that dies before it took it on; such an attempt has not run."""
@@ -31,13 +29,13 @@ _TRIES = 3
 class ProcessExecutor:
     """Runs handlers in child processes, one attempt at a time in each; what is over its time limit is killed.
 
+    binder: `module:function` of a Binder, which calls the handler over there.
     handlers: those that may be run; each process imports their modules when it starts, and `start` reports what cannot be imported.
     max_processes: attempts at a time; further ones wait. Processes are made when they are needed and then kept. Default: the number of processors.
     max_jobs_per_process: a process is replaced after so many attempts. Default: never.
     max_memory: bytes; a process that holds more after an attempt is replaced. Default: no limit.
     start_timeout: seconds that a process has to start and import. Default: 30.
     grace: seconds that a cancelled handler has to end before its process is killed. Default: 1. An attempt over its time limit has none.
-    binder: `module:function` of a Binder, which calls the handler over there. Default: the plain one of `binding`.
     clock: measures time limits and the grace.
 
     The result comes back as plain JSON. Errors come back as HandlerFailed, Taurine's signals as themselves.
@@ -46,13 +44,13 @@ class ProcessExecutor:
     def __init__(
         self,
         *,
+        binder: str,
         handlers: Sequence[Callable[..., Any]] = (),
         max_processes: int | None = None,
         max_jobs_per_process: int | None = None,
         max_memory: int | None = None,
         start_timeout: float = 30.0,
         grace: float = 1.0,
-        binder: str = PLAIN_BINDER,
         clock: Clock | None = None,
     ) -> None:
         self._handlers = tuple(handlers)
