@@ -40,7 +40,6 @@ async def change(app: Taurine, work: Callable[[Connection], Any]) -> Any:
 
 async def act(app: Taurine, worker: JobWorker, job_id: str, sql: str = "select 1") -> None:
     """Change a job's record behind the queue's back, and wait until the worker knows that something was done to it."""
-
     now = round(app._backend().clock.now() * 1000)  # an old row would be purged
 
     def work(connection: Connection) -> None:

@@ -37,6 +37,9 @@ class Counting:
     async def write(self, work: Work[ResultT]) -> ResultT:
         return await self._database.write(work)
 
+    def abandon(self) -> None:
+        self._database.abandon()
+
     async def close(self) -> None:
         await self._database.close()
 

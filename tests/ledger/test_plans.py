@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from sqlalchemy import Connection, text
 
@@ -34,7 +36,7 @@ async def test_a_batch_is_found_by_its_ids_when_nothing_was_open(postgres_ledger
     def plan(connection: Connection) -> str:
         connection.execute(_FINISHED, {"now": NOW})
         connection.execute(text("ANALYZE taurine_job"))
-        compiled = statement._over_arrays.compile(dialect=connection.dialect)
+        compiled = cast("Any", statement._over_arrays).compile(dialect=connection.dialect)
         given = dict(zip(statement._names, ([value] * 30 for value in ("new", *values)), strict=True))
         words = str(compiled)
         numbered = tuple(given.get(key, compiled.params.get(key)) for key in compiled.positiontup or ())

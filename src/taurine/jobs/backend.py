@@ -108,7 +108,7 @@ class Backend:
                 if self.settings.database_url is None:
                     self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
                 # One machine's own file, or a developer's database: nobody else plans its changes. Who enqueues is not kept waiting by a lock for long.
-                await migrate(self.database, wait=10.0)
+                await migrate(self.database, wait=5.0)
             else:
                 await check_schema(self.database)
             self.is_ready = True
