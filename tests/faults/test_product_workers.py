@@ -150,10 +150,9 @@ async def test_f01_killed_between_the_record_and_the_queue(shop: Shop, figure: F
     """F01, P3: the queue delivers the job once more, the record says completed, and the handler is not called again."""
     numbers = [f"d{number}" for number in range(3)]
     for number in numbers:
-        with shop.history.enqueuing(number):
-            await shop.errands.enqueue(Errand(number=number, ends="recorded"))
-    for number in range(3):
-        async with shop.worker(f"w{number}", concurrency=1) as worker:
+        async with shop.worker(f"w-{number}", concurrency=1) as worker:
+            with shop.history.enqueuing(number):
+                await shop.errands.enqueue(Errand(number=number, ends="recorded"))
             assert await worker.ended() == -signal.SIGKILL
     async with shop.worker("last"):
         await shop.verdict(numbers, figure)

@@ -93,8 +93,9 @@ async def test_a_start_that_is_cancelled_leaves_nothing(app: Taurine) -> None:
         for _ in range(steps):
             await asyncio.sleep(0)
         entering.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await entering
+        await asyncio.wait({entering})
+        if not entering.cancelled():  # it was quicker
+            await worker.stop()
         assert not [task for task in asyncio.all_tasks() - before if "worker" in task.get_name()]
 
 

@@ -176,9 +176,13 @@ class PostgreSQLDatabase:
         )
         # Each statement of a transaction would have a view of its own otherwise. It is said with the BEGIN, so costs nothing.
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._writes: set[asyncio.Task[Any]] = set()
 
     async def write(self, work: Work[ResultT]) -> ResultT:
-        return await asyncio.shield(self._write(work))
+        writing = asyncio.create_task(self._write(work), name="taurine ledger write")
+        self._writes.add(writing)
+        writing.add_done_callback(self._writes.discard)
+        return await asyncio.shield(writing)
 
     async def read(self, work: Work[ResultT]) -> ResultT:
         return await self._transact(self._reading, work)
@@ -204,6 +208,8 @@ class PostgreSQLDatabase:
         self._engine.sync_engine.dispose(close=False)  # closing would need the loop; the sockets go with their objects
 
     async def close(self) -> None:
+        if self._writes:  # of callers that were cancelled: their connections are not the pool's yet
+            await asyncio.wait(self._writes)
         await self._engine.dispose()
 
 
