@@ -46,12 +46,13 @@ from taurine.jobs.worker_processes import WorkerProcesses
 from taurine.ledger.attempts import Attempt
 from taurine.ledger.audit import AuditEntry
 from taurine.ledger.job_logs import NumberedLine
-from taurine.ledger.listing import Count
+from taurine.ledger.listing import Count, RecordFilter
 from taurine.ledger.migrate import MigrationReport, migrate
 from taurine.ledger.quotas import Quota
 from taurine.ledger.records import JobRecord, NewRecord
 from taurine.ledger.statuses import Phase, Status
 from taurine.options import RateLimit, Seconds, require_count
+from taurine.queue.stored_options import timestamp_ms
 from taurine.service import Service
 from taurine.settings import Environment, LogFormat, Settings
 
@@ -360,19 +361,18 @@ class Taurine:
         Raises InvalidOption, LedgerUnavailable; and for a type or a queue that is not declared and of which there is no record, UnknownJobType or InvalidOption, with
         the near miss.
         """
-        return self._operations().list(
+        wanted = RecordFilter(
             status=status,
             phase=phase,
             type=type,
             queue=queue,
             tenant=tenant,
             tag=tag,
-            user=user,
-            since=since,
-            until=until,
-            cursor=cursor,
-            limit=limit,
+            created_by=user,
+            since=None if since is None else timestamp_ms(since),
+            until=None if until is None else timestamp_ms(until),
         )
+        return self._operations().list(wanted, cursor=cursor, limit=limit)
 
     async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
         """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`. Raises LedgerUnavailable, and InvalidOption for a queue as in `list`."""

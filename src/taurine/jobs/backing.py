@@ -8,7 +8,7 @@ from typing import Any
 
 from taurine.errors import InvalidOption, Release
 from taurine.jobs.context import Context
-from taurine.jobs.effects import Ask, EffectLedger, NotDone, answered, answered_sync, steps_of
+from taurine.jobs.effects import Ask, EffectLedger, Steps, answered, answered_sync
 from taurine.jobs.saving import Saver
 from taurine.ledger.effects import EffectClaim, EffectState
 
@@ -33,32 +33,12 @@ class LedgerBacking:
         """See `Context.save_sync`."""
         self._wait_for(lambda: self.save(context))
 
-    async def once(
-        self,
-        context: Context,
-        key: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        look_up: Callable[[], Any] | None,
-        *,
-        not_done: NotDone,
-    ) -> Any:
+    async def take(self, context: Context, steps: Steps) -> Any:
         """See `Context.once`."""
-        steps = steps_of(context.job_id, key, function, arguments, look_up, not_done=not_done)
         return await answered(steps, lambda ask: self._effects.answer(_claim(context, ask), ask))
 
-    def once_sync(
-        self,
-        context: Context,
-        key: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        look_up: Callable[[], Any] | None,
-        *,
-        not_done: NotDone,
-    ) -> Any:
+    def take_sync(self, context: Context, steps: Steps) -> Any:
         """See `Context.once_sync`."""
-        steps = steps_of(context.job_id, key, function, arguments, look_up, not_done=not_done)
         return answered_sync(steps, lambda ask: self._wait_for(lambda: self._effects.answer(_claim(context, ask), ask)))
 
     async def answer(self, context: Context, name: str, body: Any) -> Any:

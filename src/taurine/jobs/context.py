@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from taurine.clock import Clock
 from taurine.errors import Cancel, InvalidOption, PayloadError, Release
+from taurine.jobs.effects import Steps, steps_of
 from taurine.jobs.lines import line_fields, one_line, several_lines
 from taurine.jobs.redaction import Redact
 from taurine.ledger.job_logs import LONGEST_LINE, LogLevel, LogLine
@@ -61,27 +62,11 @@ class Backing(Protocol):
 
     def save_sync(self, context: Context) -> None: ...
 
-    async def once(
-        self,
-        context: Context,
-        key: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        look_up: Callable[[], Any] | None,
-        *,
-        not_done: tuple[type[Exception], ...],
-    ) -> Any: ...
+    async def take(self, context: Context, steps: Steps) -> Any:
+        """The end of `ctx.once`'s steps, whose questions are answered here."""
+        ...
 
-    def once_sync(
-        self,
-        context: Context,
-        key: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        look_up: Callable[[], Any] | None,
-        *,
-        not_done: tuple[type[Exception], ...],
-    ) -> Any: ...
+    def take_sync(self, context: Context, steps: Steps) -> Any: ...
 
     async def answer(self, context: Context, name: str, body: Any) -> Any:
         """What a handler in a process of its own asks of the worker's side."""
@@ -353,7 +338,8 @@ class Context:
         and what the function raises.
         """
         self.refuse_if_ended()
-        return await self._backing.once(self, key, function, arguments, look_up, not_done=not_done)
+        steps = steps_of(self.job_id, key, function, arguments, look_up, not_done=not_done)
+        return await self._backing.take(self, steps)
 
     def once_sync(
         self,
@@ -365,7 +351,8 @@ class Context:
     ) -> ResultT:
         """`once` for plain functions: `function` and `look_up` are called right here, and are no async ones. Raises InvalidOption on the event loop."""
         self.refuse_if_ended()
-        return self._backing.once_sync(self, key, function, arguments, look_up, not_done=not_done)
+        steps = steps_of(self.job_id, key, function, arguments, look_up, not_done=not_done)
+        return self._backing.take_sync(self, steps)
 
     # For the runtime --------------------------------------------------------------------------------------------------------------
 

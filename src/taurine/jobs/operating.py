@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -40,9 +39,8 @@ from taurine.ledger.job_logs import NumberedLine, read_lines
 from taurine.ledger.listing import Count, RecordFilter, count_by_status, has_records, list_records
 from taurine.ledger.quotas import Quota, quotas_of, remove_quota, set_quota
 from taurine.ledger.records import JobRecord, get_record
-from taurine.ledger.statuses import TERMINAL, Phase, Status
+from taurine.ledger.statuses import TERMINAL, Status
 from taurine.options import require_count
-from taurine.queue.stored_options import timestamp_ms
 
 __all__ = ["Operations", "checked_payload", "hand_over"]
 
@@ -66,38 +64,13 @@ class Operations:
 
     # Looking ------------------------------------------------------------------------------------------------------------------------
 
-    def list(
-        self,
-        *,
-        status: Status | None = None,
-        phase: Phase | None = None,
-        type: str | None = None,  # noqa: A002 - what it is called everywhere
-        queue: str | None = None,
-        tenant: str | None = None,
-        tag: str | None = None,
-        user: str | None = None,
-        since: float | datetime | None = None,
-        until: float | datetime | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> Listing[JobRecord]:
+    def list(self, wanted: RecordFilter, *, cursor: str | None, limit: int) -> Listing[JobRecord]:
         """See `Taurine.list`."""
-        wanted = RecordFilter(
-            status=status,
-            phase=phase,
-            type=type,
-            queue=queue,
-            tenant=tenant,
-            tag=tag,
-            created_by=user,
-            since=None if since is None else timestamp_ms(since),
-            until=None if until is None else timestamp_ms(until),
-        )
 
         async def fetch(position: str | None) -> tuple[Sequence[JobRecord], str | None]:
             page = await self._read(lambda connection: list_records(connection, wanted, cursor=position, limit=limit))
             if not page.records and position is None:
-                await self._refuse_unknown(type, queue)
+                await self._refuse_unknown(wanted.type, wanted.queue)
             return page
 
         return Listing(fetch, cursor)

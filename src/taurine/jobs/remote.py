@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from taurine.clock import SystemClock
 from taurine.errors import InvalidOption
 from taurine.jobs.context import Context
-from taurine.jobs.effects import Ask, NotDone, answered, answered_sync, steps_of
+from taurine.jobs.effects import Ask, Steps, answered, answered_sync
 from taurine.jobs.executors import Bound, Link
 from taurine.jobs.executors.call import takes_context
 from taurine.jobs.job_type import JobType
@@ -151,35 +151,17 @@ class _LinkBacking:
         _tell(context)
         self._link.request("save", None)
 
-    async def once(
-        self,
-        context: Context,
-        key: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        look_up: Callable[[], Any] | None,
-        *,
-        not_done: NotDone,
-    ) -> Any:
+    async def take(self, context: Context, steps: Steps) -> Any:
         async def ask(question: Ask) -> Any:
             return _answer(question, await self._link.request_async("effect", question._asdict()))
 
-        return await answered(steps_of(context.job_id, key, function, arguments, look_up, not_done=not_done), ask)
+        return await answered(steps, ask)
 
-    def once_sync(
-        self,
-        context: Context,
-        key: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        look_up: Callable[[], Any] | None,
-        *,
-        not_done: NotDone,
-    ) -> Any:
+    def take_sync(self, context: Context, steps: Steps) -> Any:
         def ask(question: Ask) -> Any:
             return _answer(question, self._link.request("effect", question._asdict()))
 
-        return answered_sync(steps_of(context.job_id, key, function, arguments, look_up, not_done=not_done), ask)
+        return answered_sync(steps, ask)
 
     async def answer(self, context: Context, name: str, body: Any) -> Any:
         raise InvalidOption(f"nobody asks a process for {name!r}")

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Subquery,
     Update,
     bindparam,
-    case,
     func,
     literal,
     literal_column,
@@ -25,7 +24,7 @@ from sqlalchemy import (
 )
 
 from taurine.ids import sortable_id
-from taurine.ledger.rows import OverRows, insert_ignore, upsert
+from taurine.ledger.rows import OverRows, insert_ignore, later, upsert
 from taurine.ledger.schema import attempt, dead_letter, job, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL, Status, allowed_from
 
@@ -112,11 +111,6 @@ def _granted(id_: Any, fence: Any, status: Status) -> Any:
     return (job.c.id == id_) & (job.c.fence <= fence) & status_beside_id.in_(before)
 
 
-def _later(one: Any, other: Any) -> Any:
-    # The clock of this machine may be behind the one that wrote before; SQLite and PostgreSQL have no name for this in common.
-    return case((one > other, one), else_=other)
-
-
 def _bound(name: str) -> Any:
     return bindparam(f"{name}_value", type_=job.c[name].type)
 
@@ -142,7 +136,7 @@ def _completing(given: Subquery) -> Update:
                 job.c.worker: done.worker,
                 job.c.started_at: done.started_at,
                 job.c.finished_at: done.finished_at,
-                job.c.updated_at: _later(job.c.updated_at, done.finished_at),
+                job.c.updated_at: later(job.c.updated_at, done.finished_at),
                 job.c.progress: func.coalesce(done.progress, job.c.progress),
                 job.c.state: None,
             }
@@ -202,7 +196,7 @@ _end = (
         started_at=func.coalesce(_bound("started_at"), job.c.started_at),
         finished_at=_bound("finished_at"),
         scheduled_for=_bound("scheduled_for"),
-        updated_at=_later(job.c.updated_at, _bound("updated_at")),
+        updated_at=later(job.c.updated_at, _bound("updated_at")),
         progress=func.coalesce(_bound("progress"), job.c.progress),
         cancel_reason=func.coalesce(job.c.cancel_reason, _bound("cancel_reason")),
     )
@@ -342,7 +336,7 @@ _start = (
         attempts=_bound("attempts"),
         worker=_bound("worker"),
         started_at=_bound("started_at"),
-        updated_at=_later(job.c.updated_at, _bound("updated_at")),
+        updated_at=later(job.c.updated_at, _bound("updated_at")),
     )
 )
 
