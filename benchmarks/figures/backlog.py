@@ -9,7 +9,7 @@ from benchmarks.peers import TAURINE, Peer
 from benchmarks.results import Requirement, Row, Values
 
 DRAINED = 10_000
-REPEATS = 5
+REPEATS = 15
 
 SHORT = Row("backlog_short", f"drain of {DRAINED:,} without a backlog", "jobs/s")
 LONG = Row(
@@ -26,8 +26,8 @@ def backlog(bench: Bench, peer: Peer) -> Values:
         bench.run(peer, "fill", jobs=DRAINED)
         short.append(_rate(bench, peer))
         bench.server.flush()
-    # The later repeats find up to REPEATS x DRAINED jobs fewer than the first, which is still a long queue.
-    bench.run(peer, "fill", jobs=bench.sizes.backlog)
+    # The last repeat too finds the whole backlog behind its own jobs.
+    bench.run(peer, "fill", jobs=bench.sizes.backlog + REPEATS * DRAINED)
     long = [_rate(bench, peer) for _ in range(REPEATS)]
     return {SHORT.key: statistics.median(short), LONG.key: statistics.median(long)}
 
