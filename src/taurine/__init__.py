@@ -41,16 +41,16 @@ if TYPE_CHECKING:
         UnknownJobType,
         WaitTimeout,
     )
-    from taurine.jobs.access import AccessRequest
-    from taurine.jobs.alerts import Alert
-    from taurine.jobs.context import Context
-    from taurine.jobs.handle import JobHandle
-    from taurine.jobs.identity import EVERY_TIME, EveryTime, OncePer
-    from taurine.jobs.job_type import JobType
-    from taurine.jobs.lines import JobFields
-    from taurine.jobs.redaction import Redact
-    from taurine.jobs.upkeep import Upkeep
-    from taurine.jobs.why import Why
+    from taurine.jobs.catalog.identity import EVERY_TIME, EveryTime, OncePer
+    from taurine.jobs.catalog.job_type import JobType
+    from taurine.jobs.enqueue.access import AccessRequest
+    from taurine.jobs.enqueue.handle import JobHandle
+    from taurine.jobs.handler.context import Context
+    from taurine.jobs.operations.why import Why
+    from taurine.jobs.reconciler.upkeep import Upkeep
+    from taurine.jobs.reporting.alerts import Alert
+    from taurine.jobs.reporting.lines import JobFields
+    from taurine.jobs.reporting.redaction import Redact
     from taurine.ledger.dead_letters import DeadLetter, DeadLetterFilter
     from taurine.ledger.quotas import Quota
     from taurine.ledger.records import JobRecord
@@ -127,16 +127,16 @@ __all__ = [
 
 _MODULES = {
     "taurine.app": ("Taurine",),
-    "taurine.jobs.access": ("AccessRequest",),
-    "taurine.jobs.alerts": ("Alert",),
-    "taurine.jobs.context": ("Context",),
-    "taurine.jobs.handle": ("JobHandle",),
-    "taurine.jobs.identity": ("EVERY_TIME", "EveryTime", "OncePer"),
-    "taurine.jobs.job_type": ("JobType",),
-    "taurine.jobs.lines": ("JobFields",),
-    "taurine.jobs.redaction": ("Redact",),
-    "taurine.jobs.upkeep": ("Upkeep",),
-    "taurine.jobs.why": ("Why",),
+    "taurine.jobs.enqueue.access": ("AccessRequest",),
+    "taurine.jobs.reporting.alerts": ("Alert",),
+    "taurine.jobs.handler.context": ("Context",),
+    "taurine.jobs.enqueue.handle": ("JobHandle",),
+    "taurine.jobs.catalog.identity": ("EVERY_TIME", "EveryTime", "OncePer"),
+    "taurine.jobs.catalog.job_type": ("JobType",),
+    "taurine.jobs.reporting.lines": ("JobFields",),
+    "taurine.jobs.reporting.redaction": ("Redact",),
+    "taurine.jobs.reconciler.upkeep": ("Upkeep",),
+    "taurine.jobs.operations.why": ("Why",),
     "taurine.ledger.dead_letters": ("DeadLetter", "DeadLetterFilter"),
     "taurine.ledger.quotas": ("Quota",),
     "taurine.ledger.records": ("JobRecord",),

@@ -17,32 +17,32 @@ from sqlalchemy.orm import Session
 
 from taurine.clock import Clock, SystemClock
 from taurine.errors import InvalidOption, LedgerError, RecordNotFound
-from taurine.jobs.access import AccessRequest, Authorize, authorized
-from taurine.jobs.alerts import Alerts, OnAlert
 from taurine.jobs.backend import Backend
-from taurine.jobs.catalog import Catalog, warn_of_vague_name
-from taurine.jobs.comparing import Divergence, compare
-from taurine.jobs.dead_letters import DeadLetterDepth, DeadLetters
-from taurine.jobs.declaring import JobOptions, JobTypeOptions
-from taurine.jobs.enqueue import Enqueuer
-from taurine.jobs.handle import JobHandle
-from taurine.jobs.import_path import import_path_of
-from taurine.jobs.job_type import JobDecorator, JobType
-from taurine.jobs.joining import plain_session
-from taurine.jobs.lines import log
+from taurine.jobs.catalog.catalog import Catalog, warn_of_vague_name
+from taurine.jobs.catalog.declaring import JobOptions, JobTypeOptions
+from taurine.jobs.catalog.job_type import JobDecorator, JobType
+from taurine.jobs.catalog.queues import OnVanished, QueueRules
+from taurine.jobs.catalog.requests import AnySession, EnqueueOptions, Request
+from taurine.jobs.catalog.signatures import annotations_of
+from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
+from taurine.jobs.enqueue.enqueuer import Enqueuer
+from taurine.jobs.enqueue.handle import JobHandle
+from taurine.jobs.enqueue.joining import plain_session
 from taurine.jobs.loop_thread import LoopThread
-from taurine.jobs.mirror import DeadLetterMirror, mirror_queues
-from taurine.jobs.operating import Operations
-from taurine.jobs.paging import Listing
-from taurine.jobs.queues import OnVanished, QueueRules
-from taurine.jobs.redaction import Redact
-from taurine.jobs.requests import AnySession, EnqueueOptions, Request
-from taurine.jobs.signatures import annotations_of
-from taurine.jobs.upkeep import Upkeep
-from taurine.jobs.why import Inquiry, Why
-from taurine.jobs.worker import JobWorker
-from taurine.jobs.worker_options import WorkerOptions, WorkerRules
-from taurine.jobs.worker_processes import WorkerProcesses
+from taurine.jobs.operations.dead_letters import DeadLetterDepth, DeadLetters
+from taurine.jobs.operations.mirror import DeadLetterMirror, mirror_queues
+from taurine.jobs.operations.operating import Operations
+from taurine.jobs.operations.paging import Listing
+from taurine.jobs.operations.why import Inquiry, Why
+from taurine.jobs.reconciler.comparing import Divergence, compare
+from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.jobs.reporting.alerts import Alerts, OnAlert
+from taurine.jobs.reporting.lines import log
+from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.worker.import_path import import_path_of
+from taurine.jobs.worker.options import WorkerOptions, WorkerRules
+from taurine.jobs.worker.processes import WorkerProcesses
+from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.attempts import Attempt
 from taurine.ledger.audit import AuditEntry
 from taurine.ledger.job_logs import NumberedLine

@@ -13,9 +13,9 @@ import pytest
 from docs.pages import blocks, printed_by, promised, sections
 from embedded.processes import SOURCE
 from taurine import Taurine
-from taurine.jobs.declaring import JobTypeOptions
-from taurine.jobs.requests import EnqueueOptions
-from taurine.jobs.worker_options import WorkerOptions
+from taurine.jobs.catalog.declaring import JobTypeOptions
+from taurine.jobs.catalog.requests import EnqueueOptions
+from taurine.jobs.worker.options import WorkerOptions
 from taurine.settings import Settings
 
 TEXT = (SOURCE.parent / "docs" / "jobs.md").read_text("utf-8")

@@ -23,11 +23,11 @@ from support.history import History
 from taurine.app import Taurine
 from taurine.clock import SystemClock
 from taurine.jobs.backend import Backend
-from taurine.jobs.context import Context
-from taurine.jobs.dispatch import Dispatcher
-from taurine.jobs.job_type import JobType
-from taurine.jobs.outbox import Outbox
-from taurine.jobs.upkeep import Upkeep
+from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.handler.context import Context
+from taurine.jobs.handover.dispatch import Dispatcher
+from taurine.jobs.handover.outbox import Outbox
+from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.ledger.records import JobRecord
 from taurine.options import Keep
 

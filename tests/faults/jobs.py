@@ -12,7 +12,7 @@ from support.eventually import eventually
 from support.history import History
 from taurine.app import Taurine
 from taurine.jobs.backend import Backend
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
 from taurine.ledger.database import Database
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import OPEN

@@ -26,7 +26,7 @@ from support.eventually import eventually
 from support.history import History, Verdict, check
 from support.store import RawStore
 from taurine.app import Taurine
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
 
 Figure = Callable[[str], None]
 

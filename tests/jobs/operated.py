@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.errors import Permanent
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
 from taurine.ledger.records import JobRecord
 from taurine.retry import Fixed, Retry
 

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.jobs.backend import Backend
-from taurine.jobs.job_type import JobType
-from taurine.jobs.reconciler import Reconciler
-from taurine.jobs.upkeep import Upkeep
-from taurine.jobs.worker import JobWorker
+from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.reconciler.reconciler import Reconciler
+from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.records import JobRecord
 
 __all__ = ["NO_UPKEEP", "Note", "Notes", "backend_of", "reconciler", "until_status"]

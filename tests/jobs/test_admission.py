@@ -13,8 +13,8 @@ from support.eventually import eventually
 from support.executed import Task
 from taurine.app import Taurine
 from taurine.errors import JobFailed
-from taurine.jobs.context import Context
-from taurine.jobs.worker import JobWorker
+from taurine.jobs.handler.context import Context
+from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.generations import Lost, NewGeneration, raise_generation, start_generation
@@ -250,7 +250,7 @@ async def test_a_job_without_a_handler_here_is_left_to_newer_workers(
 async def test_a_type_that_nobody_knows_is_given_up_in_the_end_and_a_declared_one_is_not(
     app_factory: Callable[..., Taurine], queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taurine.jobs.admission._UNKNOWN_FOR_MS", 0)
+    monkeypatch.setattr("taurine.jobs.runtime.admission._UNKNOWN_FOR_MS", 0)
     new, old = app_factory(), app_factory()
     unknown = new.declare("ticket.of-old", Task, queue="tasks")
     declared = new.declare("ticket.declared", Task, queue="tasks")

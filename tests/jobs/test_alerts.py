@@ -13,7 +13,7 @@ import pytest
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.errors import JobFailed, Permanent
-from taurine.jobs.alerts import Alert, Alerts
+from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.queue import Queue
 
 ALERT = Alert("denied", "job\n1", "ticket.triage", "tasks", "acme", "not yours")
@@ -81,7 +81,7 @@ async def test_a_plain_hook_that_blocks_blocks_one_thread_of_its_own(caplog: pyt
 
 
 async def test_so_many_wait_and_no_more(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taurine.jobs.alerts._MOST_WAITING", 2)
+    monkeypatch.setattr("taurine.jobs.reporting.alerts._MOST_WAITING", 2)
     told: list[Alert] = []
     await raise_all(Alerts(told.append), *[ALERT] * 3)
     assert told == [ALERT] * 2

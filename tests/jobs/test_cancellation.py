@@ -14,8 +14,8 @@ from support.eventually import eventually
 from support.executed import Task, poll
 from taurine.app import Taurine
 from taurine.errors import JobCancelled
-from taurine.jobs.context import Context
-from taurine.jobs.handle import JobHandle
+from taurine.jobs.enqueue.handle import JobHandle
+from taurine.jobs.handler.context import Context
 from taurine.queue import Queue
 
 

@@ -11,7 +11,7 @@ import pytest
 from support.executed import Task, declared_app, needs_deps, remote_job
 from taurine.app import Taurine
 from taurine.errors import JobFailed, Release
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.retry import Fixed, Retry
 
 

@@ -19,10 +19,10 @@ from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, NotAuthorized, PayloadInvalid, RecordNotFound, TransitionRefused
-from taurine.jobs.access import AccessRequest
-from taurine.jobs.alerts import Alert, Alerts
-from taurine.jobs.context import Context
-from taurine.jobs.dead_letters import DeadLetterDepth
+from taurine.jobs.enqueue.access import AccessRequest
+from taurine.jobs.handler.context import Context
+from taurine.jobs.operations.dead_letters import DeadLetterDepth
+from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.ledger.dead_letters import DeadLetter, DeadLetterFilter
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry

@@ -13,7 +13,7 @@ from support.executed import Task, charge_once
 from support.programs import Program, run_worker
 from taurine.app import Taurine
 from taurine.errors import JobFailed
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.retry import Fixed, Retry
 
 QUICK = Retry(attempts=10, backoff=Fixed(0.02))

@@ -25,9 +25,9 @@ from taurine.errors import (
     PayloadInvalid,
     TenantMismatch,
 )
-from taurine.jobs.access import AccessRequest
-from taurine.jobs.context import Context
-from taurine.jobs.lines import current_context
+from taurine.jobs.enqueue.access import AccessRequest
+from taurine.jobs.handler.context import Context
+from taurine.jobs.reporting.lines import current_context
 from taurine.ledger.records import NewRecord
 from taurine.ledger.requests import accept_records
 from taurine.queue import Queue

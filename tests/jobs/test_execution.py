@@ -25,8 +25,8 @@ from taurine.errors import (
     Snooze,
     TenantMismatch,
 )
-from taurine.jobs.alerts import Alert
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
+from taurine.jobs.reporting.alerts import Alert
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 
@@ -153,7 +153,7 @@ async def test_an_unknown_type_is_dead_with_its_reason(
     app_factory: Callable[..., Taurine], alerts: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SEED-083, SEED-270: neither success nor an endless retry."""
-    monkeypatch.setattr("taurine.jobs.admission._UNKNOWN_FOR_MS", 0)
+    monkeypatch.setattr("taurine.jobs.runtime.admission._UNKNOWN_FOR_MS", 0)
     producer = app_factory()
     old = producer.declare("task.of-old", Task, queue="tasks")
     worker = app_factory(on_alert=alerts.append)

@@ -12,7 +12,7 @@ from support.store import RawStore
 from taurine.app import Taurine
 from taurine.clock import ManualClock
 from taurine.errors import JobExpired
-from taurine.jobs.expiry import Expiry
+from taurine.jobs.reconciler.expiry import Expiry
 
 Factory = Callable[..., Taurine]
 

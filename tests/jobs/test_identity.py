@@ -13,7 +13,7 @@ from support.desk import Ticket, declare_triage, recorded, ticket
 from taurine import EVERY_TIME, EveryTime, OncePer, Taurine
 from taurine.clock import ManualClock
 from taurine.errors import CatalogError, InvalidName, InvalidOption
-from taurine.jobs.identity import Identity
+from taurine.jobs.catalog.identity import Identity
 from taurine.queue import Queue
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 3600

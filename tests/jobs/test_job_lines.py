@@ -12,9 +12,9 @@ from sqlalchemy import text
 from support.executed import Task, say
 from taurine.app import Taurine
 from taurine.errors import JobFailed
-from taurine.jobs.context import Context
-from taurine.jobs.lines import JobFields, one_line, several_lines
-from taurine.jobs.redaction import Redact
+from taurine.jobs.handler.context import Context
+from taurine.jobs.reporting.lines import JobFields, one_line, several_lines
+from taurine.jobs.reporting.redaction import Redact
 from taurine.retry import Fixed, Retry
 
 

@@ -14,7 +14,7 @@ from jobs.operated import Order, declare_orders, ended
 from taurine.app import Taurine
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, RecordNotFound, UnknownJobType
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.queue import Queue
 
 

@@ -16,7 +16,7 @@ from support.eventually import eventually
 from support.server import ValkeyServer
 from taurine.app import Taurine
 from taurine.errors import InvalidName, InvalidOption
-from taurine.jobs.mirror import DeadLetterMirror, MirrorReport, mirror_queues
+from taurine.jobs.operations.mirror import DeadLetterMirror, MirrorReport, mirror_queues
 from taurine.ledger.dead_letters import DeadLetterFilter
 from taurine.queue import Job, Queue, Worker
 

@@ -15,9 +15,9 @@ from support.server import ValkeyServer
 from support.store import RawStore, open_store
 from taurine.app import Taurine
 from taurine.clock import ManualClock, SystemClock
-from taurine.jobs.dispatch import Dispatcher
-from taurine.jobs.enqueue import Enqueuer
-from taurine.jobs.outbox import Outbox
+from taurine.jobs.enqueue.enqueuer import Enqueuer
+from taurine.jobs.handover.dispatch import Dispatcher
+from taurine.jobs.handover.outbox import Outbox
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.records import Inserted, JobRecord, NewRecord, insert_records
 from taurine.ledger.schema import job

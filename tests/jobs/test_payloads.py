@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # Pydantic's demand below Python 3.12
 from support.desk import Ticket, declare_triage, recorded, ticket
 from taurine import Taurine
 from taurine.errors import CatalogError, PayloadError, PayloadInvalid, PayloadTooLarge
-from taurine.jobs.payloads import WARN_BYTES, Codec, encode_metadata
+from taurine.jobs.catalog.payloads import WARN_BYTES, Codec, encode_metadata
 
 SECRET = "hunter2-4711"
 

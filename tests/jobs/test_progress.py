@@ -18,10 +18,10 @@ from support.executed import Task
 from support.programs import Program, run_worker
 from taurine.app import Taurine
 from taurine.clock import SystemClock
-from taurine.jobs.attendant import Attendant
-from taurine.jobs.context import Context
-from taurine.jobs.redaction import Redact
-from taurine.jobs.saving import Saver
+from taurine.jobs.handler.context import Context
+from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.runtime.attendant import Attendant
+from taurine.jobs.runtime.saving import Saver
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 

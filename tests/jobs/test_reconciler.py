@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete
 from jobs.reconciling import Note, Notes, backend_of, reconciler, until_status
 from support.store import RawStore
 from taurine.app import Taurine
-from taurine.jobs.reconciler import ReconcileReport
+from taurine.jobs.reconciler.reconciler import ReconcileReport
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.outbox import Dispatched, stamp_dispatched
 from taurine.ledger.reconciliation import dispatched_page
@@ -404,7 +404,7 @@ async def test_the_budget_counts_what_is_read(app_factory: Factory, monkeypatch:
         reads += 1
         return dispatched_page(*arguments)
 
-    monkeypatch.setattr("taurine.jobs.reconciler.dispatched_page", counted)
+    monkeypatch.setattr("taurine.jobs.reconciler.reconciler.dispatched_page", counted)
     report = ReconcileReport()
     await reconciler(app, budget=1000)._compare_records(report)  # pyright: ignore[reportPrivateUsage] - the line needs a server
 

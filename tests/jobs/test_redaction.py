@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from taurine.errors import InvalidOption
-from taurine.jobs.failures import failure_of
-from taurine.jobs.redaction import Redact
+from taurine.jobs.reporting.failures import failure_of
+from taurine.jobs.reporting.redaction import Redact
 
 RULES = Redact.DEFAULT
 

@@ -17,7 +17,7 @@ from support.executed import Task
 from support.postgres import PostgresServer
 from support.programs import Program, run_worker
 from taurine.app import Taurine
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 

@@ -12,10 +12,10 @@ from jobs.reconciling import NO_UPKEEP, Note, Notes, backend_of, until_status
 from taurine.app import Taurine
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
-from taurine.jobs.declaring import JobOptions
-from taurine.jobs.follower import Follower
-from taurine.jobs.retention import Retention
-from taurine.jobs.upkeep import Upkeep
+from taurine.jobs.catalog.declaring import JobOptions
+from taurine.jobs.reconciler.follower import Follower
+from taurine.jobs.reconciler.retention import Retention
+from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.ledger.retention import RetentionPolicy
 
 Factory = Callable[..., Taurine]

@@ -13,7 +13,7 @@ from support.eventually import eventually
 from support.executed import Task
 from taurine.app import Taurine
 from taurine.errors import JobFailed, RetryAfter
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.retry import Exponential, Fixed, Retry, Rule
 
 

@@ -21,7 +21,7 @@ from taurine.errors import (
     TenantMismatch,
     TransitionRefused,
 )
-from taurine.jobs.access import AccessRequest
+from taurine.jobs.enqueue.access import AccessRequest
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 

@@ -14,7 +14,7 @@ from support.eventually import eventually
 from support.server import ValkeyServer
 from support.store import open_store
 from taurine.clock import SystemClock
-from taurine.jobs.rollback import RollbackGuard
+from taurine.jobs.handover.rollback import RollbackGuard
 from taurine.queue.connection import Connection
 
 

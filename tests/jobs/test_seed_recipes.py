@@ -18,7 +18,7 @@ from jobs.reconciling import NO_UPKEEP
 from taurine.app import Taurine
 from taurine.clock import ManualClock
 from taurine.errors import PayloadInvalid, Permanent
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.retry import Fixed, Retry, classify
 
 TWICE = Retry(attempts=2, backoff=Fixed(0.001))

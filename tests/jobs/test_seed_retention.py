@@ -15,8 +15,8 @@ from jobs.reconciling import NO_UPKEEP
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.clock import ManualClock
-from taurine.jobs.alerts import Alert
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.reporting.alerts import Alert
 from taurine.options import Keep
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.states import JobState

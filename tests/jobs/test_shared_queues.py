@@ -13,7 +13,7 @@ from support.eventually import eventually
 from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import AlreadyDeclared, InvalidName, InvalidOption
-from taurine.jobs.follower import Follower
+from taurine.jobs.reconciler.follower import Follower
 from taurine.ledger.cursors import read_cursor
 
 Factory = Callable[..., Taurine]

@@ -17,8 +17,8 @@ import pytest
 from support.eventually import eventually
 from support.executing import descriptors, is_alive
 from taurine.errors import InvalidOption
-from taurine.jobs.supervised import main
-from taurine.jobs.supervisor import Supervisor, SupervisorGaveUp
+from taurine.jobs.worker.supervised import main
+from taurine.jobs.worker.supervisor import Supervisor, SupervisorGaveUp
 
 PROGRAMS = "support.supervised_programs"
 
@@ -47,7 +47,7 @@ def count(notes: Path, word: str) -> int:
 
 
 def command(program: str, *arguments: object) -> list[str]:
-    return [sys.executable, "-m", "taurine.jobs.supervised", f"{PROGRAMS}:{program}", *map(str, arguments)]
+    return [sys.executable, "-m", "taurine.jobs.worker.supervised", f"{PROGRAMS}:{program}", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
@@ -169,7 +169,7 @@ async def test_the_processes_end_when_the_supervisor_is_killed(notes: Path, prog
     """They are told as by a signal, and ended when they do not heed it."""
     script = f"""
         import asyncio
-        from taurine.jobs.supervisor import Supervisor
+        from taurine.jobs.worker.supervisor import Supervisor
         asyncio.run(Supervisor({command(program, notes)!r}, processes=2, grace=0.5).run())
     """
     parent = await asyncio.create_subprocess_exec(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from taurine.errors import CatalogError, InvalidOption
-from taurine.jobs.templates import Template
+from taurine.jobs.catalog.templates import Template
 
 _values = st.text(alphabet="a:%-3A@x", min_size=1, max_size=6)
 

@@ -10,7 +10,7 @@ import pytest
 from support.executed import Task, block, segfault
 from taurine.app import Taurine
 from taurine.errors import JobFailed
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.retry import Fixed, Retry
 
 ONCE_AGAIN = Retry(attempts=2, backoff=Fixed(0))

@@ -14,7 +14,7 @@ from support.ledger import complete, put_in
 from support.postgres import PostgresServer
 from taurine.clock import SystemClock
 from taurine.errors import LedgerRefused, LedgerUnavailable
-from taurine.jobs.watching import RecordWatch
+from taurine.jobs.enqueue.watching import RecordWatch
 from taurine.ledger.database import Database, ResultT, Work, open_database
 from taurine.ledger.migrate import migrate
 

@@ -20,9 +20,9 @@ from support.proxy import FaultProxy
 from support.server import ValkeyServer
 from taurine.app import Taurine
 from taurine.errors import Snooze
-from taurine.jobs.context import Context
-from taurine.jobs.job_type import JobType
-from taurine.jobs.why import Why
+from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.handler.context import Context
+from taurine.jobs.operations.why import Why
 from taurine.ledger.database import open_database
 from taurine.options import Parent, RateLimit
 from taurine.queue import Connection, Job, Queue, Worker

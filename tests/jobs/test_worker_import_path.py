@@ -14,7 +14,7 @@ import pytest
 import taurine
 from taurine.app import Taurine
 from taurine.errors import InvalidOption
-from taurine.jobs.import_path import application_at, import_path_of
+from taurine.jobs.worker.import_path import application_at, import_path_of
 
 SOURCE = str(Path(taurine.__file__).parents[1])
 

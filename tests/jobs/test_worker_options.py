@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from support.errands import process_errand
 from taurine.app import Taurine
 from taurine.errors import InvalidOption
-from taurine.jobs.upkeep import Upkeep
-from taurine.jobs.worker_options import WorkerRules
+from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.jobs.worker.options import WorkerRules
 from taurine.ledger.retention import RetentionPolicy
 from taurine.options import RateLimit
 

@@ -17,7 +17,7 @@ from support.executing import is_alive
 from support.history import History
 from taurine.app import Taurine
 from taurine.errors import InvalidOption
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ async def test_from_within_a_program(
     async with app.worker(processes=1, name="till", redis_url=url) as worker:
         await eventually(lambda: worker.pids or None, 30)
         command = command_line(worker.pids[1])
-        assert "taurine.jobs.supervised" in command
+        assert "taurine.jobs.worker.supervised" in command
         assert "very-secret" not in command
         assert signal.getsignal(signal.SIGTERM) is before
         with pytest.raises(InvalidOption, match="run already"):

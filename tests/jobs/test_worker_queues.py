@@ -16,8 +16,8 @@ from support.eventually import eventually
 from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, StoreRefused
-from taurine.jobs.context import Context
-from taurine.jobs.supervisor import READINESS
+from taurine.jobs.handler.context import Context
+from taurine.jobs.worker.supervisor import READINESS
 from taurine.options import RateLimit
 from taurine.queue import Queue, Worker
 

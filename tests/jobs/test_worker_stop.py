@@ -15,7 +15,7 @@ from support.postgres import PostgresServer
 from support.process_handlers import spin
 from support.server import ValkeyServer
 from taurine.app import Taurine
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
 
 BOUND = 40.0
 """Seconds in which a stop has to be over: many times what it takes on an idle machine."""

@@ -15,7 +15,7 @@ from ledger.writing import NOW, insert_raw
 from support.eventually import eventually
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
-from taurine.jobs.retention import PurgeReport, Retention
+from taurine.jobs.reconciler.retention import PurgeReport, Retention
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.database import Database, Work
 from taurine.ledger.retention import RetentionPolicy, purge_records

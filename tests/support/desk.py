@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from taurine.app import Taurine
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
 from taurine.ledger.records import JobRecord
 
 __all__ = ["Ticket", "Triage", "declare_triage", "recorded", "ticket"]

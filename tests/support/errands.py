@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from support.history import History
 from taurine.app import Taurine
-from taurine.jobs.context import Context
-from taurine.jobs.declaring import JobTypeOptions
-from taurine.jobs.job_type import JobType
-from taurine.jobs.watching import RecordWatch
+from taurine.jobs.catalog.declaring import JobTypeOptions
+from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.enqueue.watching import RecordWatch
+from taurine.jobs.handler.context import Context
 
 __all__ = ["Errand", "declare_errands", "enqueue_errands", "process_errand"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from taurine.app import Taurine
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.retry import Fixed, Retry
 
 __all__ = ["Task", "block", "charge_once", "declared_app", "poll", "remote_job", "say", "segfault"]

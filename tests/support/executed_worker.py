@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.executed import Task, note
 from taurine.app import Taurine
-from taurine.jobs.context import Context
+from taurine.jobs.handler.context import Context
 from taurine.retry import Fixed, Retry
 
 RETRY = Retry(attempts=5, backoff=Fixed(0))

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from taurine.jobs.supervised import report_ready
+from taurine.jobs.worker.supervised import report_ready
 
 
 def note(path: str, word: str) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taurine.jobs.why import Why
+from taurine.jobs.operations.why import Why
 from taurine.ledger.attempts import Attempt
 from taurine.ledger.records import JobRecord
 

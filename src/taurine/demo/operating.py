@@ -12,7 +12,7 @@ from taurine.demo.display import Display
 from taurine.demo.stage import Source, Stage, Watch
 from taurine.demo.verdict import Operated
 from taurine.errors import JobCancelled, JobFailed
-from taurine.jobs.handle import JobHandle
+from taurine.jobs.enqueue.handle import JobHandle
 
 __all__ = ["Operating"]
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from taurine.app import Taurine
 from taurine.demo.counts import Counts
 from taurine.embedded import EmbeddedServer
-from taurine.jobs.job_type import JobType
+from taurine.jobs.catalog.job_type import JobType
 from taurine.retry import Fixed, Retry
 
 __all__ = ["CONCURRENCY", "LEASE", "LOOKS", "QUEUE", "Source", "Stage", "Watch", "journal_path", "shared_server"]

@@ -14,8 +14,8 @@ from taurine.demo.journal import Journal
 from taurine.demo.library import library_root
 from taurine.demo.lifeline import told_to_stop
 from taurine.demo.stage import LOOKS, Source, Stage, Watch, journal_path, shared_server
-from taurine.jobs.context import Context
-from taurine.jobs.upkeep import Upkeep
+from taurine.jobs.handler.context import Context
+from taurine.jobs.reconciler.upkeep import Upkeep
 
 _PAUSE = 0.02
 """Seconds between two looks of a watch."""

@@ -14,16 +14,16 @@ from random import Random
 from taurine.clock import Clock
 from taurine.embedded import EmbeddedServer
 from taurine.errors import InvalidOption, StoreError
-from taurine.jobs.access import Authorize
-from taurine.jobs.catalog import Catalog
-from taurine.jobs.dispatch import Dispatcher
-from taurine.jobs.enqueue import Enqueuer
-from taurine.jobs.handle import Records
-from taurine.jobs.outbox import Outbox
-from taurine.jobs.redaction import Redact
-from taurine.jobs.removal import take_out
-from taurine.jobs.rollback import doubted_until
-from taurine.jobs.watching import RecordWatch
+from taurine.jobs.catalog.catalog import Catalog
+from taurine.jobs.enqueue.access import Authorize
+from taurine.jobs.enqueue.enqueuer import Enqueuer
+from taurine.jobs.enqueue.handle import Records
+from taurine.jobs.enqueue.watching import RecordWatch
+from taurine.jobs.handover.dispatch import Dispatcher
+from taurine.jobs.handover.outbox import Outbox
+from taurine.jobs.handover.removal import take_out
+from taurine.jobs.handover.rollback import doubted_until
+from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.database import Database, open_database
 from taurine.ledger.group_commit import GroupCommit

@@ -1,0 +1,1 @@
+"""Job types: how they are declared, and what may be said of one enqueue."""

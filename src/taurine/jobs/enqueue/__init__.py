@@ -1,0 +1,1 @@
+"""Accepting jobs, and hearing what became of them."""

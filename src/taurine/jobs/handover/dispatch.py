@@ -1,0 +1,220 @@
+"""From the record to the queue: adding accepted jobs under their own ids, and stamping that it was done.
+
+Adding is idempotent by id, so whoever finds a record without a stamp may add it again: the enqueue itself right after its commit, the outbox loop, the
+reconciler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from taurine.clock import Clock
+from taurine.jobs.catalog.catalog import Catalog
+from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.envelope import Envelope, retry_from_json
+from taurine.ledger.group_commit import GroupCommit
+from taurine.ledger.outbox import Dispatched, stamp_dispatched, unstarted_since
+from taurine.ledger.records import JobRecord, NewRecord
+from taurine.options import AddOptions, Keep
+from taurine.queue import Queue
+from taurine.queue.wire import Encoded
+from taurine.retry import Custom
+
+__all__ = ["YOUNG_MS", "Dispatcher"]
+
+YOUNG_MS = 5000
+"""Age from which a record without a stamp is anybody's to hand over: the call that accepted a younger one is about to do it itself."""
+
+
+class Dispatcher:
+    """Adds jobs to their queues. Used on one event loop.
+
+    queue: the queue of a name. ended: told of jobs that may have been cancelled, or have expired, while they were added, and must not stay in their queues.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        queue: Callable[[str], Awaitable[Queue]],
+        group: GroupCommit,
+        clock: Clock,
+        ended: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._catalog = catalog
+        self._queue = queue
+        self._group = group
+        self._clock = clock
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+
+    async def dispatch_new(self, records: Sequence[NewRecord], *, within: float) -> None:
+        """Add jobs that one request has just recorded, in their order, and stamp them.
+
+        within: seconds that their server may take. Raises TimeoutError after that, when they may or may not have been added, and StoreError.
+        """
+        queue = await self._queue(records[0].queue)  # may start an embedded server, which is waited for
+        now = self._now_ms()
+        # Who stood still since the commit may find that another relay was faster, and that the job has run and is gone.
+        late = now - records[0].created_at > YOUNG_MS // 2
+        alike: dict[tuple[str | None, bool], AddOptions] = {}
+        entries: list[tuple[str, Any, AddOptions]] = []
+        for record in records:
+            # What one request asks for differs by the tenant only, apart from the id.
+            kind = record.tenant, record.fresh
+            options = alike.get(kind)
+            if options is None:
+                options = alike[kind] = self._new_options(record, now, late=late)
+            entries.append((record.type, Encoded(record.payload), {**options, "job_id": record.id}))
+        async with asyncio.timeout(within):
+            await self._add(queue, entries)
+        for record in records:
+            # Nobody waits for the stamp: a job that is added again without need is a duplicate of itself.
+            self._group.post(stamp_dispatched, Dispatched(record.id, 0, now))
+        if not records[0].fresh:  # nobody knows a fresh id yet
+            self._group.post(self._look_back, records[0].created_at)
+
+    def _look_back(self, connection: Connection, since: Sequence[int]) -> list[None]:
+        """Of the jobs accepted since these times, ms, which were just added, find those that ended in between: who ended them found nothing to take out."""
+        ended = unstarted_since(connection, min(since))
+        if ended:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the reconciler of another process finds them
+                self._loop.call_soon_threadsafe(self._ended, ended)
+        return [None] * len(since)
+
+    def _new_options(self, record: NewRecord, now: int, *, late: bool) -> AddOptions:
+        envelope = Envelope(
+            tenant=record.tenant,
+            scheduled_for=record.scheduled_for,
+            expires_at=record.expires_at,
+            created_by=record.created_by,
+            trace=record.trace,
+            retry=None if record.options is None else record.options.get("retry"),
+            late=late,
+        )
+        options = _options(
+            self._catalog.get(record.type),
+            job_id=record.id,
+            priority=record.priority,
+            attempts=record.max_attempts,
+            scheduled_for=record.scheduled_for,
+            now=now,
+            envelope=envelope,
+            shared=self._catalog.rules_of(record.queue).shared,
+        )
+        if not record.fresh:
+            # What has ended under the id belongs to a record that is purged, unless it bears the time of this one: then another relay was faster.
+            options["replace_finished"] = "other"
+        return options
+
+    async def dispatch(self, records: Sequence[JobRecord]) -> int:
+        """Add recorded jobs and stamp them; returns how many. Records whose type is not declared here are left to others.
+
+        Raises StoreError when the server of queues does not take them.
+        """
+        by_queue: dict[str, list[JobRecord]] = {}
+        for record in records:
+            if self._catalog.find(record.type) is not None:
+                by_queue.setdefault(record.queue, []).append(record)
+        for name, group in by_queue.items():
+            now = self._now_ms()
+            await self._add(await self._queue(name), [self._entry(record, now) for record in group])
+            stamps = (Dispatched(record.id, record.generation, now) for record in group)
+            await asyncio.gather(*(self._group.submit(stamp_dispatched, stamp) for stamp in stamps))
+        return sum(map(len, by_queue.values()))
+
+    def _entry(self, record: JobRecord, now: int) -> tuple[str, Any, AddOptions]:
+        scheduled_for = _ms(record.scheduled_for)
+        options = _options(
+            self._catalog.get(record.type),
+            job_id=record.id,
+            priority=record.priority,
+            attempts=max(1, record.max_attempts - record.attempts),
+            scheduled_for=scheduled_for,
+            now=now,
+            envelope=Envelope(
+                generation=record.generation,
+                attempts=record.attempts,
+                tenant=record.tenant,
+                scheduled_for=scheduled_for,
+                expires_at=_ms(record.expires_at),
+                created_by=record.created_by,
+                trace=record.trace,
+                retry=record.options.get("retry"),
+                late=True,
+            ),
+            shared=self._catalog.rules_of(record.queue).shared,
+        )
+        # A finished run of this id, or an earlier generation, may still stand in the queue; this record is open, so it is over.
+        options["replace_finished"] = True
+        return record.type, Encoded(record.payload_json), options
+
+    async def _add(self, queue: Queue, entries: Sequence[tuple[str, Any, AddOptions]]) -> None:
+        if len(entries) == 1:
+            name, data, options = entries[0]
+            await queue.add(name, data, **options)
+        else:
+            await queue.add_many(entries)
+
+    def _now_ms(self) -> int:
+        return round(self._clock.now() * 1000)
+
+
+_SHARED_AGE = 24 * 3600.0
+"""Seconds that a shared queue keeps ended jobs whose type says nothing of an age."""
+
+
+def _by_age(keep: bool | int | Keep) -> Literal[True] | Keep:
+    """The policy without its count."""
+    if keep is True:
+        return True
+    age = keep.age if isinstance(keep, Keep) and keep.age is not None else _SHARED_AGE
+    return Keep(age=age)
+
+
+def _removal(keep: bool | int | Keep) -> bool | int | Keep:
+    """The policy as the queue has it, which asks what to remove: there True keeps nothing."""
+    return not keep if isinstance(keep, bool) else keep
+
+
+def _options(
+    job_type: JobType[Any, Any],
+    *,
+    job_id: str,
+    priority: int,
+    attempts: int,
+    scheduled_for: int | None,
+    now: int,
+    envelope: Envelope,
+    shared: bool,
+) -> AddOptions:
+    declared = job_type.options
+    keep_completed, keep_failed = declared.keep_completed, declared.keep_failed
+    if shared:
+        # Where others end jobs as well, the record learns of it from the queue: what is gone there would look like lost.
+        keep_completed, keep_failed = _by_age(keep_completed), _by_age(keep_failed)
+    options: AddOptions = {
+        "attempts": attempts,
+        "remove_on_complete": _removal(keep_completed),
+        "remove_on_fail": _removal(keep_failed),
+        "job_id": job_id,
+        "application": envelope.encode(),
+    }
+    retry = declared.retry if envelope.retry is None else retry_from_json(envelope.retry, declared.retry)
+    if retry.backoff is not None and not isinstance(retry.backoff, Custom):
+        options["backoff"] = retry.backoff  # for Node's workers; ours ask the retry policy itself
+    if priority:
+        options["priority"] = priority
+    if scheduled_for is not None and scheduled_for > now:
+        options["delay"] = (scheduled_for - now) / 1000
+    return options
+
+
+def _ms(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1000)

@@ -1,0 +1,1 @@
+"""What operators ask of jobs, and do to them."""

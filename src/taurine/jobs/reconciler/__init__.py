@@ -1,0 +1,1 @@
+"""The loops that keep the promises true while nobody asks."""

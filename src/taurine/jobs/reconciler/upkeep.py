@@ -1,0 +1,92 @@
+"""The loops that keep what is promised true while nobody asks: which there are, how often they run, and making them for one application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from taurine.jobs.backend import Backend
+from taurine.jobs.reconciler.expiry import Expiry
+from taurine.jobs.reconciler.follower import Follower
+from taurine.jobs.reconciler.reconciler import Reconciler
+from taurine.jobs.reconciler.retention import Retention
+from taurine.ledger.retention import RetentionPolicy
+from taurine.options import Seconds, to_seconds
+from taurine.service import Service
+
+__all__ = ["Upkeep"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """How a worker looks after the application, beside running jobs. Every worker may, since each loop may run many times at once.
+
+    A queue that is shared is followed in any case. Raises InvalidOption for a time that is out of range.
+    """
+
+    reconcile_every: Seconds | None = 10.0
+    """Seconds between two comparisons of the ledger with the queues; None for none here. Default: 10."""
+    reconcile_age: Seconds = 10.0
+    """Seconds since a job was handed over, or its record ended, before it is compared. Default: 10."""
+    expire_every: Seconds | None = 5.0
+    """Seconds between two looks for jobs that were to start by now; None for none here. Default: 5."""
+    purge_every: Seconds | None = 3600.0
+    """Seconds between two removals of what the ledger need keep no longer; None for none here. Default: an hour."""
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    """What the ledger keeps. A job type's own `keep_records` comes before `records`, and `by_type` before both. Records of types that are neither declared here nor
+    in `by_type` stay: another program says how long. Default: see RetentionPolicy."""
+
+    def __post_init__(self) -> None:
+        for name in ("reconcile_every", "expire_every", "purge_every"):
+            if getattr(self, name) is not None:
+                to_seconds(getattr(self, name), name, minimum=0.01)
+        to_seconds(self.reconcile_age, "reconcile_age")
+
+    def services(self, backend: Backend) -> list[Service[Any]]:
+        """The loops for an application, not started."""
+        services: list[Service[Any]] = [
+            Follower(queue, backend=backend)
+            for queue in backend.catalog.queues
+            if backend.catalog.rules_of(queue).shared
+        ]
+        shared: dict[str, Any] = {"database": backend.database, "clock": backend.clock, "random": backend.random}
+        if self.reconcile_every is not None:
+            services.append(
+                Reconciler(
+                    dispatcher=backend.dispatcher,
+                    catalog=backend.catalog,
+                    queue=backend.queue,
+                    take_out=backend.take_out,
+                    told=backend.watch.tell,
+                    interval=to_seconds(self.reconcile_every, "reconcile_every"),
+                    age=to_seconds(self.reconcile_age, "reconcile_age"),
+                    **shared,
+                )
+            )
+        if self.expire_every is not None:
+            interval = to_seconds(self.expire_every, "expire_every")
+            services.append(
+                Expiry(
+                    take_out=backend.take_out,
+                    told=backend.watch.tell,
+                    interval=interval,
+                    redact=backend.redact,
+                    **shared,
+                )
+            )
+        if self.purge_every is not None:
+            interval = to_seconds(self.purge_every, "purge_every")
+            policy = self._policy(backend)
+            services.append(Retention(policy=policy, types=policy.by_type, interval=interval, **shared))
+        return services
+
+    def _policy(self, backend: Backend) -> RetentionPolicy:
+        """The policy with the age of each type that is declared here, and of no other."""
+        own = {job_type.name: self._age(job_type.options.keep_records) for job_type in backend.catalog}
+        return replace(self.retention, by_type={**own, **self.retention.by_type})
+
+    def _age(self, keep: Seconds | None) -> timedelta | None:
+        if keep is None:
+            return self.retention.records
+        return None if keep is True else timedelta(seconds=to_seconds(keep, "keep_records"))

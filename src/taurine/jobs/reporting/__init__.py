@@ -1,0 +1,1 @@
+"""What is told of jobs: log lines, errors as they are kept, alerts; and what must not be shown in them."""

@@ -1,0 +1,106 @@
+"""What operators must hear of at once, and the hook that an application gives for it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import NamedTuple, TypeAlias
+
+from taurine.jobs.reporting.lines import log, one_line, unrun_fields
+from taurine.jobs.reporting.redaction import Redact
+
+__all__ = ["Alert", "Alerts", "OnAlert"]
+
+
+class Alert(NamedTuple):
+    """kind: "denied" (a permission or tenant mismatch in a worker), "dead_letter", "dead_letters_depth" (too many of one queue), "forged_job"."""
+
+    kind: str
+    job_id: str
+    job_type: str
+    queue: str
+    tenant: str | None
+    message: str
+
+
+OnAlert: TypeAlias = Callable[[Alert], "Awaitable[None] | None"]
+"""A plain function is called in a thread, so that it may block; an async one on the worker's event loop."""
+
+_PATIENCE = 5.0
+
+_MOST_WAITING = 1000
+"""Alerts that wait for a slow hook. Who has not heard of a thousand will not be helped by one more."""
+
+
+class Alerts:
+    """Tells a worker's alerts to the application's hook, one after the other, behind the back of the jobs that raise them. A hook that fails is logged and disturbs nothing.
+
+    redact: what log lines must not show; the hook is told all. patience: seconds that the hook may take for an alert. Default: 5.
+    """
+
+    def __init__(
+        self, on_alert: OnAlert | None, *, redact: Redact = Redact.DEFAULT, patience: float = _PATIENCE
+    ) -> None:
+        self._on_alert = on_alert
+        self._redact = redact
+        self._patience = patience
+        self._turn = asyncio.Lock()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def raise_alert(self, alert: Alert) -> None:
+        """Have the hook told, if there is one, without waiting for it. Denied access is in the log as an error in any case."""
+        job_id = one_line(self._redact.job_id(alert.job_id))
+        if alert.kind == "denied":
+            message = one_line(self._redact.text(alert.message))
+            log.error(
+                "denied: job %s (%s): %s",
+                *(job_id, one_line(alert.job_type), message),
+                extra=unrun_fields(job_id, job_type=alert.job_type, queue=alert.queue, tenant=alert.tenant),
+            )
+        if self._on_alert is None:
+            return
+        if len(self._telling) >= _MOST_WAITING:
+            log.error("the alert %s of job %s is dropped: %d wait for the hook", alert.kind, job_id, _MOST_WAITING)
+            return
+        # A task of its own for each, so that what the hook logs carries the job that it is about.
+        task = asyncio.create_task(self._tell(self._on_alert, alert, job_id), name="taurine alert")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def close(self) -> None:
+        """Wait until the hook was told everything, or has had its patience once more; then the rest is dropped. Harmless when repeated."""
+        if telling := set(self._telling):
+            await asyncio.wait(telling, timeout=self._patience)
+        if dropped := set(self._telling):
+            log.error("%d alerts are dropped: the worker ends, and the hook was too slow for them", len(dropped))
+            for task in dropped:
+                task.cancel()
+            await asyncio.wait(dropped)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _tell(self, on_alert: OnAlert, alert: Alert, job_id: str) -> None:
+        async with self._turn:
+            try:
+                async with asyncio.timeout(self._patience):
+                    answer = on_alert(alert) if _is_async(on_alert) else await self._in_thread(on_alert, alert)
+                    if inspect.isawaitable(answer):
+                        await answer
+            except Exception:  # noqa: BLE001 - the hook is the application's code, and may do anything
+                log.exception("the alert hook failed for the alert %s of job %s", alert.kind, job_id)
+
+    async def _in_thread(self, on_alert: OnAlert, alert: Alert) -> Awaitable[None] | None:
+        # One thread, and none of the loop's: a hook that hangs must not take one more with each alert.
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="taurine alerts")
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: context.run(on_alert, alert))
+
+
+def _is_async(on_alert: OnAlert) -> bool:
+    return inspect.iscoroutinefunction(on_alert) or inspect.iscoroutinefunction(getattr(on_alert, "__call__", None))  # noqa: B004 - of an object that is called

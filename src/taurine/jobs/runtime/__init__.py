@@ -1,0 +1,1 @@
+"""One delivery of one job, from the claim to the settled record."""

@@ -1,0 +1,398 @@
+"""Recording what became of an attempt: to the ledger first, fenced, and only then is the queue told.
+
+However long the ledger is away, an outcome waits for it, with its slot and its lease: one that is reported and then forgotten would be worse than a late one. A worker that is
+stopped meanwhile hands the job back, and it runs again.
+
+An outcome that the ledger will never take (a constraint or the database's own rules refuse this one, not all) must not wait for ever: the job is recorded as failed for
+that reason instead, and if even that is refused, the queue alone is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from taurine.clock import Clock
+from taurine.errors import Cancel, InvalidOption, LedgerError, LedgerRefused, Permanent, Release, Snooze
+from taurine.jobs.handler.context import Context
+from taurine.jobs.reporting.alerts import Alert, Alerts
+from taurine.jobs.reporting.failures import Failure, failure_of
+from taurine.jobs.reporting.lines import line_fields, log, one_line
+from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.runtime.delivery import Delivery
+from taurine.jobs.runtime.saving import Saver
+from taurine.ledger.database import Database
+from taurine.ledger.group_commit import Apply, GroupCommit
+from taurine.ledger.outcomes import (
+    Completion,
+    DeadLetterReason,
+    Ending,
+    Granted,
+    apply_completions,
+    apply_endings,
+)
+from taurine.ledger.records import JobRecord, get_record
+from taurine.ledger.statuses import TERMINAL, Status
+from taurine.queue.attempt import Decided, bounded_delay
+from taurine.queue.wire import Encoded, encode_json
+
+__all__ = ["Recorder"]
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between tries to reach a database that is away."""
+
+_HAND_BACK_TIME = 0.7
+"""Seconds to write that a job waits again: the engine gives a cancelled handler one in all."""
+
+
+class Recorder:
+    """Writes outcomes. Its methods return what the queue is told, or raise what it is to do.
+
+    told: called with the id of each job whose record has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        group: GroupCommit,
+        saver: Saver,
+        alerts: Alerts,
+        told: Callable[[str], None],
+        redact: Redact,
+        worker: str,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._database = database
+        self._group = group
+        self._saver = saver
+        self._alerts = alerts
+        self._told = told
+        self._redact = redact
+        self._worker = worker
+        self._clock = clock
+        self._random = random
+
+    # Outcomes -----------------------------------------------------------------------------------------------------------------------
+
+    async def complete(self, delivery: Delivery, context: Context, output: str) -> Any:
+        """The handler returned; `output` is its result as JSON."""
+        now = self._now_ms()
+        self._saver.post_lines(context)
+        completion = Completion(
+            id=context.job_id,
+            fence=delivery.fence,
+            attempts=delivery.attempt,
+            output=output,
+            worker=self._worker,
+            started_at=delivery.started,
+            at=now,
+            progress=encode_json(context.progress_value) if context.progress_changed else None,
+        )
+        try:
+            granted = await self._group.submit(apply_completions, completion)
+        except Exception:  # noqa: BLE001 - it is judged at the next try; the hot path goes without the frames of that
+            granted = await self._commit(apply_completions, completion, delivery)
+        if granted is not None:
+            return await self._overruled(delivery, granted, output)
+        if log.isEnabledFor(logging.INFO):
+            duration = (now - delivery.started) / 1000
+            log.info(
+                "job %s (%s) completed in %.3f s",
+                context.shown_id,
+                context.type,
+                duration,
+                extra={**self._fields(delivery), "duration": duration},
+            )
+        self._told(context.job_id)
+        return Encoded(output)
+
+    async def fail(self, delivery: Delivery, context: Context, error: Exception) -> Any:
+        """The attempt failed: another one follows if the retry policy has one for this error, else the job is dead."""
+        verdict = delivery.retry.classify(error, self._clock)
+        pause = delivery.retry.pause(delivery.attempt, error, self._random, self._clock, verdict=verdict)
+        if pause is None or delivery.attempt >= delivery.max_attempts:
+            reason: DeadLetterReason = "permanent" if verdict.kind == "permanent" else "exhausted"
+            return await self.give_up(delivery, error, reason, context=context, denied=verdict.alert)
+        failure = failure_of(error, self._redact)
+        settled = await self._record(delivery, context, "retrying", failure, pause=pause)
+        if settled is not None:
+            return settled.value
+        log.warning(
+            "job %s (%s) failed in attempt %d of %d and is tried again in %.1f s: %s",
+            *(self._id(delivery), one_line(delivery.job.name), delivery.attempt, delivery.max_attempts, pause),
+            failure.line,
+            extra={**self._fields(delivery), "error": failure.line, "retry_in": pause},
+        )
+        if verdict.alert:
+            await self._alert("denied", delivery, failure)
+        raise Decided(failure.shown, pause) from error
+
+    async def give_up(
+        self,
+        delivery: Delivery,
+        error: BaseException,
+        reason: DeadLetterReason,
+        *,
+        context: Context | None = None,
+        denied: bool = False,
+        attempts: int | None = None,
+    ) -> Any:
+        """No attempt remains, or none is worth it: the job is failed, and has its dead letter. attempts: made. Default: this one was the last."""
+        failure = failure_of(error, self._redact)
+        settled = await self._record(delivery, context, "failed", failure, dead_letter=reason, attempts=attempts)
+        if settled is not None:
+            return settled.value
+        log.error(
+            "job %s (%s) is dead after %d of %d attempts (%s): %s\n%s",
+            *(self._id(delivery), one_line(delivery.job.name), delivery.attempt, delivery.max_attempts, reason),
+            *(failure.line, failure.trace),
+            extra={**self._fields(delivery), "error": failure.line, "reason": reason},
+        )
+        self._told(delivery.id)
+        if denied:
+            await self._alert("denied", delivery, failure)
+        await self._alert("dead_letter", delivery, failure)
+        raise Decided(failure.shown, None) from error
+
+    async def snooze(self, delivery: Delivery, context: Context, error: Snooze) -> Any:
+        """The handler wants to be called again later, at no charge."""
+        pause = bounded_delay(error.delay)
+        settled = await self._record(delivery, context, "waiting", None, pause=pause, charged=False)
+        if settled is not None:
+            return settled.value
+        raise error
+
+    async def wait(self, delivery: Delivery, context: Context, error: Exception) -> Any:
+        """The job waits for something that others do, for example its children."""
+        settled = await self._record(delivery, context, "waiting", None, charged=False)
+        if settled is not None:
+            return settled.value
+        raise error
+
+    async def cancel(
+        self, delivery: Delivery, context: Context | None, error: Cancel, *, partial: str | None = None
+    ) -> Any:
+        """The job was cancelled, or has cancelled itself. partial: what its handler returned all the same, as JSON."""
+        failure = failure_of(error, self._redact)
+        settled = await self._record(delivery, context, "cancelled", failure, partial=partial)
+        if settled is not None:
+            return settled.value
+        log.info(
+            "job %s (%s) was cancelled: %s",
+            *(self._id(delivery), one_line(delivery.job.name), failure.line),
+            extra={**self._fields(delivery), "reason": failure.line},
+        )
+        self._told(delivery.id)
+        raise Decided(error, None) from error
+
+    async def expire(self, delivery: Delivery) -> Any:
+        """The job was to start by a time that has passed."""
+        settled = await self._record(delivery, None, "expired", None, charged=False)
+        if settled is not None:
+            return settled.value
+        log.warning(
+            "job %s (%s) expired before it ran",
+            *(self._id(delivery), one_line(delivery.job.name)),
+            extra=self._fields(delivery),
+        )
+        self._told(delivery.id)
+        raise Decided(Permanent("expired before it ran"), None)
+
+    async def hand_back(self, delivery: Delivery, context: Context, *, shown: bool) -> None:
+        """The attempt was cut off for no fault of its own: what it saved stays, and a record that says `running` goes back to `queued`, at no charge.
+
+        As far as the ledger answers at once; whoever runs the job next writes its record anyway. Never raises but for a cancellation.
+        """
+        try:
+            async with asyncio.timeout(_HAND_BACK_TIME):
+                self._saver.post_lines(context)
+                await self._save_state(context)
+                if shown:
+                    await self._group.submit(apply_endings, self._ending(delivery, "queued", charged=False))
+        except (TimeoutError, LedgerError, DBAPIError) as error:
+            log.debug("job %s is handed back, its record is not: %s", self._id(delivery), error)
+
+    async def read(self, job_id: str) -> JobRecord | None:
+        """The record of a job, however long the ledger is away."""
+        return await self.waiting_for(lambda: self._database.read(lambda connection: get_record(connection, job_id)))
+
+    async def patiently(self, apply: Apply[ItemT, ResultT], item: ItemT) -> ResultT:
+        """Write one item, however long the ledger is away."""
+        return await self.waiting_for(lambda: self._group.submit(apply, item))
+
+    # How --------------------------------------------------------------------------------------------------------------------------------
+
+    async def _record(
+        self,
+        delivery: Delivery,
+        context: Context | None,
+        status: Status,
+        failure: Failure | None,
+        *,
+        pause: float | None = None,
+        charged: bool = True,
+        partial: str | None = None,
+        dead_letter: DeadLetterReason | None = None,
+        attempts: int | None = None,
+    ) -> _Settled | None:
+        """Write an end that is no completion. None when the record has it; else what the queue is told instead."""
+        if context is not None:
+            self._saver.post_lines(context)
+            await self.waiting_for(lambda: self._save_state(context))
+        ending = self._ending(
+            delivery,
+            status,
+            failure,
+            pause=pause,
+            charged=charged,
+            partial=partial,
+            dead_letter=dead_letter,
+            attempts=attempts,
+            began=context is not None,
+        )
+        granted = await self._commit(apply_endings, ending, delivery)
+        if granted is None or (granted == "cancelled" and status == "cancelled"):
+            return None
+        return _Settled(await self._overruled(delivery, granted, partial))
+
+    def _ending(
+        self,
+        delivery: Delivery,
+        status: Status,
+        failure: Failure | None = None,
+        *,
+        pause: float | None = None,
+        charged: bool = True,
+        partial: str | None = None,
+        dead_letter: DeadLetterReason | None = None,
+        attempts: int | None = None,
+        began: bool = True,
+    ) -> Ending:
+        now = self._now_ms()
+        error = None if failure is None or status == "cancelled" else failure
+        return Ending(
+            id=delivery.id,
+            fence=delivery.fence,
+            status=status,
+            attempts=attempts or (delivery.attempt if charged else delivery.attempt - 1),
+            at=now,
+            worker=self._worker,
+            started_at=delivery.started if began else None,
+            output=partial,
+            error=None if error is None else error.json,
+            error_fingerprint=None if error is None else error.fingerprint,
+            cancel_reason=failure.message if failure is not None and status == "cancelled" else None,
+            next_at=None if pause is None else now + round(pause * 1000),
+            charged=charged,
+            dead_letter=dead_letter,
+        )
+
+    async def _save_state(self, context: Context) -> None:
+        try:
+            await self._saver.save_progress(context)
+        except InvalidOption as error:
+            log.error("job %s: %s", context.shown_id, error, extra=line_fields(context))
+
+    async def _commit(self, apply: Apply[ItemT, Granted], item: ItemT, delivery: Delivery) -> Granted:
+        """Write an outcome. Raises Decided for one that the ledger refuses; then the record says that, if it can be made to."""
+        try:
+            return await self.patiently(apply, item)
+        except Exception as refusal:  # noqa: BLE001 - whatever it is, another try ends in the same way
+            error = Permanent(f"the outcome of its attempt {delivery.attempt} cannot be recorded: {refusal}")
+        failure = failure_of(error, self._redact)
+        log.error("job %s: %s", self._id(delivery), failure.line, extra=self._fields(delivery))
+        try:
+            ending = self._ending(delivery, "failed", failure, dead_letter="permanent")
+            granted = await self.patiently(apply_endings, ending)
+        except Exception:  # noqa: BLE001 - as above
+            log.exception("nor can it be recorded that job %s has failed for it", self._id(delivery))
+        else:
+            if granted is not None:
+                return granted
+        self._told(delivery.id)
+        await self._alert("dead_letter", delivery, failure)
+        raise Decided(failure.shown, None) from error
+
+    async def waiting_for(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """What `call` returns once the ledger takes it. Raises what it raises of itself, an item that the ledger refuses included."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await call()
+            except LedgerError as error:
+                if _is_about_the_item(error):
+                    raise
+                if pause == _FIRST_PAUSE:
+                    log.warning("jobs wait for the ledger: %s", error)
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _overruled(self, delivery: Delivery, granted: Granted, output: str | None) -> Any:
+        """The record did not take the outcome: something else came first. Returns, or raises, what the queue is told then."""
+        log.warning(
+            "job %s (%s): the outcome of attempt %d was refused, the record is %s",
+            *(self._id(delivery), one_line(delivery.job.name), delivery.attempt, granted),
+            extra=self._fields(delivery),
+        )
+        if granted == "missing":
+            # It came with an envelope, so it was run. Either its record was purged while it ran, or the envelope is a forgery.
+            error = Permanent("a job ran of which there is no record")
+            await self._alert("forged_job", delivery, failure_of(error, self._redact))
+            return Encoded(output or "null")
+        if granted == "completed":
+            record = await self.read(delivery.id)
+            return Encoded((record and record.output_json) or "null")
+        if granted in TERMINAL:
+            self._told(delivery.id)
+            raise Decided(Permanent(f"the record says {granted}"), None)
+        raise Release("a later delivery of the job has its record")
+
+    async def _alert(self, kind: str, delivery: Delivery, failure: Failure) -> None:
+        job = delivery.job
+        await self._alerts.raise_alert(Alert(kind, delivery.id, job.name, job.queue, delivery.tenant, failure.message))
+
+    def _id(self, delivery: Delivery) -> str:
+        return one_line(self._redact.job_id(delivery.id))
+
+    def _fields(self, delivery: Delivery) -> dict[str, Any]:
+        return {
+            "job_id": self._id(delivery),
+            "job_type": delivery.job.name,
+            "queue": delivery.job.queue,
+            "attempt": delivery.attempt,
+            "tenant": delivery.tenant,
+            "trace": delivery.envelope.trace,
+        }
+
+    def _now_ms(self) -> int:
+        return round(self._clock.now() * 1000)
+
+
+class _Settled(NamedTuple):
+    """What the queue is told of an attempt whose outcome the record did not take."""
+
+    value: Any
+
+
+_SQLITE_ABOUT_THE_ITEM = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+
+
+def _is_about_the_item(error: LedgerError) -> bool:
+    """True for a refusal of this one write: another may well be taken. A full disk and their like refuse all of them, and pass."""
+    cause = error.__cause__
+    if not isinstance(error, LedgerRefused) or not isinstance(cause, DBAPIError):
+        return False
+    code: int = getattr(cause.orig, "sqlite_errorcode", 0)
+    state = str(getattr(cause.orig, "sqlstate", None) or "")
+    return code & 0xFF in _SQLITE_ABOUT_THE_ITEM or state[:2] in ("22", "23")

@@ -1,0 +1,1 @@
+"""The worker of an application, in this process or in several."""

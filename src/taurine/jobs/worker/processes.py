@@ -1,0 +1,139 @@
+"""`Taurine.worker(processes=N)`: the parent of N processes that each run the application's worker, and what such a process does.
+
+A process imports the application by its import path and makes the worker with the same options. They travel in its environment, as JSON: a command line is
+for all users of the machine to read, and a URL may hold a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any, Protocol, Self, runtime_checkable
+
+from taurine.clock import Clock
+from taurine.errors import InvalidOption
+from taurine.jobs.worker.import_path import application_at
+from taurine.jobs.worker.options import WorkerRules
+from taurine.jobs.worker.supervised import is_starting
+from taurine.jobs.worker.supervisor import Supervisor
+from taurine.jobs.worker.worker import JobWorker
+from taurine.options import Seconds, to_seconds
+
+__all__ = ["WorkerProcesses", "work"]
+
+_PLAN = "TAURINE_WORKER_PLAN"
+"""The variable with what a worker process must know."""
+
+_TIME_TO_END = 15.0
+"""Seconds beyond the grace in which a worker hands back what has not ended, and closes, while no server answers."""
+
+_LINE = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
+
+
+class WorkerProcesses:
+    """So many worker processes of one application, kept running by this one. Made by `Taurine.worker(processes=N)`.
+
+    One that crashes is started again; when several in a row do not even start, all end. They end with this process, however it ends. As an async context
+    manager it runs in the background and stops at the end of the block.
+    """
+
+    def __init__(self, *, import_path: str, processes: int, rules: WorkerRules, clock: Clock) -> None:
+        if is_starting():
+            raise InvalidOption(
+                "worker processes cannot be made while a worker process imports the application; begin the program's own work under "
+                "`if __name__ == '__main__':`"
+            )
+        plan = {
+            "application": import_path,
+            "path": [str(entry) for entry in sys.path],
+            "rules": rules.to_json(),
+            "log_level": logging.getLogger().getEffectiveLevel(),
+        }
+        self._grace = rules.grace_seconds
+        self._clock = clock
+        self._supervisor = Supervisor(
+            [sys.executable, "-m", "taurine.jobs.worker.supervised", f"{__name__}:work"],
+            processes=processes,
+            environment={_PLAN: json.dumps(plan)},
+            grace=self._grace + _TIME_TO_END,
+            hurried_grace=_TIME_TO_END,
+            clock=clock,
+        )
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._background: asyncio.Task[None] | None = None
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The running processes: their ids by their number, from 1."""
+        return self._supervisor.pids
+
+    @property
+    def restarts(self) -> int:
+        """Processes that were started again so far."""
+        return self._supervisor.restarts
+
+    async def run(self, *, handle_signals: bool = False) -> None:
+        """Keep the processes running until `stop`; returns when all have ended.
+
+        handle_signals: as for `JobWorker.run`; the signals are passed on. Default: False.
+        Raises InvalidOption when it runs already, SupervisorGaveUp when processes do not start.
+        """
+        if not self._ended.is_set():
+            raise InvalidOption("these worker processes run already")
+        self._ended.clear()
+        try:
+            await self._supervisor.run(handle_signals=handle_signals)
+        finally:
+            self._ended.set()
+
+    async def stop(self, *, grace: Seconds | None = None) -> None:
+        """Let each process stop as `JobWorker.stop` does, and return when all have ended. Safe to call again, with another grace, and before `run`."""
+        seconds = self._grace if grace is None else to_seconds(grace, "grace")
+        self._supervisor.stop()
+        if not await self._clock.wait(self._ended, seconds):
+            self._supervisor.hurry()
+            await self._ended.wait()
+        background, self._background = self._background, None
+        if background is not None:
+            await background
+
+    async def __aenter__(self) -> Self:
+        self._background = asyncio.create_task(self.run(), name="taurine worker processes")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+@runtime_checkable
+class _Application(AbstractAsyncContextManager[Any], Protocol):
+    def worker_by(self, rules: WorkerRules) -> JobWorker: ...
+
+
+def work() -> Coroutine[Any, Any, None]:
+    """What a worker process does, told by its environment: import the application, and run its worker until a signal."""
+    plan = json.loads(os.environ.pop(_PLAN))
+    sys.path[:] = plan["path"]
+    application = application_at(plan["application"])
+    if not isinstance(application, _Application):
+        raise InvalidOption(f"expected {plan['application']} to be a Taurine application, got {application!r:.80}")
+    if not logging.getLogger().handlers:  # the program's own set-up may be under its guard, which is not run here
+        logging.basicConfig(level=plan["log_level"], format=_LINE)
+    return _work(application, _numbered(WorkerRules.from_json(plan["rules"])))
+
+
+async def _work(application: _Application, rules: WorkerRules) -> None:
+    async with application:
+        await application.worker_by(rules).run(handle_signals=True)
+
+
+def _numbered(rules: WorkerRules) -> WorkerRules:
+    """A name that the caller gave is told apart by the process's number."""
+    return rules if rules.name is None else replace(rules, name=f"{rules.name}-{os.environ['TAURINE_PROCESS']}")
