@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from ledger.writing import completion, insert_raw, new_record
 from support.eventually import eventually
 from taurine.errors import LedgerUnavailable, SchemaMismatch
+from taurine.ledger.completions import apply_completions
 from taurine.ledger.database import Database, Work
 from taurine.ledger.group_commit import GroupCommit
-from taurine.ledger.outcomes import apply_completions
 from taurine.ledger.records import insert_records
 from taurine.ledger.schema import job
 
@@ -28,6 +28,7 @@ class Watched:
         self.url = database.url
         self._database = database
         self.writes = 0
+        self.at_once = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.errors: list[Exception] = []
@@ -38,6 +39,10 @@ class Watched:
         if self.errors:
             raise self.errors.pop(0)
         return await self._database.write(work)
+
+    async def write_at_once(self, work: Work[Any]) -> Any:
+        self.at_once += 1
+        return await self._database.write_at_once(work)
 
     async def read(self, work: Work[Any]) -> Any:
         return await self._database.read(work)
@@ -203,3 +208,28 @@ async def test_close_waits_for_what_was_submitted_and_posted(group: GroupCommit,
     await group.close()
     assert await waiting == "put a"
     assert await _ids(watched) == ["a", "b"]
+
+
+async def test_a_kind_that_writes_at_once_has_a_transaction_only_in_company(watched: Watched) -> None:
+    """Alone its one statement commits by itself; beside another kind both are in one transaction, as everything is."""
+    group = GroupCommit(watched, at_once=(apply_completions,))
+    records = [new_record(f"job-{number}") for number in range(20)]
+    await asyncio.gather(*(group.submit(insert_records, record) for record in records))
+    assert (watched.writes, watched.at_once) == (1, 0)
+    await asyncio.gather(*(group.submit(apply_completions, completion(record.id)) for record in records[:10]))
+    assert (watched.writes, watched.at_once) == (1, 1)
+    completed = [group.submit(apply_completions, completion(record.id)) for record in records[10:]]
+    assert await asyncio.gather(*completed, group.submit(put, "other")) == [None] * 10 + ["put other"]
+    assert (watched.writes, watched.at_once) == (2, 1)
+    ended = await watched.read(
+        lambda connection: list(connection.scalars(select(job.c.id).where(job.c.status == "completed")))
+    )
+    assert sorted(ended) == sorted(record.id for record in records)
+
+
+async def test_a_completion_that_is_written_twice_is_granted_twice(watched: Watched) -> None:
+    """What may be written at once may be written again, when the answer to the first time was lost."""
+    group = GroupCommit(watched, at_once=(apply_completions,))
+    await group.submit(insert_records, new_record("job"))
+    assert await group.submit(apply_completions, completion("job")) is None
+    assert await group.submit(apply_completions, completion("job")) is None

@@ -25,6 +25,7 @@ from taurine.jobs.handover.removal import take_out
 from taurine.jobs.handover.rollback import doubted_until
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.completions import apply_completions
 from taurine.ledger.database import Database, open_database
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.migrate import check_schema, migrate
@@ -64,7 +65,7 @@ class Backend:
         self.random = random
         self.redact = redact
         self.database: Database = open_database(_database_url(settings))
-        self.group = GroupCommit(self.database, last=(stamp_dispatched,))
+        self.group = GroupCommit(self.database, at_once=(apply_completions, stamp_dispatched), last=(stamp_dispatched,))
         self.watch = RecordWatch(self.database, clock)
         self.dispatcher = Dispatcher(
             catalog=catalog, queue=self.queue, group=self.group, clock=clock, ended=self._take_back

@@ -39,12 +39,16 @@ _POST_SECONDS = 0.05
 class GroupCommit:
     """Writes to one database that share transactions. A write that fails fails alone.
 
+    at_once: kinds that write by one statement and may be written twice; a batch of one of them alone goes by `Database.write_at_once`.
     last: kinds that pass over rows which another transaction holds. They go last in each transaction: two processes that held such rows while they waited for each other's
     would deadlock.
     """
 
-    def __init__(self, database: Database, *, last: Collection[Apply[Any, Any]] = ()) -> None:
+    def __init__(
+        self, database: Database, *, at_once: Collection[Apply[Any, Any]] = (), last: Collection[Apply[Any, Any]] = ()
+    ) -> None:
         self._database = database
+        self._at_once = frozenset(at_once)
         self._last = frozenset(last)
         self._pending: dict[Apply[Any, Any], list[_Entry]] = {}
         self._flush: asyncio.Task[None] | None = None
@@ -111,8 +115,13 @@ class GroupCommit:
         return batch
 
     async def _commit(self, batch: dict[Apply[Any, Any], list[_Entry]]) -> None:
+        write = (
+            self._database.write_at_once
+            if len(batch) == 1 and self._at_once.issuperset(batch)
+            else self._database.write
+        )
         try:
-            results = await self._database.write(
+            results = await write(
                 lambda connection: [
                     apply(connection, [item for item, _ in entries]) for apply, entries in batch.items()
                 ]
