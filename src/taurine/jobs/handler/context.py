@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -22,6 +23,7 @@ from typing import Any, Protocol, TypeVar, overload
 from taurine.clock import Clock
 from taurine.errors import Cancel, InvalidOption, PayloadError, Release
 from taurine.jobs.handler.effects import Steps, steps_of
+from taurine.jobs.handler.part import Part
 from taurine.jobs.reporting.lines import line_fields, one_line, several_lines
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.job_logs import LONGEST_LINE, LogLevel, LogLine
@@ -43,6 +45,9 @@ _LEVELS: dict[int, LogLevel] = {
 
 _LOG_LINES = 1000
 """Lines of one attempt that wait to be saved with its record; what comes while so many wait is only in the process's own log."""
+
+_PROGRESS_MEMBERS = ("done", "total", "share", "percentage", "message")
+"""What every progress has; the part of a job that tells it adds its own."""
 
 _STATE_LIMIT = 64 * 1024
 """Characters of a state's JSON: it is written again with each change."""
@@ -98,19 +103,23 @@ class JobLog:
         self._context = context
 
     def __call__(self, message: str, **fields: Any) -> None:
-        self._context.write_line(logging.INFO, message, fields)
+        self._write(logging.INFO, message, fields)
 
     def debug(self, message: str, **fields: Any) -> None:
-        self._context.write_line(logging.DEBUG, message, fields)
+        self._write(logging.DEBUG, message, fields)
 
     def info(self, message: str, **fields: Any) -> None:
-        self._context.write_line(logging.INFO, message, fields)
+        self._write(logging.INFO, message, fields)
 
     def warning(self, message: str, **fields: Any) -> None:
-        self._context.write_line(logging.WARNING, message, fields)
+        self._write(logging.WARNING, message, fields)
 
     def error(self, message: str, **fields: Any) -> None:
-        self._context.write_line(logging.ERROR, message, fields)
+        self._write(logging.ERROR, message, fields)
+
+    def _write(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
+        part = self._context.part
+        self._context.write_line(level, message, fields if part is None else {"stage": part.name, **fields})
 
 
 class Context:
@@ -123,10 +132,10 @@ class Context:
     """
 
     __slots__ = (
-        *("_backing", "_cancel_reason", "_clock", "_created_at_ms", "_deadline_ms", "_deps", "_log", "_progress"),
+        *("_backing", "_cancel_reason", "_created_at_ms", "_deadline_ms", "_deps", "_log", "_part", "_progress"),
         *("_redact", "_saved_progress", "_saved_state", "_scheduled_for_ms", "_shown_id", "_signal", "_state"),
         *("attempt", "ended", "fence", "heard", "job_id", "lines", "max_attempts", "queue", "returned", "tenant"),
-        *("trace", "type", "user"),
+        *("clock", "trace", "type", "user"),
     )
 
     def __init__(
@@ -181,7 +190,9 @@ class Context:
         self._backing = backing
         self._signal = signal
         self._redact = redact
-        self._clock = clock
+        self.clock = clock
+        """What the attempt measures time with."""
+        self._part: Part | None = None
         self._log: JobLog | None = None
         self._shown_id: str | None = None
 
@@ -192,12 +203,12 @@ class Context:
 
     @property
     def created_at(self) -> datetime:
-        """When the job was accepted, to the milliseconds that its way into the queue took."""
+        """When the job was accepted; the same in each attempt."""
         return datetime.fromtimestamp(self._created_at_ms / 1000, UTC)
 
     @property
     def scheduled_for(self) -> datetime | None:
-        """When the job was to start, if that was asked for."""
+        """When the job was to start, if that was asked for; the same in each attempt."""
         return _time(self._scheduled_for_ms)
 
     @property
@@ -220,7 +231,12 @@ class Context:
         What is shown never goes back and never passes the total, whatever is said; a total of 0 is done. Cheap: it is written a few times a second
         at most, together with `state`. May be called from any thread; may be awaited, which lets other jobs run, and need not be.
         """
-        self._progress = _progress_after(self._progress, done, total, message)
+        part = self._part
+        if part is None:
+            self._progress = _progress_after(self._progress, done, total, message)
+        else:
+            share = part.tell(_progress_after(None, done, total, None)["share"], message)
+            self._progress = {**_progress_after(self._progress, share, None, message), **part.shown}
         return _YIELD
 
     @overload
@@ -381,13 +397,34 @@ class Context:
             _handler_log.log(level, "%s", one_line(text), extra={**line_fields(self), "fields": shown})
         if len(self.lines) < _LOG_LINES and not self.ended:
             kept = json.dumps(shown, default=str) if shown else None  # in ASCII, which every database takes
-            at = round(self._clock.now() * 1000)
+            at = round(self.clock.now() * 1000)
             self.lines.append(LogLine(at, _LEVELS.get(level, "info"), several_lines(text), kept))
+
+    @property
+    def part(self) -> Part | None:
+        """The part of the job that runs now, if it has parts."""
+        return self._part
+
+    @contextlib.contextmanager
+    def within(self, part: Part) -> Generator[None]:
+        """Meanwhile the handler's code is at a part of the job; parts may be inside of each other, not beside each other."""
+        part.above, self._part = self._part, part
+        try:
+            yield
+        finally:
+            self._part = part.above
 
     @property
     def progress_value(self) -> dict[str, Any] | None:
         """What was told last; each time another dict, which is not changed any more."""
         return self._progress
+
+    @property
+    def progress_told(self) -> dict[str, Any]:
+        """What `notify` is given elsewhere to show the same progress."""
+        value = self._progress or _progress_after(None, 0, None, None)
+        shown = {name: member for name, member in value.items() if name not in _PROGRESS_MEMBERS}
+        return {"done": value["done"], "total": value["total"], "message": value["message"], "shown": shown}
 
     @property
     def progress_changed(self) -> bool:
@@ -445,7 +482,8 @@ class Context:
         """What a handler in another process says."""
         match name:
             case "progress":
-                self.progress(body["done"], body["total"], body["message"])
+                told = _progress_after(self._progress, body["done"], body["total"], body["message"])
+                self._progress = {**told, **body["shown"]}
             case "state":
                 self.state = body
             case "log":

@@ -27,6 +27,7 @@ from taurine.ledger.effects import (
     resolve_effect,
     retake_effect,
 )
+from taurine.pauses import waited_out
 from taurine.queue.wire import encode_json
 from taurine.retry import leaves_open
 
@@ -34,9 +35,6 @@ __all__ = ["Ask", "EffectLedger", "NotDone", "Steps", "answered", "answered_sync
 
 LookUp: TypeAlias = Callable[[], Any]
 NotDone: TypeAlias = tuple[type[Exception], ...]
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between tries to write what became of an effect while the database is away."""
 
 
 class Ask(NamedTuple):
@@ -197,15 +195,12 @@ class EffectLedger:
             if isinstance(answer, EffectState) and answer.status == "done":
                 log.info("an effect was done before; its result is given back")
             return answer
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return await self._database.write(lambda connection: self._apply(connection, claim, ask))
-            except LedgerUnavailable as error:
-                if pause == _FIRST_PAUSE:
-                    log.warning("what became of an effect waits to be recorded: %s", error)
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        return await waited_out(
+            lambda: self._database.write(lambda connection: self._apply(connection, claim, ask)),
+            clock=self._clock,
+            passes=lambda error: isinstance(error, LedgerUnavailable),
+            told=lambda error: log.warning("what became of an effect waits to be recorded: %s", error),
+        )
 
     def _apply(self, connection: Any, claim: EffectClaim, ask: Ask) -> Any:
         now = round(self._clock.now() * 1000)
