@@ -1,56 +1,26 @@
 """Retries: whether a failed attempt is followed by another, and how long to wait before it.
 
 A back-off is a value. It computes the pause from the number of attempts made, and it travels with the job so that whoever
-runs it, here or on Node, waits alike. `classify` tells errors that pass by themselves from those that do not. A `Retry` joins both
-with the number of attempts.
-
-How an error is judged; the first line that says something counts:
-
-1. The handler's own word: Permanent and Cancel are permanent, RetryAfter is transient.
-2. The job type's rules, in their order.
-3. An ExceptionGroup is permanent if a member of it is.
-4. Access denied (PermissionError, NotAuthorized, TenantMismatch) is permanent, and operators are alerted. So are, without an alert,
-   validation errors (any class called ValidationError, InvalidOption, PayloadError) and jobs that cannot be read. Taurine's own errors
-   that say `retryable` are transient.
-5. An HTTP status that the error or its response carries: 408, 409, 423, 425, 429 and 5xx are transient, other 4xx are permanent.
-6. Time-outs and network errors are transient.
-7. The same questions for the error's cause (`raise … from cause`); not for its context, which may have nothing to do with it.
-8. Transient: an error that nobody knows is tried again.
+runs it, here or on Node, waits alike. `classify` tells errors that pass by themselves from those that do not: how is in `classification`, whose
+names are public here. A `Retry` joins both with the number of attempts.
 """
 
 from __future__ import annotations
 
-import errno
 import inspect
 import logging
 import math
-import re
-import socket
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, timedelta
-from email.utils import parsedate_to_datetime
-from itertools import islice
 from random import Random
-from typing import ClassVar, Literal, TypeAlias, cast
+from typing import ClassVar, TypeAlias, cast
 
+from taurine.classification import LONGEST_PAUSE, ErrorKind, ErrorMatch, Rule, Verdict, classify, leaves_open
 from taurine.clock import Clock
-from taurine.errors import (
-    AccessError,
-    Cancel,
-    CorruptJob,
-    EffectUnknown,
-    FailedChildren,
-    HandlerSignal,
-    InvalidOption,
-    PayloadError,
-    Permanent,
-    TaurineError,
-    TaurineWarning,
-)
+from taurine.error_details import LONGEST_RETRY_AFTER
+from taurine.errors import InvalidOption, TaurineWarning
 
 __all__ = [
     "LONGEST_RETRY_AFTER",
@@ -72,9 +42,6 @@ log = logging.getLogger("taurine.retry")
 
 MAX_ATTEMPTS = 1_000
 """The largest number of attempts of a job: more is a retry without end."""
-
-LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds; a longer Retry-After is cut to this. A server may not park a job for weeks."""
 
 
 _LONGEST = sys.float_info.max
@@ -170,113 +137,6 @@ Backoff: TypeAlias = Fixed | Exponential | Custom
 
 _DEFAULT_BACKOFF = Exponential(1.0, factor=2, cap=3600, jitter=0.2)
 _MANY_ATTEMPTS = 10
-_LONGEST_PAUSE = 366 * 100 * 86_400.0  # seconds; `options.MAX_DELAY`, which is above this file
-
-ErrorKind: TypeAlias = Literal["transient", "permanent"]
-"""`transient`: another attempt may succeed. `permanent`: it cannot."""
-
-ErrorMatch: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Which errors a rule is for: a class, several, or a function that says so. A function that raises says no."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an error means for the next attempt.
-
-    retry_after: seconds to wait, where the error or a rule says so; it goes before the back-off. alert: operators must hear of it.
-    why: one line for logs; it names the reason and never holds the error's text.
-    """
-
-    kind: ErrorKind
-    retry_after: float | None = None
-    alert: bool = False
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A job type's own word on some errors, before the built-in classification.
-
-        Rule(CardDeclined, "permanent")
-        Rule((Busy, Locked), "transient", retry_after=30)
-        Rule(lambda error: "deadlock" in str(error), "transient")
-
-    retry_after: seconds or a timedelta to wait, of transient errors. Default: what the error itself says, else the back-off.
-    alert: operators must hear of it. Default: False.
-    """
-
-    match: ErrorMatch
-    kind: ErrorKind
-    retry_after: float | timedelta | None = None
-    alert: bool = False
-
-    def __post_init__(self) -> None:
-        if not _is_match(self.match):
-            raise InvalidOption(
-                f"expected Rule.match to be an exception class, a tuple of them, or a function of the error, got {self.match!r:.80}"
-            )
-        if self.kind not in ("transient", "permanent"):
-            raise InvalidOption(f"expected Rule.kind to be 'transient' or 'permanent', got {self.kind!r:.80}")
-        if self.retry_after is None:
-            return
-        if self.kind == "permanent":
-            raise InvalidOption("expected no Rule.retry_after for a permanent error: it is not tried again")
-        _check("Rule.retry_after", _plain_seconds(self.retry_after), low=0, high=_LONGEST_PAUSE)
-
-    def matches(self, error: BaseException) -> bool:
-        """True if this rule is for `error`. Never raises."""
-        try:
-            match = self.match
-            if isinstance(match, type) or isinstance(match, tuple):  # noqa: SIM101 - the type checker loses the members of one call's union
-                return issubclass(type(error), match)
-            return bool(match(error))
-        except Exception:
-            log.exception("a retry rule raised; it is taken as one that does not match")
-            return False
-
-
-def classify(error: BaseException, rules: Iterable[Rule] = (), *, clock: Clock | None = None) -> Verdict:
-    """Whether another attempt may help after `error`, and when; the order of the questions is in this module's docstring.
-
-    rules: asked before the built-in classification; the first that matches counts. clock: for a Retry-After that is a date. Default:
-    the machine's time. Never raises, whatever the error does when it is looked at.
-    """
-    now = time.time() if clock is None else clock.now()
-    return _judge(error, tuple(rules), now, set()) or _UNKNOWN
-
-
-def leaves_open(error: BaseException, not_done: tuple[type[BaseException], ...] = ()) -> bool:
-    """True unless an error proves that what was asked for did not happen. Most errors prove nothing: the request may have been sent before they came up.
-
-    Proofs are a refused connection, a name that cannot be resolved, an HTTP status from 400 to 499 other than 408, 409 and 499, and Permanent, unless its cause is a
-    time-out or the like. not_done: further errors of which the caller knows that nothing happened. Looks at the error, at its causes, and at all members of a
-    group. Never raises.
-    """
-    try:
-        return not issubclass(type(error), not_done) and _leaves_open(error, set())
-    except Exception:  # noqa: BLE001 - as in `_judge`
-        return True
-
-
-def _leaves_open(error: BaseException, seen: set[int]) -> bool:
-    link: BaseException | None = error
-    given_up = False
-    while link is not None:
-        if id(link) in seen or len(seen) >= _MOST_ERRORS:
-            return True
-        seen.add(id(link))
-        if issubclass(type(link), ConnectionRefusedError | socket.gaierror):
-            return False
-        status = _status(link)
-        if status is not None:
-            return status >= 500 or status in _OPEN_STATUSES
-        if issubclass(type(link), TimeoutError | ConnectionError):
-            return True  # whatever its cause is: an earlier try may have got through
-        if issubclass(type(link), BaseExceptionGroup):
-            return any(_leaves_open(member, seen) for member in _members(link))
-        given_up = given_up or issubclass(type(link), Permanent)
-        link = _cause(link)
-    return not given_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,9 +210,9 @@ class Retry:
         if isinstance(backoff, Custom):
             pause = _custom_pause(backoff, attempts_made, error)
             if pause is not None:
-                return None if pause < 0 else min(pause, _LONGEST_PAUSE)
+                return None if pause < 0 else min(pause, LONGEST_PAUSE)
             backoff = _DEFAULT_BACKOFF
-        return min(backoff.pause(attempts_made, random), _LONGEST_PAUSE)
+        return min(backoff.pause(attempts_made, random), LONGEST_PAUSE)
 
 
 def _check_attempts(attempts: object) -> None:
@@ -395,21 +255,6 @@ def _checked_rules(rules: object) -> tuple[Rule, ...]:
     return tuple(cast("list[Rule]", rules))
 
 
-def _is_match(match: object) -> bool:
-    if isinstance(match, type):
-        return issubclass(match, BaseException)
-    if isinstance(match, tuple):
-        members = cast("tuple[object, ...]", match)
-        return bool(members) and all(
-            isinstance(member, type) and issubclass(member, BaseException) for member in members
-        )
-    return callable(match)
-
-
-def _plain_seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value
-
-
 def _is_without_pause(backoff: Backoff | None) -> bool:
     if isinstance(backoff, Custom):
         return False
@@ -430,242 +275,10 @@ def _custom_pause(backoff: Custom, attempts_made: int, error: BaseException) -> 
             "a back-off function returned %s instead of seconds; the default pause is taken", type(pause).__name__
         )
         return None
-    return float(min(max(pause, -1.0), _LONGEST_PAUSE))
+    return float(min(max(pause, -1.0), LONGEST_PAUSE))
 
 
 Retry.EMAIL = Retry(attempts=5, backoff=Exponential(2.0, factor=2, cap=3600, jitter=0.2))
 Retry.PAYMENT = Retry(attempts=3, backoff=Exponential(60.0, factor=2, cap=3600, jitter=0.2))
 Retry.EXPORT = Retry(attempts=2, backoff=Exponential(5.0, factor=2, cap=3600, jitter=0.2))
 Retry.NONE = Retry(attempts=1)
-
-
-# Judging errors. Whatever is read off an error comes through `_attribute` or `_member`, since a property of it may raise. `type(error)` is
-# asked instead of `isinstance`, which would read the error's own `__class__`.
-
-_UNKNOWN = Verdict("transient", why="nothing is known of this error; it is retried by default")
-_MOST_ERRORS = 1_000
-"""Errors looked at in the causes and members of one: a chain may have no end."""
-
-_PERMANENT_TYPES = (InvalidOption, PayloadError, CorruptJob, FailedChildren, EffectUnknown)
-_NETWORK_TYPES = (TimeoutError, ConnectionError, socket.gaierror)
-_NETWORK_NUMBERS = frozenset(
-    getattr(errno, name)
-    for name in (
-        "ENETDOWN",
-        "ENETUNREACH",
-        "ENETRESET",
-        "EHOSTDOWN",
-        "EHOSTUNREACH",
-        "ETIMEDOUT",
-        "ENOTCONN",
-        "ENOBUFS",
-    )
-    if hasattr(errno, name)
-)
-_OPEN_STATUSES = frozenset({408, 409, 499})
-"""Below 500, answers of a server, or of a gateway before it, that may have acted: it was cut off, or is at it already."""
-_TRANSIENT_STATUSES = frozenset({408, 409, 423, 425, 429})
-# AWS answers some throttled and timed-out requests with 400; only the code in the body tells.
-_AWS_THROTTLED = re.compile(r"Throttl|ThroughputExceeded|TooManyRequests|RequestLimitExceeded|SlowDown|RequestTimeout")
-_DELAY_SECONDS = re.compile(r"\d{1,15}(\.\d{1,15})?", re.ASCII)
-
-
-def _judge(error: BaseException, rules: tuple[Rule, ...], now: float, seen: set[int]) -> Verdict | None:
-    """The verdict on an error or else on its cause, or None if neither says anything."""
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen and len(seen) < _MOST_ERRORS:
-        seen.add(id(link))
-        try:
-            verdict = _judge_alone(link, rules, now, seen)
-        except Exception:  # noqa: BLE001 - an error of foreign code may do anything when looked at; its cause and neighbours still count
-            verdict = None
-        if verdict is not None:
-            return verdict
-        link = _cause(link)
-    return None
-
-
-def _judge_alone(error: BaseException, rules: tuple[Rule, ...], now: float, seen: set[int]) -> Verdict | None:
-    return (
-        _by_signal(error)
-        or _by_rule(error, rules, now)
-        or _by_members(error, rules, now, seen)
-        or _by_type(error)
-        or _by_status(error, now)
-        or _by_network(error)
-        or _by_retry_after(error, now)
-    )
-
-
-def _by_signal(error: BaseException) -> Verdict | None:
-    if not issubclass(type(error), HandlerSignal):
-        return None
-    why = f"the handler raised {type(error).__name__}"
-    if issubclass(type(error), Permanent | Cancel):
-        return Verdict("permanent", why=why)
-    delay = _wait(_attribute(error, "delay"), 0.0)
-    return Verdict("transient", None if delay is None else min(max(0.0, delay), _LONGEST_PAUSE), why=why)
-
-
-def _by_rule(error: BaseException, rules: tuple[Rule, ...], now: float) -> Verdict | None:
-    rule = next((rule for rule in rules if rule.matches(error)), None)
-    if rule is None:
-        return None
-    why = f"a rule of the job type makes {type(error).__name__} {rule.kind}"
-    if rule.kind == "permanent":
-        return Verdict("permanent", alert=rule.alert, why=why)
-    wait = _retry_after(error, now) if rule.retry_after is None else _plain_seconds(rule.retry_after)
-    return Verdict("transient", wait, rule.alert, why)
-
-
-def _by_members(error: BaseException, rules: tuple[Rule, ...], now: float, seen: set[int]) -> Verdict | None:
-    if not issubclass(type(error), BaseExceptionGroup):
-        return None
-    errors = _members(error)
-    verdicts = [verdict for member in errors if (verdict := _judge(member, rules, now, seen)) is not None]
-    if not verdicts:
-        return None
-    worst = next((verdict for verdict in verdicts if verdict.kind == "permanent"), verdicts[0])
-    waits = [verdict.retry_after for verdict in verdicts if verdict.retry_after is not None]
-    return Verdict(
-        worst.kind,
-        max(waits) if waits and worst.kind == "transient" else None,
-        any(verdict.alert for verdict in verdicts),
-        f"one of {len(errors)} errors: {worst.why}",
-    )
-
-
-def _members(group: BaseException) -> tuple[BaseException, ...]:
-    members = _attribute(group, "exceptions")
-    return cast("tuple[BaseException, ...]", members) if isinstance(members, tuple) else ()
-
-
-def _by_type(error: BaseException) -> Verdict | None:
-    kind = type(error)
-    if issubclass(kind, PermissionError | AccessError):
-        return Verdict("permanent", alert=True, why=f"{kind.__name__}: access was denied, and will be again")
-    # By name: pydantic, marshmallow, jsonschema, Django and others call it so, and none of them is imported here.
-    if issubclass(kind, _PERMANENT_TYPES) or any(base.__name__ == "ValidationError" for base in kind.__mro__):
-        return Verdict("permanent", why=f"{kind.__name__}: the same data will be refused again")
-    if issubclass(kind, TaurineError) and kind.retryable:
-        return Verdict("transient", why=f"{kind.__name__} may be repeated")
-    return None
-
-
-def _by_status(error: BaseException, now: float) -> Verdict | None:
-    if not issubclass(type(error), Exception):  # SystemExit has a code of another meaning
-        return None
-    status = _status(error)
-    if status is None:
-        return None
-    if status >= 500 or status in _TRANSIENT_STATUSES or _is_throttled_by_aws(error):
-        return Verdict("transient", _retry_after(error, now), why=f"HTTP status {status}")
-    return Verdict("permanent", why=f"HTTP status {status}")
-
-
-def _by_network(error: BaseException) -> Verdict | None:
-    kind = type(error)
-    if issubclass(kind, _NETWORK_TYPES) or (
-        issubclass(kind, OSError) and _whole(_attribute(error, "errno")) in _NETWORK_NUMBERS
-    ):
-        return Verdict("transient", why=f"{kind.__name__}: a time-out or a network error")
-    return None
-
-
-def _by_retry_after(error: BaseException, now: float) -> Verdict | None:
-    wait = _retry_after(error, now)
-    return None if wait is None else Verdict("transient", wait, why=f"{type(error).__name__} says when to try again")
-
-
-def _cause(error: BaseException) -> BaseException | None:
-    cause = _attribute(error, "__cause__")
-    return cast("BaseException", cause) if issubclass(type(cause), BaseException) else None
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP error status that the error carries, in any of the places where libraries keep it."""
-    response = _attribute(error, "response")
-    candidates = (
-        _attribute(error, "status_code"),  # starlette, openai, azure
-        _attribute(error, "status"),  # aiohttp
-        _attribute(error, "http_status"),  # stripe
-        _attribute(response, "status_code"),  # httpx, requests
-        _attribute(response, "status"),
-        _attribute(error, "code"),  # urllib, google
-        _member(_member(response, "ResponseMetadata"), "HTTPStatusCode"),  # boto
-    )
-    return next((code for code in map(_whole, candidates) if code is not None and 400 <= code <= 599), None)
-
-
-def _whole(value: object) -> int | None:
-    """`value` as a plain int, without the methods of its class (HTTPStatus, or one whose comparisons raise)."""
-    kind = type(value)
-    return int.__int__(cast("int", value)) if issubclass(kind, int) and kind is not bool else None
-
-
-def _is_throttled_by_aws(error: BaseException) -> bool:
-    code = _member(_member(_attribute(error, "response"), "Error"), "Code")
-    return isinstance(code, str) and _AWS_THROTTLED.search(code) is not None
-
-
-def _retry_after(error: BaseException, now: float) -> float | None:
-    """Seconds until the time that the error names, at most LONGEST_RETRY_AFTER; None for none, one in the past, or one that cannot be read.
-
-    Zero is none as well: attempts that follow each other at once are used up before anything has changed.
-    """
-    response = _attribute(error, "response")
-    candidates = (
-        _header(_attribute(response, "headers"), "retry-after"),
-        _header(_attribute(error, "headers"), "retry-after"),
-        _header(_member(_member(response, "ResponseMetadata"), "HTTPHeaders"), "retry-after"),
-        _attribute(error, "retry_after"),
-    )
-    waits = (_wait(value, now) for value in candidates)
-    return next((min(wait, LONGEST_RETRY_AFTER) for wait in waits if wait is not None and wait > 0), None)
-
-
-def _wait(value: object, now: float) -> float | None:
-    """Seconds from `now`, of a number, a timedelta, or a header's text: seconds or an HTTP date."""
-    try:
-        if isinstance(value, timedelta):
-            return float(value.total_seconds())
-        if isinstance(value, int | float):
-            return None if isinstance(value, bool) or math.isnan(value) else float(value)
-        text = value.decode("latin-1") if isinstance(value, bytes) else value
-        if not isinstance(text, str) or len(text) > 100:
-            return None
-        text = text.strip()
-        if _DELAY_SECONDS.fullmatch(text):
-            return float(text)
-        date = parsedate_to_datetime(text)
-        # HTTP dates are in GMT; two of their three forms do not say so in a way that the parser takes.
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
-    except Exception:  # noqa: BLE001 - garbage from a server; the parser of dates raises several kinds
-        return None
-
-
-def _header(headers: object, name: str) -> object:
-    """The value of a header whatever its case, of a mapping or of pairs."""
-    try:
-        items = cast("Mapping[object, object]", headers).items() if hasattr(headers, "items") else headers
-        for key, value in islice(cast("Iterable[tuple[object, object]]", items), 1_000):
-            text = key.decode("latin-1") if isinstance(key, bytes) else key
-            if isinstance(text, str) and text.lower() == name:
-                return value
-    except Exception:  # noqa: BLE001 - as in `_judge`
-        return None
-    return None
-
-
-def _attribute(owner: object, name: str) -> object:
-    try:
-        return getattr(owner, name, None)
-    except Exception:  # noqa: BLE001 - as in `_judge`
-        return None
-
-
-def _member(owner: object, name: str) -> object:
-    try:
-        return cast("Mapping[str, object]", owner).get(name) if isinstance(owner, Mapping) else None
-    except Exception:  # noqa: BLE001 - as in `_judge`
-        return None

@@ -21,8 +21,8 @@ from taurine.jobs.enqueue.handle import Records
 from taurine.jobs.enqueue.watching import RecordWatch
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
+from taurine.jobs.handover.prompt import PromptHandOver
 from taurine.jobs.handover.removal import take_out
-from taurine.jobs.handover.rollback import doubted_until
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.completions import apply_completions
@@ -33,6 +33,7 @@ from taurine.ledger.outbox import stamp_dispatched
 from taurine.ledger.records import JobRecord, get_record
 from taurine.queue import Queue
 from taurine.queue.connection import Connection
+from taurine.queue.server_changes import ServerChanges
 from taurine.settings import Settings
 
 __all__ = ["Backend"]
@@ -79,10 +80,11 @@ class Backend:
             random=random,
             redact=redact,
         )
+        self.prompt = PromptHandOver(dispatcher=self.dispatcher, undelivered=self.outbox.ask, clock=clock)
         self.enqueuer = Enqueuer(
             database=self.database,
             group=self.group,
-            dispatcher=self.dispatcher,
+            prompt=self.prompt,
             records=records,
             authorize=authorize,
             undelivered=self.outbox.ask,
@@ -122,7 +124,7 @@ class Backend:
                     connection = Connection.to(await self._redis_url())
                     # Noted before the first job goes there: workers doubt what was added before.
                     with contextlib.suppress(StoreError):
-                        await doubted_until(connection, self.settings.prefix, round(self.clock.now() * 1000))
+                        await ServerChanges(connection, self.settings.prefix).latest(round(self.clock.now() * 1000))
                     self._connection = connection
         return self._connection
 

@@ -53,7 +53,7 @@ def _cancelling(job_id: str, at: int, reason: str | None, *, at_once: bool) -> A
         "updated_at": later(job.c.updated_at, now),
     }
     if at_once:
-        values |= {"status": "cancelled", "finished_at": now}
+        values |= {"status": "cancelled", "finished_at": now, "next_attempt_at": None}
     return update(job).where(job.c.id == job_id).values(values).returning(job)
 
 
@@ -119,7 +119,7 @@ def expire_due(connection: Connection, now: int, limit: int) -> list[JobRecord]:
     rows = connection.execute(
         update(job)
         .where(job.c.id.in_(select(due.c.id)))
-        .values(status="expired", finished_at=at, updated_at=later(job.c.updated_at, at))
+        .values(status="expired", finished_at=at, next_attempt_at=None, updated_at=later(job.c.updated_at, at))
         .returning(job)
     )
     records = [record_of(row) for row in rows]

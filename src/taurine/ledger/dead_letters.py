@@ -1,6 +1,6 @@
 """Jobs that failed for good: finding them, running them again, and putting them aside.
 
-An entry is written with the final status, by `outcomes`. It has what is needed to judge it and to run the job again, also when the job's record is gone.
+An entry is written with the final status, by `endings`. It has what is needed to judge it and to run the job again, also when the job's record is gone.
 """
 
 from __future__ import annotations
@@ -8,26 +8,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, func, select, tuple_, update
 
 from taurine.errors import InvalidOption, RecordError, RecordNotFound, TransitionRefused
 from taurine.ledger.audit import AuditEntry, record_actions
+from taurine.ledger.dead_letter_entry import DeadLetter, DeadLetterStatus, entry_of
+from taurine.ledger.fences import fence_of
 from taurine.ledger.generations import NewGeneration, redriven_as, start_generation
-from taurine.ledger.outcomes import DeadLetterReason, fence_of
 from taurine.ledger.records import JobRecord, NewRecord, insert_records, record_of
 from taurine.ledger.schema import dead_letter, job
 from taurine.ledger.statuses import TERMINAL
 
 __all__ = [
-    "DeadLetter",
     "DeadLetterFilter",
     "DeadLetterPage",
-    "DeadLetterStatus",
     "Discard",
     "Redrive",
     "depth",
@@ -41,58 +38,8 @@ __all__ = [
     "take_unmirrored",
 ]
 
-DeadLetterStatus: TypeAlias = Literal["open", "redriven", "discarded"]
-
 MOST_ENTRIES = 500
 """Entries on one page; payloads may be large."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """A job that failed for good, as it was then; a snapshot. Times are aware datetimes, UTC."""
-
-    id: str
-    job_id: str
-    generation: int
-    type: str
-    queue: str
-    tenant: str | None
-    reason: DeadLetterReason
-    attempts: int
-    error_fingerprint: str | None
-    """The same for errors of the same type from the same place."""
-    status: DeadLetterStatus
-    resolved_by: str | None
-    redriven_as: str | None
-    """Once redriven: the job and its generation, as in `mail:42#1`."""
-    failed_at: datetime
-    resolved_at: datetime | None
-    mirrored_at: datetime | None
-    payload_json: str = field(repr=False)
-    """The payload as it travelled."""
-    error_json: str = field(repr=False)
-
-    @cached_property
-    def payload(self) -> Any:
-        return json.loads(self.payload_json)
-
-    @cached_property
-    def error(self) -> dict[str, Any]:
-        """The last attempt's error: `type`, `message`, `traceback`."""
-        return json.loads(self.error_json)
-
-
-_TIMES = ("failed_at", "resolved_at", "mirrored_at")
-_PLAIN = tuple(entry.name for entry in fields(DeadLetter) if entry.name not in (*_TIMES, "payload_json", "error_json"))
-
-
-def _entry_of(row: Row[Any]) -> DeadLetter:
-    columns = row._mapping  # pyright: ignore[reportPrivateUsage] - SQLAlchemy's public name for it
-    times: dict[str, Any] = {
-        name: None if columns[name] is None else datetime.fromtimestamp(columns[name] / 1000, UTC) for name in _TIMES
-    }
-    plain = {name: columns[name] for name in _PLAIN}
-    return DeadLetter(**plain, **times, payload_json=columns["payload"], error_json=columns["error"])
 
 
 # Finding ------------------------------------------------------------------------------------------------------------------------
@@ -137,7 +84,7 @@ def list_dead_letters(
         query = query.where(place < _read_cursor(cursor))
     rows = connection.execute(query.limit(limit + 1)).all()
     more = len(rows) > limit
-    return DeadLetterPage([_entry_of(row) for row in rows[:limit]], _cursor_of(rows[limit - 1]) if more else None)
+    return DeadLetterPage([entry_of(row) for row in rows[:limit]], _cursor_of(rows[limit - 1]) if more else None)
 
 
 def _select_newest() -> Select[Any]:
@@ -169,7 +116,7 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
 def get_dead_letter(connection: Connection, entry_id: str) -> DeadLetter | None:
     """The entry of this id, or None."""
     row = connection.execute(select(dead_letter).where(dead_letter.c.id == entry_id)).one_or_none()
-    return None if row is None else _entry_of(row)
+    return None if row is None else entry_of(row)
 
 
 def depth(connection: Connection) -> dict[str, int]:
@@ -188,8 +135,8 @@ def depth(connection: Connection) -> dict[str, int]:
 class Redrive(NamedTuple):
     """Run the job of an entry again. at: now, ms since the epoch.
 
-    payload: JSON text in place of the one that failed; None for the same. max_attempts: None for as many as before. scheduled_for: not before, ms; None for
-    when there is room. attempts_of_type: what the job's type gives, for a job whose record is gone; None for as many as it had begun when it failed.
+    queue: where the job goes now; None for where it failed. payload: JSON text in place of the one that failed; None for the same. max_attempts: None for as many
+    as before. scheduled_for: not before, ms; None for when there is room.
     """
 
     entry_id: str
@@ -198,7 +145,7 @@ class Redrive(NamedTuple):
     payload: str | None = None
     max_attempts: int | None = None
     scheduled_for: int | None = None
-    attempts_of_type: int | None = None
+    queue: str | None = None
 
 
 def redrive(connection: Connection, items: Sequence[Redrive]) -> list[JobRecord | RecordError]:
@@ -251,6 +198,7 @@ def _redrive(connection: Connection, item: Redrive, job_id: str | None) -> JobRe
                 action="redrive",
                 actor=item.actor,
                 cause=entry.id,
+                queue=item.queue,
                 payload=payload,
                 max_attempts=item.max_attempts,
                 scheduled_for=item.scheduled_for,
@@ -270,7 +218,7 @@ def _open_entry(connection: Connection, entry_id: str) -> DeadLetter:
         raise TransitionRefused(
             f"the dead letter of job {row.job_id!r} was {row.status}{by} already", job_id=row.job_id
         )
-    return _entry_of(row)
+    return entry_of(row)
 
 
 def _make_record(connection: Connection, entry: DeadLetter, item: Redrive) -> JobRecord:
@@ -281,10 +229,15 @@ def _make_record(connection: Connection, entry: DeadLetter, item: Redrive) -> Jo
             NewRecord(
                 id=entry.job_id,
                 type=entry.type,
-                queue=entry.queue,
+                queue=item.queue or entry.queue,
                 tenant=entry.tenant,
                 payload=item.payload or entry.payload_json,
-                max_attempts=item.max_attempts or item.attempts_of_type or max(1, entry.attempts),
+                max_attempts=item.max_attempts or entry.max_attempts,
+                priority=entry.priority,
+                options=entry.options or None,
+                tags=tuple(entry.tags),
+                metadata=entry.metadata_json,
+                trace=entry.trace,
                 created_at=item.at,
                 scheduled_for=item.scheduled_for,
                 source="redrive",
@@ -298,7 +251,8 @@ def _make_record(connection: Connection, entry: DeadLetter, item: Redrive) -> Jo
     row = connection.execute(
         update(job)
         .where(job.c.id == entry.job_id)
-        .values(generation=generation, fence=fence_of(generation, 0))
+        # Who asked for the job has not asked for this record: set here, it makes no such line in the audit.
+        .values(generation=generation, fence=fence_of(generation, 0), created_by=entry.created_by)
         .returning(job)
     ).one()
     _resolve(connection, entry, "redriven", item, redriven_as(entry.job_id, generation))
@@ -331,7 +285,7 @@ def _discard(connection: Connection, item: Discard) -> DeadLetter:
     row = _resolve(connection, entry, "discarded", item, None)
     detail = json.dumps({"generation": entry.generation, "cause": entry.id})
     record_actions(connection, [AuditEntry(item.at, item.actor, "discard", entry.job_id, entry.tenant, detail)])
-    return _entry_of(row)
+    return entry_of(row)
 
 
 def _resolve(
@@ -359,7 +313,7 @@ def take_unmirrored(connection: Connection, queues: Sequence[str], limit: int) -
         .order_by(dead_letter.c.failed_at, dead_letter.c.id)
         .limit(limit)
     )
-    return [_entry_of(row) for row in rows]
+    return [entry_of(row) for row in rows]
 
 
 _mirrored = (
@@ -387,7 +341,7 @@ def take_resolved_mirrored(connection: Connection, queues: Sequence[str], limit:
         .order_by(dead_letter.c.failed_at, dead_letter.c.id)
         .limit(limit)
     )
-    return [_entry_of(row) for row in rows]
+    return [entry_of(row) for row in rows]
 
 
 def mark_unmirrored(connection: Connection, entry_ids: Sequence[str]) -> None:

@@ -10,7 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, insert, literal, literal_column, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    update,
+)
 
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.records import JobRecord, record_of
@@ -25,8 +37,8 @@ __all__ = ["Lost", "NewGeneration", "raise_fence", "raise_generation", "redriven
 class NewGeneration:
     """A job that has ended is to run again. Times in ms since the epoch; JSON as text.
 
-    payload, max_attempts, priority, options, tags, metadata, trace: None keeps what the record has. Without a new payload the state that the handler saved is
-    kept as well.
+    queue, payload, max_attempts, priority, options, tags, metadata, trace: None keeps what the record has. Without a new payload the state that the handler saved
+    is kept as well.
     scheduled_for, expires_at: None is none; those of the earlier generation are over.
     actor, action, cause: who asked, for what, and why, for the audit.
     """
@@ -36,6 +48,7 @@ class NewGeneration:
     action: str
     actor: str | None = None
     cause: str | None = None
+    queue: str | None = None
     payload: str | None = None
     max_attempts: int | None = None
     priority: int | None = None
@@ -48,11 +61,12 @@ class NewGeneration:
 
 
 class Lost(NamedTuple):
-    """A record whose job the queue no longer has, as it was seen."""
+    """A record whose job the queue does not have, as it was seen. queue: where it goes from now on; None for where it went before."""
 
     id: str
     generation: int
     fence: int
+    queue: str | None = None
 
 
 _next_fence = (cast(job.c.generation, BigInteger) + 1) * literal_column(str(1 << 32))
@@ -92,6 +106,7 @@ def _start(connection: Connection, item: NewGeneration) -> JobRecord | None:
             cancel_requested_at=None,
             cancel_reason=None,
             scheduled_for=item.scheduled_for,
+            next_attempt_at=None,
             expires_at=item.expires_at,
             updated_at=later(job.c.updated_at, literal(item.at, BigInteger)),
             **_given(item),
@@ -109,7 +124,7 @@ def _start(connection: Connection, item: NewGeneration) -> JobRecord | None:
 
 
 def _given(item: NewGeneration) -> dict[str, Any]:
-    names = ("payload", "max_attempts", "priority", "metadata", "trace")
+    names = ("queue", "payload", "max_attempts", "priority", "metadata", "trace")
     given = {name: getattr(item, name) for name in names if getattr(item, name) is not None}
     if item.options is not None:
         given["options"] = json.dumps(item.options)
@@ -161,6 +176,7 @@ _raise = (
     )
     .values(
         status="queued",
+        queue=func.coalesce(bindparam("queue_value", type_=Text), job.c.queue),
         generation=job.c.generation + 1,
         fence=_next_fence,
         dispatched_at=None,
@@ -171,7 +187,7 @@ _raise = (
 
 
 def raise_generation(connection: Connection, lost: Sequence[Lost], at: int) -> list[JobRecord | None]:
-    """Put open jobs that the queue lost back to queued, as a new generation that needs a dispatch; returns their new records. at: now, ms since the epoch.
+    """Put open jobs that the queue does not have back to queued, as a new generation that needs a dispatch; returns their new records. at: now, ms since the epoch.
 
     Attempts, saved state and the time of the next attempt are kept. None for a record that is no longer as it was seen: a worker has written to it, it has ended,
     or another reconciler was first.
@@ -179,9 +195,8 @@ def raise_generation(connection: Connection, lost: Sequence[Lost], at: int) -> l
     records: list[JobRecord | None] = []
     # In one order, so that two reconcilers cannot wait for each other.
     for item in sorted(lost):
-        row = connection.execute(
-            _raise, {"id_value": item.id, "generation_value": item.generation, "fence_value": item.fence, "at": at}
-        ).one_or_none()
+        values = {f"{name}_value": value for name, value in item._asdict().items()}
+        row = connection.execute(_raise, {**values, "at": at}).one_or_none()
         records.append(None if row is None else record_of(row))
     raised = {record.id: record for record in records if record is not None}
     record_actions(

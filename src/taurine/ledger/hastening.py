@@ -31,7 +31,7 @@ def hasten(connection: Connection, job_id: str, at: int, actor: str | None = Non
     row = connection.execute(
         update(job)
         .where(job.c.id == job_id)
-        .values(scheduled_for=None, updated_at=later(job.c.updated_at, literal(at, BigInteger)))
+        .values(next_attempt_at=None, updated_at=later(job.c.updated_at, literal(at, BigInteger)))
         .returning(job)
     ).one()
     record = record_of(row)

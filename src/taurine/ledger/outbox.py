@@ -5,6 +5,7 @@ An open record without `dispatched_at` still needs a dispatch, whoever committed
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from sqlalchemy import (
 )
 
 from taurine.ledger.records import JobRecord, record_of
-from taurine.ledger.rows import OverRows
+from taurine.ledger.rows import OverRows, is_postgresql
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import TERMINAL
 
@@ -38,6 +39,11 @@ __all__ = [
     "undispatched_kinds",
     "unstarted_since",
 ]
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Of one look at what needs a dispatch: payloads may have a megabyte each, and are then in memory several times, as text, in a packed command and in the socket."""
+
+_SQLITE_KNOWS_BYTES = sqlite3.sqlite_version_info >= (3, 43)
 
 _COUNT_AT_MOST = 10_001
 """Records of one queue that are counted: enough to see that it is many, few enough to ask often."""
@@ -71,11 +77,14 @@ def take_undispatched(
     older_than_ms: int,
     *,
     types: Sequence[str] | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> list[JobRecord]:
     """The records that need a dispatch and were created at or before `older_than_ms`, ms since the epoch, oldest first.
 
     types: only jobs of these; a caller that can hand over no others would find a queue's first ones in its way for ever. Default: all.
     limit: records of each queue, so that a long backlog of one does not keep the others waiting. Records of one millisecond are in the order of their ids.
+    most_bytes: of payloads and saved states, of all queues together; each queue gets an equal share, and its first record however large it is. An SQLite before
+    3.43 counts characters. Default: 16 MiB.
 
     Nothing is locked, and several relays may take the same records. A lock would either be held while the queue is added to, which can take seconds, or be gone
     before it; and a relay that skipped what another had locked would add later records of a queue before earlier ones. Without locks every relay adds a queue's
@@ -83,23 +92,35 @@ def take_undispatched(
     """
     if not queues:
         return []
-    found = union_all(
-        *(select(_undispatched_of(queue, older_than_ms, limit, types).subquery()) for queue in queues)
-    ).subquery()
-    return [record_of(row) for row in connection.execute(select(found).order_by(found.c.created_at, found.c.id))]
+    # `octet_length` reads no payload to know its size.
+    measure = func.octet_length if is_postgresql(connection) or _SQLITE_KNOWS_BYTES else func.length
+    shares = [
+        _undispatched_of(queue, older_than_ms, limit, types, measure=measure, most_bytes=most_bytes // len(queues))
+        for queue in queues
+    ]
+    found = union_all(*(select(share.subquery()) for share in shares)).subquery()
+    query = select(job).join(found, found.c.id == job.c.id).order_by(job.c.created_at, job.c.id)
+    return [record_of(row) for row in connection.execute(query)]
 
 
-def _undispatched_of(queue: str, created_until: int, limit: int, types: Sequence[str] | None) -> Select[Any]:
-    query = (
-        select(job)
+def _undispatched_of(
+    queue: str, created_until: int, limit: int, types: Sequence[str] | None, *, measure: Any, most_bytes: int
+) -> Select[Any]:
+    """The ids of the first ones of a queue: as many as `limit` and `most_bytes` allow, and one at least. measure: the function that tells a text's size."""
+    size = measure(job.c.payload) + func.coalesce(measure(job.c.state), 0)
+    first = (
+        select(job.c.id, job.c.created_at, size.label("size"))
         .where(job.c.queue == queue, job.c.created_at <= created_until, _needs_dispatch)
         .order_by(job.c.created_at, job.c.id)
         .limit(limit)
     )
-    if types is None:
-        return query
-    # An expression, so that no database walks the index of types, which has the finished jobs as well.
-    return query.where(job.c.type.concat("").in_(types))
+    if types is not None:
+        # An expression, so that no database walks the index of types, which has the finished jobs as well.
+        first = first.where(job.c.type.concat("").in_(types))
+    found = first.subquery()
+    until_here = func.sum(found.c.size).over(order_by=(found.c.created_at, found.c.id))
+    summed = select(found.c.id, found.c.size, until_here.label("until_here")).subquery()
+    return select(summed.c.id).where((summed.c.until_here <= most_bytes) | (summed.c.until_here == summed.c.size))
 
 
 _STAMP = ("id", "generation", "dispatched_at")

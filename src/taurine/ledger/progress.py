@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Subquery, Update, bindparam, func, literal_column, select, update
 
-from taurine.ledger.outcomes import Granted
+from taurine.ledger.fences import Granted
 from taurine.ledger.rows import OverRows, later
 from taurine.ledger.schema import job, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL

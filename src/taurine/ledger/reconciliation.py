@@ -24,6 +24,7 @@ class DispatchedRecord(NamedTuple):
     """An open record whose job was added to its queue. dispatched_at: ms since the epoch."""
 
     id: str
+    type: str
     queue: str
     status: Status
     generation: int
@@ -40,8 +41,8 @@ class DispatchedRecord(NamedTuple):
 
 
 _columns = (
-    *(job.c.id, job.c.queue, job.c.status, job.c.generation, job.c.fence, job.c.max_attempts, job.c.source),
-    *(job.c.created_at, job.c.dispatched_at),
+    *(job.c.id, job.c.type, job.c.queue, job.c.status, job.c.generation, job.c.fence, job.c.max_attempts),
+    *(job.c.source, job.c.created_at, job.c.dispatched_at),
 )
 # SQLite takes the partial index only where its condition is in the query word for word.
 _unfinished = text("status <> 'completed'")
@@ -118,6 +119,7 @@ _cancel = (
         finished_at=bindparam("at", type_=BigInteger),
         updated_at=later(job.c.updated_at, bindparam("at", type_=BigInteger)),
         cancel_reason=bindparam("reason"),
+        next_attempt_at=None,
     )
     .returning(job.c.tenant)
 )

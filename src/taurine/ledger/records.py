@@ -18,10 +18,19 @@ from sqlalchemy.dialects import postgresql
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.idempotency import IdempotencyKey
 from taurine.ledger.rows import OverRows, is_postgresql
-from taurine.ledger.schema import job, job_tag
-from taurine.ledger.statuses import Phase, Status, phase_of
+from taurine.ledger.schema import job, job_tag, status_beside_id
+from taurine.ledger.statuses import TERMINAL, Phase, Status, phase_of
 
-__all__ = ["Inserted", "JobRecord", "NewRecord", "get_record", "get_records", "insert_records", "record_of"]
+__all__ = [
+    "Inserted",
+    "JobRecord",
+    "NewRecord",
+    "get_ended",
+    "get_record",
+    "get_records",
+    "insert_records",
+    "record_of",
+]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +97,9 @@ class JobRecord:
     created_at: datetime
     updated_at: datetime
     scheduled_for: datetime | None
+    """The start that was asked for; the same after all attempts."""
+    next_attempt_at: datetime | None
+    """When the attempt after this one may begin. None for a job that runs, or that need not wait."""
     expires_at: datetime | None
     dispatched_at: datetime | None
     started_at: datetime | None
@@ -100,6 +112,13 @@ class JobRecord:
     @property
     def phase(self) -> Phase:
         return phase_of(self.status)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The time before which it is not to run, as it stands: that of its next attempt, or the start that was asked for of a job that has not begun."""
+        if self.next_attempt_at is not None:
+            return self.next_attempt_at
+        return self.scheduled_for if self.started_at is None else None
 
     @cached_property
     def payload(self) -> Any:
@@ -170,8 +189,8 @@ class JobRecord:
 
 _JSON = ("payload", "output", "error", "error_fingerprint", "progress", "state", "metadata", "options")
 _TIMES = (
-    *("created_at", "updated_at", "scheduled_for", "expires_at", "dispatched_at", "started_at", "finished_at"),
-    "cancel_requested_at",
+    *("created_at", "updated_at", "scheduled_for", "next_attempt_at", "expires_at", "dispatched_at", "started_at"),
+    *("finished_at", "cancel_requested_at"),
 )
 _PLAIN = tuple(entry.name for entry in fields(JobRecord) if entry.name not in (*_TIMES, "_json"))
 
@@ -206,7 +225,9 @@ _insert_unless_there = OverRows(
 )
 _IDS_AT_ONCE = 500
 """Ids in one query: SQLite takes up to 32,766 variables, older builds 999."""
-_by_ids = select(job).where(job.c.id.in_(bindparam("ids", expanding=True)))
+_among_ids = job.c.id.in_(bindparam("ids", expanding=True))
+_by_ids = select(job).where(_among_ids)
+_ended_by_ids = select(job.c.id).where(_among_ids, status_beside_id.in_(sorted(TERMINAL)))
 
 
 def insert_records(connection: Connection, records: Sequence[NewRecord]) -> list[Inserted]:
@@ -289,3 +310,12 @@ def get_records(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job
         rows = connection.execute(_by_ids, {"ids": job_ids[first : first + _IDS_AT_ONCE]})
         found |= {row.id: record_of(row) for row in rows}
     return found
+
+
+def get_ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Those of these ids whose records have ended."""
+    return [
+        row.id
+        for first in range(0, len(job_ids), _IDS_AT_ONCE)
+        for row in connection.execute(_ended_by_ids, {"ids": job_ids[first : first + _IDS_AT_ONCE]})
+    ]

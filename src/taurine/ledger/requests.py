@@ -167,6 +167,7 @@ def _new_generation(record: NewRecord) -> NewGeneration:
         at=record.created_at,
         action="rerun",
         actor=record.created_by,
+        queue=record.queue,
         payload=record.payload,
         max_attempts=record.max_attempts,
         priority=record.priority,

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
-__all__ = ["OverRows", "insert_ignore", "is_postgresql", "later", "upsert"]
+__all__ = ["OverRows", "bound", "insert_ignore", "is_postgresql", "later", "upsert"]
 
 
 _MOST_CHARACTERS = 16 * 1024 * 1024
@@ -53,6 +53,11 @@ def insert_ignore(connection: Connection, table: Table) -> Insert:
 def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An insert to which the caller adds what is to become of a row that is there already."""
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
+
+
+def bound(column: Column[Any]) -> Any:
+    """A value for this column, given as `<its name>_value`: a parameter of the column's own name is SQLAlchemy's."""
+    return bindparam(f"{column.name}_value", type_=column.type)
 
 
 def later(one: Any, other: Any) -> Any:

@@ -14,7 +14,7 @@
 UTC. JSON is kept as text, byte for byte as it travels, so that numbers stay exact and both databases hold the same.
 
 What a constraint can hold is a constraint. Indexes serve: the outbox (`job_undispatched`), the reconciler and lists by status
-(`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of everything (`job_created`), jobs that expire (`job_expiring`), and retention
+(`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of everything (`job_created`), quotas (`job_open_by_tenant`), jobs that expire (`job_expiring`), and retention
 (`job_by_type`: each type has its own age, and what finished before a time was created before it).
 
 A change here needs a new file in migrations/versions, and `VERSION` is its number; a test compares the two.
@@ -109,8 +109,10 @@ job = Table(
     Column("trace", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    # not before: the start that was asked for, or the next attempt's
+    # not before: the start that was asked for
     Column("scheduled_for", BigInteger),
+    # not before: the attempt after one that is to be followed by another; null for a job that runs, or may
+    Column("next_attempt_at", BigInteger),
     # not after: a job that has not started by then expires
     Column("expires_at", BigInteger),
     Column("dispatched_at", BigInteger),
@@ -125,6 +127,7 @@ job = Table(
     CheckConstraint(
         "(status <> 'failed' OR error IS NOT NULL) AND (status <> 'completed' OR error IS NULL)", name="error"
     ),
+    CheckConstraint(f"next_attempt_at IS NULL OR NOT ({_in('status', (*TERMINAL, 'running'))})", name="next_attempt"),
     CheckConstraint("generation >= 0 AND fence >= 0 AND attempts >= 0 AND max_attempts >= 1", name="counts"),
     CheckConstraint("updated_at >= created_at", name="times"),
 )
@@ -154,7 +157,13 @@ Index(
     sqlite_where=text("tenant IS NOT NULL"),
     postgresql_where=text("tenant IS NOT NULL"),
 )
-
+Index(
+    "taurine_job_open_by_tenant",
+    job.c.tenant,
+    job.c.type,
+    sqlite_where=text(f"tenant IS NOT NULL AND NOT ({_TERMINAL})"),
+    postgresql_where=text(f"tenant IS NOT NULL AND NOT ({_TERMINAL})"),
+)
 Index(
     "taurine_job_by_error",
     job.c.error_fingerprint,
@@ -231,6 +240,13 @@ dead_letter = Table(
     Column("error_fingerprint", Text),
     Column("reason", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    # from here on what only a redrive needs that finds no record any more
+    Column("max_attempts", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("options", Text),
+    Column("metadata", Text),
+    Column("created_by", Text),
+    Column("trace", Text),
     Column("failed_at", BigInteger, nullable=False),
     Column("status", Text, nullable=False, server_default="open"),
     Column("resolved_at", BigInteger),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoScriptError
 
 from taurine.errors import InvalidName, PayloadTooLarge, StoreError
-from taurine.ids import wire_id
+from taurine.ids import run_of, wire_id
 from taurine.queue.connection import Link
 from taurine.queue.scripts import Argument, load
 from taurine.queue.store import QueueStore
@@ -95,7 +95,7 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any],
     if meaning.size_limit is not None and (size := len(data_text.encode())) > meaning.size_limit:
         raise PayloadTooLarge(f"job data is {size} bytes of JSON, above the size_limit of {meaning.size_limit}")
 
-    stored_id = "" if job_id is None else wire_id(job_id)
+    stored_id = "" if job_id is None else _stored_id(job_id, of_layer_above=application is not None)
     members = meaning.members
     if job_id is not None:
         members = _with_member(members, f'"jobId":{encode_json(stored_id)}')
@@ -116,6 +116,11 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any],
         meaning.priority,
         meaning.extras,
     )
+
+
+def _stored_id(job_id: str, *, of_layer_above: bool) -> str:
+    # A run of a scheduler that the server has lost is put back as what it was, by the layer that has a record of it; others may not take its place.
+    return job_id if of_layer_above and run_of(job_id) is not None else wire_id(job_id)
 
 
 def _with_member(members: str, member: str) -> str:

@@ -29,7 +29,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from taurine.errors import InvalidOption, did_you_mean
 
-__all__ = ["CronPattern", "next_fire", "next_fire_ms"]
+__all__ = ["ALIASES", "CronPattern", "next_fire", "next_fire_ms", "zone_name"]
 
 HOUR = 3600  # seconds
 DAY = 24 * HOUR
@@ -278,11 +278,12 @@ def _bisect(offset_at: OffsetAt, before: int, after: int, offset: int) -> int:
 def _offsets(tz: str | None) -> OffsetAt:
     if tz is None:
         return lambda instant: time.localtime(instant).tm_gmtoff
-    zone = ZoneInfo(_zone_name(tz))
+    zone = ZoneInfo(zone_name(tz))
     return lambda instant: int((datetime.fromtimestamp(instant, zone).utcoffset() or timedelta()).total_seconds())
 
 
-def _zone_name(tz: str) -> str:
+def zone_name(tz: str) -> str:
+    """The IANA database's own spelling of a zone's name, in which case does not count. Raises InvalidOption, with the near miss."""
     known = _zone_names()
     name = known.get(tz.lower())
     if name is None:

@@ -36,7 +36,7 @@ from taurine.queue.cron import CronPattern, next_fire
 from taurine.queue.job import Job
 from taurine.queue.scripts import Argument
 from taurine.queue.store import QueueStore
-from taurine.queue.stored_options import JobOptions, parse_options, plan
+from taurine.queue.stored_options import APPLICATION_MEMBER, JobOptions, parse_options, plan
 from taurine.queue.wire import decode_json, encode_json
 from taurine.retry import Backoff
 
@@ -46,6 +46,7 @@ __all__ = [
     "Scheduler",
     "TemplateOptions",
     "advance",
+    "check_scheduler_id",
     "count",
     "get",
     "read",
@@ -83,6 +84,7 @@ class TemplateOptions(TypedDict, total=False):
     remove_on_complete: bool | int | Keep
     remove_on_fail: bool | int | Keep
     telemetry: Telemetry
+    application: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +248,7 @@ async def upsert(
     strategy: ScheduleStrategy | None = None,
 ) -> Job:
     """Create a scheduler, or change it; returns its next run. `Queue.upsert_scheduler` has the rules."""
-    _check_id(scheduler_id)
+    check_scheduler_id(scheduler_id)
     _check_beginning(schedule, immediately)
     now = store.now_ms()
     if schedule.end is not None and schedule.end * 1000 <= now:
@@ -407,7 +409,8 @@ def _next_of_cron(after: float, schedule: Schedule) -> float | None:
     return next_fire(_parsed(schedule.pattern), after=after, tz=schedule.tz)
 
 
-def _check_id(scheduler_id: object) -> None:
+def check_scheduler_id(scheduler_id: object) -> None:
+    """Raise InvalidName for what no scheduler can be called."""
     if not isinstance(scheduler_id, str) or not scheduler_id or not scheduler_id.isprintable():
         raise InvalidName(f"expected a scheduler id to be printable text, got {scheduler_id!r:.80}")
     if (size := len(scheduler_id.encode("utf-8", "replace"))) > _MAX_ID_BYTES:
@@ -442,11 +445,15 @@ def _template(options: Mapping[str, Any], data: Any, prefix: str) -> tuple[str, 
         if option not in known:
             hint = did_you_mean(option, known) or f"; known: {', '.join(known)}"
             raise InvalidOption(f"{option!r} is no option of a scheduler's jobs{hint}")
-    meaning = plan(options, prefix=prefix)
+    plain = {option: value for option, value in options.items() if option != "application"}
+    meaning = plan(plain, prefix=prefix)
     text = encode_json(data)
     if meaning.size_limit is not None and (size := len(text.encode())) > meaning.size_limit:
         raise PayloadTooLarge(f"job data is {size} bytes of JSON, above the size_limit of {meaning.size_limit}")
-    return meaning.members, meaning.priority, text
+    members = meaning.members
+    if (application := options.get("application")) is not None:
+        members = f'{members},"{APPLICATION_MEMBER}":{application}'.removeprefix(",")
+    return members, meaning.priority, text
 
 
 def _template_of_run(stored: Mapping[str, Any]) -> str:

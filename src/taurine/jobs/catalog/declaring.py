@@ -13,7 +13,7 @@ from taurine.jobs.executors.choosing import ExecutorKind, check_kind
 from taurine.options import MAX_PRIORITY, Keep, Seconds, require_count, to_seconds
 from taurine.retry import Retry
 
-__all__ = ["JobOptions", "JobTypeOptions", "not_a_retry"]
+__all__ = ["JobOptions", "JobTypeOptions", "RecurringOptions", "not_a_retry"]
 
 _DEFAULT_RETRY = Retry()
 _KEEP_COMPLETED = Keep(count=1000, age=24 * 3600.0)
@@ -53,9 +53,18 @@ class JobTypeOptions(TypedDict, total=False):
     """What it is for, for dashboards. Default: none."""
 
 
+class RecurringOptions(JobTypeOptions, total=False):
+    """Those, and a schedule of the type's own. The payload then needs a default for each of its fields."""
+
+    every: Seconds
+    """Seconds from one tick to the next, counted from the start of 1970, UTC. Default: no schedule."""
+    id: str
+    """What the schedule is called for ever; only with `every`. Default: the job type's name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """The rules of one job type, checked; JobTypeOptions explains each. Raises InvalidOption or InvalidName."""
+    """The rules of one job type, checked; RecurringOptions explains each. Raises InvalidOption or InvalidName."""
 
     queue: str = "jobs"
     job_id: JobId = None
@@ -71,11 +80,13 @@ class JobOptions:
     keep_keys: Seconds = 86_400.0
     max_bytes: int = MAX_BYTES
     description: str = ""
+    every: Seconds | None = None
+    id: str | None = None
 
     @classmethod
-    def made(cls, given: JobTypeOptions, *, default_queue: str) -> JobOptions:
+    def made(cls, given: JobTypeOptions | RecurringOptions, *, default_queue: str) -> JobOptions:
         """The rules from what a caller gave. Raises InvalidOption for an option that is not known, with the near miss."""
-        known = list(JobTypeOptions.__annotations__)
+        known = list(RecurringOptions.__annotations__)
         for name in given:
             if name not in known:
                 raise InvalidOption(f"unknown option {name!r} of a job type{did_you_mean(name, known)}")
@@ -96,6 +107,10 @@ class JobOptions:
         if self.keep_records is not None and self.keep_records is not True:
             to_seconds(self.keep_records, "keep_records")
         to_seconds(self.keep_keys, "keep_keys", minimum=0.001)
+        if self.id is not None and self.every is None:
+            raise InvalidOption(
+                f"id={self.id!r:.80} names the schedule of `every`, which is not given; a job's own id is job_id"
+            )
         require_count(self.max_bytes, "max_bytes", minimum=1)
         if not isinstance(self.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             raise InvalidOption(not_a_retry(self.retry))

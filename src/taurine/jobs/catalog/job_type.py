@@ -10,8 +10,9 @@ from taurine.jobs.catalog.declaring import JobOptions
 from taurine.jobs.catalog.identity import Identity
 from taurine.jobs.catalog.payloads import Codec
 from taurine.jobs.catalog.requests import EnqueueOptions
-from taurine.jobs.catalog.signatures import check_same_payload, name_of
+from taurine.jobs.catalog.signatures import check_same_payload, name_of, takes_payload
 from taurine.jobs.catalog.templates import Template
+from taurine.jobs.catalog.without_payload import NoPayload, given_context_alone
 from taurine.jobs.executors.choosing import ExecutorKind, executor_for
 from taurine.jobs.executors.located import check_named
 from taurine.options import to_seconds
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from taurine.jobs.enqueue.handle import JobHandle
     from taurine.jobs.handler.context import Context
 
-__all__ = ["JobDecorator", "JobType", "Producer"]
+__all__ = ["CronDecorator", "JobDecorator", "JobType", "Producer"]
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -81,6 +82,7 @@ class JobType(Generic[PayloadT, ResultT]):
         self.timeout = None if options.timeout is None else to_seconds(options.timeout, "timeout")
         self._producer = producer
         self._handler: Callable[..., Any] | None = None
+        self._written: Callable[..., Any] | None = None
         self._runs_in: ExecutorKind | None = None
         if handler is not None:
             self._attach(handler)
@@ -142,13 +144,24 @@ class JobType(Generic[PayloadT, ResultT]):
 
     def _attach(self, function: Callable[..., Any]) -> None:
         runs_in = executor_for(function, self.options.runs_in)
+        called = function
         if runs_in == "process":
             check_named(function)  # whether it is really there can be seen when its module is complete
-        self._handler, self._runs_in = function, runs_in
+        elif self.payload.annotation is NoPayload and not takes_payload(function):
+            called = given_context_alone(function)  # over there it is the process that does this
+        self._written, self._handler, self._runs_in = function, called, runs_in
 
-    def __call__(self, payload: PayloadT, *context: Any) -> Any:
+    @overload
+    def __call__(self: JobType[NoPayload, ResultT], context: Any, /) -> Any: ...
+    @overload
+    def __call__(self, payload: PayloadT, *context: Any) -> Any: ...
+    def __call__(self, payload: Any, *context: Any) -> Any:
         """Run the handler itself: no queue, no record, no retry."""
-        return self.function(payload, *context)
+        if self._written is None:
+            raise self._no_handler()
+        if isinstance(payload, NoPayload) and not takes_payload(self._written):
+            return self._written(*context)
+        return self._written(payload, *context)
 
     def tenant_of(self, payload: PayloadT, given: str | None = None) -> str | None:
         """Whose job this is. Raises TenantMismatch when `given` is not the tenant that the payload names."""
@@ -203,12 +216,34 @@ class JobType(Generic[PayloadT, ResultT]):
 
 
 class JobDecorator(Protocol):
-    """What `Taurine.job(name, …)` returns: give it the handler."""
+    """What `Taurine.job(name, …)` returns: give it the handler.
+
+    One of the context alone is a type of NoPayload, which is not said here: a handler whose payload is `Any` would be taken for one.
+    """
 
     @overload
     def __call__(self, function: Callable[[PayloadT, Context], Awaitable[ResultT]]) -> JobType[PayloadT, ResultT]: ...
     @overload
     def __call__(self, function: Callable[[PayloadT, Context], ResultT]) -> JobType[PayloadT, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[PayloadT], Awaitable[ResultT]]) -> JobType[PayloadT, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[PayloadT], ResultT]) -> JobType[PayloadT, ResultT]: ...
+
+
+class CronDecorator(Protocol):
+    """What `Taurine.cron(pattern, …)` returns: give it the handler, or a job type."""
+
+    @overload
+    def __call__(self, function: JobType[PayloadT, ResultT]) -> JobType[PayloadT, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[PayloadT, Context], Awaitable[ResultT]]) -> JobType[PayloadT, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[PayloadT, Context], ResultT]) -> JobType[PayloadT, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[Context], Awaitable[ResultT]]) -> JobType[NoPayload, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[Context], ResultT]) -> JobType[NoPayload, ResultT]: ...
     @overload
     def __call__(self, function: Callable[[PayloadT], Awaitable[ResultT]]) -> JobType[PayloadT, ResultT]: ...
     @overload

@@ -109,7 +109,7 @@ class Codec(Generic[ValueT]):
                 f"{self._job_type}: {self._what} cannot be stored as JSON: {_without_values(error)}; "
                 "pass ids and plain data, no clients or requests"
             ) from None
-        if b"null" in written and self._holds_no_number(value):
+        if b"null" in written and value is not None and self._holds_no_number(value):
             raise PayloadError(f"{self._job_type}: {self._what} holds NaN or an infinity, which is no JSON number")
         if b"\\u0000" in written and _NULL_CHARACTER.search(written):
             raise PayloadError(f"{self._job_type}: {self._what} holds a null character, which cannot be stored")

@@ -9,9 +9,10 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from taurine.errors import CatalogError
+from taurine.jobs.catalog.without_payload import NoPayload
 from taurine.jobs.handler.context import Context
 
-__all__ = ["annotations_of", "check_handler", "check_same_payload", "name_of"]
+__all__ = ["annotations_of", "check_handler", "check_same_payload", "name_of", "takes_payload"]
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -20,7 +21,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapping[str, Any] | None = None) -> None:
-    """Raise CatalogError for what cannot be a handler: a function of a payload and, if it likes, a Context.
+    """Raise CatalogError for what cannot be a handler: a function of a payload and, if it likes, a Context; or of a Context alone.
 
     local_names: what is known where the function is defined, beside its module's own names.
     """
@@ -42,6 +43,8 @@ def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapp
             f"{job_type}: the handler {name} needs the keyword {names}, which nobody gives it: it is to take a payload and, if it likes, a Context; "
             "give the keyword a default, or put it into the payload"
         )
+    if not takes_payload(function, local_names):
+        return
     if not positional or len(needed) > 2:
         raise CatalogError(
             f"{job_type}: expected the handler {name} to take a payload and, if it likes, a Context; it takes "
@@ -49,6 +52,21 @@ def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapp
         )
     if len(positional) > 1:
         _check_second(positional[1], name, job_type, {**_module_names(function), **(local_names or {})})
+
+
+def takes_payload(function: Callable[..., Any], local_names: Mapping[str, Any] | None = None) -> bool:
+    """False for a function of a Context alone."""
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [one for one in parameters if one.kind not in (one.KEYWORD_ONLY, one.VAR_KEYWORD)]
+    if len(positional) != 1:
+        return True
+    annotation = positional[0].annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, {**_module_names(function), **(local_names or {})})  # noqa: S307 - as in _evaluated
+        except Exception:  # noqa: BLE001 - a name that only type checkers know: it says what it is by itself
+            return annotation.rpartition(".")[2] != Context.__name__
+    return not (isinstance(annotation, type) and issubclass(annotation, Context))
 
 
 def _check_second(parameter: inspect.Parameter, name: str, job_type: str, names: Mapping[str, Any]) -> None:
@@ -97,14 +115,17 @@ def annotations_of(
     """
     check_handler(function, job_type, local_names)
     signature = inspect.signature(function)
+    names = {**_module_names(function), **(local_names or {})}
+    result = Any if signature.return_annotation is signature.empty else signature.return_annotation
+    result = _evaluated(result, names, function, job_type)
+    if not takes_payload(function, local_names):
+        return NoPayload, result
     payload = next(iter(signature.parameters.values()))
     if payload.annotation is payload.empty:
         raise CatalogError(
             f"{job_type}: expected the handler {name_of(function)} to say what type its payload {payload.name!r} is"
         )
-    names = {**_module_names(function), **(local_names or {})}
-    result = Any if signature.return_annotation is signature.empty else signature.return_annotation
-    return _evaluated(payload.annotation, names, function, job_type), _evaluated(result, names, function, job_type)
+    return _evaluated(payload.annotation, names, function, job_type), result
 
 
 def check_same_payload(function: Callable[..., Any], job_type: str, declared: Any) -> None:
@@ -113,6 +134,12 @@ def check_same_payload(function: Callable[..., Any], job_type: str, declared: An
     What cannot be read here, because its name is only known to type checkers, is left to them.
     """
     check_handler(function, job_type)
+    if not takes_payload(function):
+        if declared is NoPayload:
+            return
+        raise CatalogError(
+            f"{job_type}: the handler {name_of(function)} takes no payload, and the payload is declared as {getattr(declared, '__qualname__', declared)}"
+        )
     taken = next(iter(inspect.signature(function).parameters.values())).annotation
     if isinstance(taken, str):
         try:

@@ -16,8 +16,9 @@ __all__ = ["AccessRequest", "Authorize", "authorized"]
 class AccessRequest:
     """What somebody wants to do.
 
-    action: "enqueue", "cancel", "retry", "redrive", "discard", "set_quota". job_type: "" for a quota of all types. tenant: whose job it is, as far as the request
-    says. user: who asks. payload: of an enqueue only, and not checked yet: it is what the caller gave.
+    action: "enqueue", "cancel", "retry", "redrive", "discard", "set_quota", "remove_schedule"; and of a queue "pause_queue", "resume_queue", "drain_queue", "remove_queue". job_type: "" for a
+    queue, and for a quota of all types. tenant: whose job it is, as far as the request says. user: who asks. payload: of an enqueue only, and not checked yet: it is
+    what the caller gave.
     """
 
     action: str

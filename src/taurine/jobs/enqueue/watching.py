@@ -6,13 +6,10 @@ import asyncio
 from collections import defaultdict
 from typing import TypeVar
 
-from sqlalchemy import Connection, bindparam, select
-
 from taurine.clock import Clock
 from taurine.errors import LedgerUnavailable
 from taurine.ledger.database import Database, Work
-from taurine.ledger.records import JobRecord, get_record
-from taurine.ledger.schema import job, status_beside_id
+from taurine.ledger.records import JobRecord, get_ended, get_record
 from taurine.ledger.statuses import TERMINAL
 
 __all__ = ["RecordWatch"]
@@ -21,8 +18,6 @@ ResultT = TypeVar("ResultT")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
 """Seconds between two looks: a short job is seen to end at once, a long one costs four small queries a second at most."""
-
-_ended = select(job.c.id).where(job.c.id.in_(bindparam("ids", expanding=True)), status_beside_id.in_(sorted(TERMINAL)))
 
 
 class RecordWatch:
@@ -43,15 +38,10 @@ class RecordWatch:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-
-        def look(connection: Connection) -> JobRecord | None:
-            found = get_record(connection, job_id)
-            return None if found is None or (tenant is not None and found.tenant != tenant) else found
-
-        record = await self._read(look, deadline)
+        record = await self._record(job_id, tenant, deadline)
         while record is not None and record.status not in TERMINAL and (deadline is None or loop.time() < deadline):
             await self._until_told(job_id, deadline)
-            record = await self._read(look, deadline)
+            record = await self._record(job_id, tenant, deadline)
         return record
 
     async def _until_told(self, job_id: str, deadline: float | None) -> None:
@@ -71,6 +61,10 @@ class RecordWatch:
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
             told.cancel()
+
+    async def _record(self, job_id: str, tenant: str | None, deadline: float | None) -> JobRecord | None:
+        found = await self._read(lambda connection: get_record(connection, job_id), deadline)
+        return None if found is None or (tenant is not None and found.tenant != tenant) else found
 
     async def _read(self, work: Work[ResultT], deadline: float | None) -> ResultT:
         loop = asyncio.get_running_loop()
@@ -104,7 +98,7 @@ class RecordWatch:
             while self._waiting:
                 try:
                     ids = list(self._waiting)
-                    for job_id in await self._database.read(lambda connection, ids=ids: _find_ended(connection, ids)):
+                    for job_id in await self._database.read(lambda connection, ids=ids: get_ended(connection, ids)):
                         self.tell(job_id)
                 except LedgerUnavailable:
                     self._pause = _LONGEST_PAUSE
@@ -120,11 +114,3 @@ class RecordWatch:
             for told in waits:
                 if not told.done():
                     told.set_exception(error)
-
-
-def _find_ended(connection: Connection, ids: list[str]) -> list[str]:
-    return [
-        row.id
-        for first in range(0, len(ids), 500)
-        for row in connection.execute(_ended, {"ids": ids[first : first + 500]})
-    ]

@@ -18,15 +18,19 @@ from taurine.clock import Clock
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope, retry_from_json
+from taurine.jobs.handover.adoption import stored_id_of
+from taurine.jobs.handover.copies import has_copy
+from taurine.ledger.generations import Lost, raise_generation
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.outbox import Dispatched, stamp_dispatched, unstarted_since
 from taurine.ledger.records import JobRecord, NewRecord
 from taurine.options import AddOptions, Keep
 from taurine.queue import Queue
+from taurine.queue.scheduler import TemplateOptions
 from taurine.queue.wire import Encoded
-from taurine.retry import Custom
+from taurine.retry import Custom, Retry
 
-__all__ = ["YOUNG_MS", "Dispatcher"]
+__all__ = ["YOUNG_MS", "Dispatcher", "options_of_any"]
 
 YOUNG_MS = 5000
 """Age from which a record without a stamp is anybody's to hand over: the call that accepted a younger one is about to do it itself."""
@@ -103,7 +107,8 @@ class Dispatcher:
             job_id=record.id,
             priority=record.priority,
             attempts=record.max_attempts,
-            scheduled_for=record.scheduled_for,
+            accepted_at=record.created_at,
+            due_at=record.scheduled_for,
             now=now,
             envelope=envelope,
             shared=self._catalog.rules_of(record.queue).shared,
@@ -116,33 +121,58 @@ class Dispatcher:
     async def dispatch(self, records: Sequence[JobRecord]) -> int:
         """Add recorded jobs and stamp them; returns how many. Records whose type is not declared here are left to others.
 
+        A job goes to the queue that its type declares now. One that was accepted for another becomes a new generation first, unless that one has it after all.
         Raises StoreError when the server of queues does not take them.
         """
-        by_queue: dict[str, list[JobRecord]] = {}
-        for record in records:
-            if self._catalog.find(record.type) is not None:
-                by_queue.setdefault(record.queue, []).append(record)
-        for name, group in by_queue.items():
+        mine = [(record, job_type) for record in records if (job_type := self._catalog.find(record.type)) is not None]
+        at_home = [record for record, job_type in mine if record.queue == job_type.queue]
+        if len(at_home) < len(mine):
+            at_home += await self._moved([record for record, job_type in mine if record.queue != job_type.queue])
+        for name, group in _by_queue(at_home).items():
             now = self._now_ms()
             await self._add(await self._queue(name), [self._entry(record, now) for record in group])
-            stamps = (Dispatched(record.id, record.generation, now) for record in group)
-            await asyncio.gather(*(self._group.submit(stamp_dispatched, stamp) for stamp in stamps))
-        return sum(map(len, by_queue.values()))
+            await self._stamp(group, now)
+        return len(mine)
+
+    async def _moved(self, records: Sequence[JobRecord]) -> list[JobRecord]:
+        """The records of those that can go to another queue by now, where they belong; the others are stamped, and stay."""
+        there: list[JobRecord] = []
+        lost: list[Lost] = []
+        for name, group in _by_queue(records).items():
+            queue = await self._queue(name)
+            standings = await queue.standings(
+                [stored_id_of(record.id, record.source, record.generation) for record in group]
+            )
+            for record, standing in zip(group, standings, strict=True):
+                if has_copy(standing, generation=record.generation, created_at=_ms(record.created_at) or 0):
+                    there.append(record)  # who added it did not live to say so
+                else:
+                    lost.append(Lost(record.id, record.generation, record.fence, self._catalog.get(record.type).queue))
+        await self._stamp(there, self._now_ms())
+        raised = await asyncio.gather(*(self._group.submit(self._raise, item) for item in lost))
+        return [record for record in raised if record is not None]
+
+    def _raise(self, connection: Connection, items: Sequence[Lost]) -> list[JobRecord | None]:
+        return raise_generation(connection, items, self._now_ms())
+
+    async def _stamp(self, records: Sequence[JobRecord], now: int) -> None:
+        stamps = (Dispatched(record.id, record.generation, now) for record in records)
+        await asyncio.gather(*(self._group.submit(stamp_dispatched, stamp) for stamp in stamps))
 
     def _entry(self, record: JobRecord, now: int) -> tuple[str, Any, AddOptions]:
-        scheduled_for = _ms(record.scheduled_for)
         options = _options(
             self._catalog.get(record.type),
             job_id=record.id,
             priority=record.priority,
             attempts=max(1, record.max_attempts - record.attempts),
-            scheduled_for=scheduled_for,
+            accepted_at=None if record.generation else _ms(record.created_at),
+            due_at=_ms(record.due_at),
             now=now,
             envelope=Envelope(
                 generation=record.generation,
                 attempts=record.attempts,
                 tenant=record.tenant,
-                scheduled_for=scheduled_for,
+                scheduled_for=_ms(record.scheduled_for),
                 expires_at=_ms(record.expires_at),
                 created_by=record.created_by,
                 trace=record.trace,
@@ -166,6 +196,13 @@ class Dispatcher:
         return round(self._clock.now() * 1000)
 
 
+def _by_queue(records: Sequence[JobRecord]) -> dict[str, list[JobRecord]]:
+    by_queue: dict[str, list[JobRecord]] = {}
+    for record in records:
+        by_queue.setdefault(record.queue, []).append(record)
+    return by_queue
+
+
 _SHARED_AGE = 24 * 3600.0
 """Seconds that a shared queue keeps ended jobs whose type says nothing of an age."""
 
@@ -183,36 +220,51 @@ def _removal(keep: bool | int | Keep) -> bool | int | Keep:
     return not keep if isinstance(keep, bool) else keep
 
 
+def options_of_any(
+    job_type: JobType[Any, Any], retry: Retry, priority: int, envelope: Envelope, *, shared: bool
+) -> TemplateOptions:
+    """What every job of a type is added with, whether a request or a schedule has made it."""
+    keep_completed, keep_failed = job_type.options.keep_completed, job_type.options.keep_failed
+    if shared:
+        # Where others end jobs as well, the record learns of it from the queue: what is gone there would look like lost.
+        keep_completed, keep_failed = _by_age(keep_completed), _by_age(keep_failed)
+    options: TemplateOptions = {
+        "attempts": retry.attempts,
+        "remove_on_complete": _removal(keep_completed),
+        "remove_on_fail": _removal(keep_failed),
+        "application": envelope.encode(),
+    }
+    if retry.backoff is not None and not isinstance(retry.backoff, Custom):
+        options["backoff"] = retry.backoff  # for Node's workers; ours ask the retry policy itself
+    if priority:
+        options["priority"] = priority
+    return options
+
+
 def _options(
     job_type: JobType[Any, Any],
     *,
     job_id: str,
     priority: int,
     attempts: int,
-    scheduled_for: int | None,
+    accepted_at: int | None,
+    due_at: int | None,
     now: int,
     envelope: Envelope,
     shared: bool,
 ) -> AddOptions:
-    declared = job_type.options
-    keep_completed, keep_failed = declared.keep_completed, declared.keep_failed
-    if shared:
-        # Where others end jobs as well, the record learns of it from the queue: what is gone there would look like lost.
-        keep_completed, keep_failed = _by_age(keep_completed), _by_age(keep_failed)
-    options: AddOptions = {
-        "attempts": attempts,
-        "remove_on_complete": _removal(keep_completed),
-        "remove_on_fail": _removal(keep_failed),
-        "job_id": job_id,
-        "application": envelope.encode(),
-    }
-    retry = declared.retry if envelope.retry is None else retry_from_json(envelope.retry, declared.retry)
-    if retry.backoff is not None and not isinstance(retry.backoff, Custom):
-        options["backoff"] = retry.backoff  # for Node's workers; ours ask the retry policy itself
-    if priority:
-        options["priority"] = priority
-    if scheduled_for is not None and scheduled_for > now:
-        options["delay"] = (scheduled_for - now) / 1000
+    """accepted_at: None for a later generation, which is another run than the one that was accepted then."""
+    declared = job_type.options.retry
+    retry = declared if envelope.retry is None else retry_from_json(envelope.retry, declared)
+    options: AddOptions = {**options_of_any(job_type, retry, priority, envelope, shared=shared), "job_id": job_id}
+    options["attempts"] = attempts
+    if accepted_at is not None:
+        # Whoever hands the job over, it bears one time: a relay that comes second sees by it that what has ended is this job, and a first delivery, which reads no
+        # record, has the time that the record has.
+        options["timestamp"] = accepted_at / 1000
+    if due_at is not None and due_at > now:
+        # Counted from the job's own time, which another clock may have told.
+        options["delay"] = max(0, due_at - (accepted_at or now)) / 1000
     return options
 
 

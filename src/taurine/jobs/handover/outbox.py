@@ -21,11 +21,13 @@ from taurine.jobs.handover.dispatch import YOUNG_MS, Dispatcher
 from taurine.jobs.reporting.lines import unrun_fields
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.database import Database
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.fences import fence_of
 from taurine.ledger.outbox import take_undispatched
-from taurine.ledger.outcomes import Ending, apply_endings, fence_of
 from taurine.ledger.reconciliation import standings_of
 from taurine.ledger.records import JobRecord, get_records
 from taurine.ledger.statuses import TERMINAL
+from taurine.pauses import Pauses
 from taurine.service import Service
 
 __all__ = ["Outbox"]
@@ -33,7 +35,7 @@ __all__ = ["Outbox"]
 log = logging.getLogger("taurine.jobs")
 
 _BATCH = 500
-"""Jobs of each queue that one transaction of a pass reads."""
+"""Jobs of each queue that one transaction of a pass reads, unless they are large: then fewer."""
 
 _REFUSED_AT_MOST = 10_000
 """Jobs that cannot be queued whose ids are remembered, so that each is logged once."""
@@ -42,7 +44,7 @@ _PATIENCE = 10.0
 """Seconds for which a job that cannot be stored is tried again; then it has failed, and no longer stands before others."""
 
 _FIRST_PAUSE = 0.1
-"""Seconds after a failed pass in which nothing is tried, however many jobs are recorded meanwhile; twice as long after each further one, up to the interval."""
+"""Seconds after a failed pass in which nothing is tried, however many jobs are recorded meanwhile; they grow up to the interval."""
 
 
 class Outbox(Service[int]):
@@ -74,7 +76,7 @@ class Outbox(Service[int]):
         self._take_out = take_out
         self._rate = rate
         self._asked = asyncio.Event()
-        self._pause = 0.0
+        self._pauses = Pauses(first=_FIRST_PAUSE, longest=interval)
         self._ended: set[str] = set()
         self._finished = False
         self._redact = redact
@@ -91,7 +93,7 @@ class Outbox(Service[int]):
                 records = await self._next(age)
                 ids = {record.id for record in records}
                 if ids <= before:  # none, or none that could be handed over or stamped: what is left is another pass's
-                    self._pause = 0.0
+                    self._pauses.succeeded()
                     return handed_over
                 started, before = self._clock.monotonic(), ids
                 handed_over += await self._hand_over(records)
@@ -101,7 +103,7 @@ class Outbox(Service[int]):
                 self._asked.set()  # for `finish`
             raise
         except Exception:
-            self._pause = min(self.interval, self._pause * 2 or _FIRST_PAUSE)
+            self._pauses.failed()
             raise
 
     async def _next(self, age: int) -> list[JobRecord]:
@@ -193,8 +195,8 @@ class Outbox(Service[int]):
             log.debug("what is not handed over is left to the next process: %s", error)
 
     async def rest(self, seconds: float) -> None:
-        if self._pause:
-            await self._clock.sleep(self._pause)
+        if self._pauses.current:
+            await self._clock.sleep(self._pauses.current)
             self._asked.set()
         await self._clock.wait(self._asked, seconds)
 

@@ -18,16 +18,15 @@ from taurine.errors import InvalidOption, RecordError, RecordNotFound
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.operations.mirror import remove_mirrored
-from taurine.jobs.operations.operating import checked_payload, hand_over
+from taurine.jobs.operations.operating import checked_payload
 from taurine.jobs.operations.paging import Listing
 from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.ledger.attempts import Attempt, list_attempts
 from taurine.ledger.audit import AuditEntry, actions_on
 from taurine.ledger.database import Database
+from taurine.ledger.dead_letter_entry import DeadLetter, DeadLetterStatus
 from taurine.ledger.dead_letters import (
-    DeadLetter,
     DeadLetterFilter,
-    DeadLetterStatus,
     Discard,
     Redrive,
     depth,
@@ -223,11 +222,11 @@ class DeadLetters:
         now = self._now_ms()
         declared = [backend.catalog.find(entry.type) for entry in entries]
         items = [
-            Redrive(entry.id, now, user, text, attempts_of_type=job_type and job_type.options.retry.attempts)
+            Redrive(entry.id, now, user, text, queue=job_type and job_type.queue)
             for entry, text, job_type in zip(entries, texts, declared, strict=True)
         ]
         answers = await backend.database.write(lambda connection: redrive(connection, items))
-        await hand_over(backend, [answer for answer in answers if isinstance(answer, JobRecord)])
+        await backend.prompt.hand_over(again=[answer for answer in answers if isinstance(answer, JobRecord)])
         await self._forget_mirrored(entries, answers)
         return answers
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from taurine.errors import InvalidOption, JobLocked, StoreError
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.catalog import Catalog
+from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.dead_letters import (
-    DeadLetter,
     mark_mirrored,
     mark_unmirrored,
     take_resolved_mirrored,

@@ -5,22 +5,17 @@ Everything that names a job takes `tenant`: a job of another tenant is no job th
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from taurine.errors import (
-    EmbeddedServerError,
     InvalidOption,
     JobError,
-    LedgerError,
     RecordNotFound,
-    StoreError,
     TenantMismatch,
     TransitionRefused,
     UnknownJobType,
@@ -42,15 +37,10 @@ from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.statuses import TERMINAL, Status
 from taurine.options import require_count
 
-__all__ = ["Operations", "checked_payload", "hand_over"]
-
-_HANDOVER_SECONDS = 0.5
-"""Seconds that a caller waits for the queue to take a job; then the outbox hands it over."""
+__all__ = ["Operations", "checked_payload"]
 
 _LARGEST_QUOTA = (1 << 31) - 1
 """What a column holds, and more jobs than anybody means."""
-
-log = logging.getLogger("taurine.jobs")
 
 ResultT = TypeVar("ResultT")
 
@@ -170,11 +160,19 @@ class Operations:
         return await self._hasten(record, user)
 
     async def _run_again(self, record: JobRecord, payload: str | None, user: str | None) -> JobRecord:
-        again = NewGeneration(id=record.id, at=self._now_ms(), action="retry", actor=user, payload=payload)
+        declared = self._backend.catalog.find(record.type)
+        again = NewGeneration(
+            id=record.id,
+            at=self._now_ms(),
+            action="retry",
+            actor=user,
+            queue=declared and declared.queue,
+            payload=payload,
+        )
         (started,) = await self._backend.database.write(lambda connection: start_generation(connection, [again]))
         if started is None:
             raise TransitionRefused(f"job {record.id!r} is being run again already", job_id=record.id)
-        await hand_over(self._backend, [started])
+        await self._backend.prompt.hand_over(again=[started])
         return started
 
     async def _hasten(self, record: JobRecord, user: str | None) -> JobRecord:
@@ -212,13 +210,3 @@ def checked_payload(backend: Backend, job_type: str, tenant: str | None, payload
     if declared.tenant_of(checked, tenant) != tenant:
         raise TenantMismatch(f"{job_type}: the edited payload belongs to another tenant than the job")
     return declared.payload.encode(checked)
-
-
-async def hand_over(backend: Backend, records: Sequence[JobRecord]) -> None:
-    """Give jobs of a new generation to their queues; what does not go soon is left to the outbox. They are recorded, so nothing is raised."""
-    try:
-        async with asyncio.timeout(_HANDOVER_SECONDS):
-            await backend.dispatcher.dispatch(records)
-    except (StoreError, EmbeddedServerError, LedgerError, TimeoutError) as error:
-        log.info("jobs that run again wait for the server of queues: %s", error)
-        backend.outbox.ask()

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
-from taurine.ledger.dead_letters import DeadLetter
+from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.outbox import OutboxLag
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import TERMINAL
@@ -212,8 +212,8 @@ def _unseen(facts: Facts) -> Iterator[Reason]:
         yield _running(facts, None)
     elif record is not None and record.dispatched_at is None:
         yield _outbox(facts)
-    elif record is not None and record.scheduled_for is not None and record.scheduled_for.timestamp() > facts.now:
-        yield _not_due(facts, record.scheduled_for.timestamp())
+    elif record is not None and record.due_at is not None and record.due_at.timestamp() > facts.now:
+        yield _not_due(facts, record.due_at.timestamp())
     yield _store_unavailable(error)
 
 

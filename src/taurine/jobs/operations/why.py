@@ -18,7 +18,8 @@ from taurine.ids import public_id
 from taurine.jobs.backend import Backend
 from taurine.jobs.handover.adoption import stored_id_of
 from taurine.jobs.operations.reasons import Facts, Reason, WhyCode, explain
-from taurine.ledger.dead_letters import DeadLetter, DeadLetterFilter, list_dead_letters
+from taurine.ledger.dead_letter_entry import DeadLetter
+from taurine.ledger.dead_letters import DeadLetterFilter, list_dead_letters
 from taurine.ledger.outbox import OutboxLag, outbox_lag
 from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.statuses import TERMINAL

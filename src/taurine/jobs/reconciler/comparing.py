@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import cast, get_args
 
-from taurine.ids import public_id
+from taurine.ids import public_id, run_of
 from taurine.jobs.backend import Backend
 from taurine.jobs.handover.adoption import stored_id_of
-from taurine.jobs.reconciler.settling import generation_of
+from taurine.jobs.handover.copies import generation_of
 from taurine.ledger.outbox import outbox_lag
 from taurine.ledger.reconciliation import DispatchedRecord, Place, dispatched_page, standings_of
 from taurine.ledger.statuses import TERMINAL
@@ -95,9 +95,9 @@ async def _compare_line(backend: Backend, name: str, collection: LineState, foun
     shared = backend.catalog.rules_of(name).shared
     while page := await queue.line_page(collection, place, _PAGE):
         place += len(page)
-        ids = [public_id(stored) for stored in page if not stored.startswith("repeat:")]
+        ids = [public_id(stored) for stored in page]
         records = await backend.database.read(lambda connection, ids=ids: standings_of(connection, ids))
         found.compared += len(ids)
         found.ended += sum(record.queue == name and record.status in TERMINAL for record in records.values())
         if not shared:
-            found.orphans += sum(job_id not in records for job_id in ids)
+            found.orphans += sum(job_id not in records and run_of(job_id) is None for job_id in ids)

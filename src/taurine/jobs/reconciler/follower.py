@@ -12,16 +12,18 @@ from typing import TypeAlias
 
 from sqlalchemy import Connection
 
+from taurine.ids import run_of
 from taurine.jobs.backend import Backend
 from taurine.jobs.handover.adoption import Adopter, record_id_of, stored_id_of
-from taurine.jobs.reconciler.settling import Settlement, is_end_of, settle, settlement
+from taurine.jobs.handover.copies import is_end_of
+from taurine.jobs.reconciler.settling import Settlement, settle, settlement
 from taurine.ledger.cursors import advance_cursor, read_cursor
 from taurine.ledger.generations import Lost
 from taurine.ledger.reconciliation import cancel_vanished
 from taurine.ledger.records import JobRecord, get_records
 from taurine.ledger.statuses import TERMINAL
 from taurine.queue.event_stream import Entry, EventStream, stream_order
-from taurine.queue.events import Added, Completed, Failed, Removed, parse_event
+from taurine.queue.events import Added, Completed, Failed, JobEvent, Removed, parse_event
 from taurine.queue.keys import QueueKeys
 from taurine.queue.standings import Ended, Standing
 from taurine.queue.wire import encode_json
@@ -84,7 +86,7 @@ class Follower(Service[int]):
     async def _heed(self, entries: Sequence[Entry]) -> int:
         events = [event for event in map(parse_event, entries) if event is not None]
         news: dict[str, _News] = {event.job_id: event for event in events if isinstance(event, _News)}
-        await self._adopt({event.job_id for event in events if isinstance(event, Added)})
+        await self._adopt({event.job_id for event in events if isinstance(event, JobEvent) and _begins(event)})
         records = await self._records_of(news)
         standings = await self._standings_of(records)
         settlements: list[Settlement] = []
@@ -167,6 +169,13 @@ class Follower(Service[int]):
         queue = await self._backend.queue(self._queue)
         stored = [stored_id_of(record.id, record.source, record.generation) for record in records.values()]
         return dict(zip(records, await queue.standings(stored), strict=True))
+
+
+def _begins(event: JobEvent) -> bool:
+    """Whether a job has to have a record from this event on. A scheduler's next run may be replaced until it is claimed, so it has none before it has ended."""
+    if run_of(event.job_id) is None:
+        return isinstance(event, Added)
+    return isinstance(event, Completed | Failed)
 
 
 def _ended(news: Completed | Failed) -> Ended:

@@ -12,15 +12,13 @@ from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection
 
-from taurine.jobs.envelope import Envelope
-from taurine.ledger.outcomes import Completion, Ending, Granted, apply_completions, apply_endings, fence_of
+from taurine.ledger.completions import Completion, apply_completions
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.fences import Granted, fence_of
 from taurine.queue.standings import Ended
 from taurine.queue.wire import decode_json
 
-__all__ = ["OpenRecord", "Settlement", "generation_of", "is_end_of", "settle", "settlement"]
-
-_SKEW_MS = 10_000
-"""The clocks of the process that ended a job and of the one that accepted it may differ by so much."""
+__all__ = ["OpenRecord", "Settlement", "settle", "settlement"]
 
 
 class OpenRecord(Protocol):
@@ -37,23 +35,6 @@ class OpenRecord(Protocol):
 
 
 Settlement = Completion | Ending
-
-
-def is_end_of(ended: Ended, *, generation: int, created_at: int) -> bool:
-    """Whether it is the run of a record that has ended so, and not an earlier one, or that of a record which had its id before and is purged. created_at: ms."""
-    if generation_of(ended) < generation:
-        return False
-    return ended.finished_at is None or ended.finished_at >= created_at - _SKEW_MS
-
-
-def generation_of(ended: Ended) -> int:
-    """The generation whose job ended; 0 for one that says nothing of it."""
-    try:
-        options: Any = decode_json(ended.options)
-    except ValueError:
-        return 0
-    envelope = Envelope.of(cast("dict[str, Any]", options)) if isinstance(options, dict) else None
-    return 0 if envelope is None else envelope.generation
 
 
 def settlement(record: OpenRecord, ended: Ended, now: int) -> Settlement:

@@ -16,7 +16,9 @@ __all__ = ["Alert", "Alerts", "OnAlert"]
 
 
 class Alert(NamedTuple):
-    """kind: "denied" (a permission or tenant mismatch in a worker), "dead_letter", "dead_letters_depth" (too many of one queue), "forged_job"."""
+    """kind: "denied" (a permission or tenant mismatch in a worker), "dead_letter", "dead_letters_depth" (too many of one queue), "forged_job",
+    "undeclared_type" (jobs wait that no working process hands over). Those that are about no single job have an empty `job_id`.
+    """
 
     kind: str
     job_id: str

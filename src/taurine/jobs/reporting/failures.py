@@ -21,7 +21,7 @@ _MESSAGE_LIMIT = 4 * 1024
 _TRACE_LIMIT = 16 * 1024
 _MARGIN = 4 * 1024
 
-_OUR_OWN = str(Path(__file__).parents[1])
+_OUR_OWN = tuple(str(Path(__file__).parents[2] / part) for part in ("jobs", "pipeline"))
 
 _FRAME = re.compile(r'^ {2}File "(?:[^"\n]*[/\\])?([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)
 

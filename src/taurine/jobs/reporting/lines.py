@@ -28,8 +28,10 @@ current_context: ContextVar[Context | None] = ContextVar("taurine_context", defa
 
 
 def line_fields(context: Context) -> dict[str, Any]:
-    """What every line about a job carries."""
+    """What every line about a job carries; while a stage of a pipeline runs, that too."""
+    stage = {} if context.part is None else {"stage": context.part.name}
     return {
+        **stage,
         "job_id": context.shown_id,
         "job_type": context.type,
         "queue": context.queue,

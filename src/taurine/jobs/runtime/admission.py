@@ -1,7 +1,7 @@
 """Whether a delivery runs.
 
 A first delivery goes straight to its handler. Any other (delivered again, of a later generation, handed over late, from a server that may have forgotten, of a job that
-somebody has lately acted on, or without the envelope that Taurine gives each job) asks the ledger first, and takes the record in the same transaction: from then on nothing counts that an earlier delivery still writes.
+somebody has lately acted on, a tick of a schedule, or without the envelope that Taurine gives each job) asks the ledger first, and takes the record in the same transaction: from then on nothing counts that an earlier delivery still writes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from taurine.errors import Cancel, Permanent, Release, Snooze, UnknownJobType
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope, retry_from_json
-from taurine.jobs.handover.adoption import record_id_of
+from taurine.jobs.handover.adoption import record_id_of, tick_of
 from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.jobs.reporting.lines import log, one_line, unrun_fields
 from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.runtime.delivery import Delivery
 from taurine.jobs.runtime.recording import Recorder
+from taurine.ledger.fences import Granted, fence_of
 from taurine.ledger.generations import raise_fence
-from taurine.ledger.outcomes import Granted, Start, apply_starts, fence_of
 from taurine.ledger.records import JobRecord, get_records
+from taurine.ledger.starts import Start, apply_starts
 from taurine.ledger.statuses import TERMINAL
 from taurine.queue import Job
 from taurine.queue.attempt import Decided
@@ -38,6 +39,9 @@ __all__ = ["Acknowledged", "Admission", "Adopt", "envelope_of"]
 
 _UNKNOWN_FOR_MS = 10 * 60_000
 """How long after its time a job of an unknown type is handed back: while workers are replaced one by one, another may know it already."""
+
+_UNKNOWN_TIMES = 12
+"""How often it is handed back at least: one that stood in a long line, or was handed over late, is old when a worker first sees it."""
 
 _UNKNOWN_PAUSE = 5.0
 """Seconds until the next worker sees a job that had no handler in this one."""
@@ -84,7 +88,8 @@ class Admission:
 
     async def admit(self, job: Job) -> Delivery | Acknowledged:
         """What is known of a delivery that is to run. For one that is not: Acknowledged, or raised what the queue is to do with it."""
-        envelope = envelope_of(job)
+        tick = None if job.scheduler_id is None else tick_of(job, self._catalog)
+        envelope = tick or envelope_of(job)
         job_type = self._catalog.find(job.name)
         has_handler = job_type is not None and job_type.has_handler and job_type.queue == job.queue
         if not has_handler:
@@ -115,7 +120,7 @@ class Admission:
             if envelope is None:
                 return  # somebody else's, who may call it anything
             due_at = max(job.created_at * 1000, envelope.scheduled_for or 0)
-            if self._clock.now() * 1000 >= due_at + _UNKNOWN_FOR_MS:
+            if job.attempts_started > _UNKNOWN_TIMES and self._clock.now() * 1000 >= due_at + _UNKNOWN_FOR_MS:
                 return
         if job.name not in self._told_of and len(self._told_of) < _MOST_TOLD:
             self._told_of.add(job.name)
@@ -128,7 +133,8 @@ class Admission:
         now = round(self._clock.now() * 1000)
         taking = _Taking(_record_id(job, envelope), job, envelope or Envelope(), self._worker, now)
         record, granted = await self._recorder.patiently(_take_records, taking)
-        if record is None and envelope is None and await self._recorder.waiting_for(lambda: self._adopt(job, job_type)):
+        made_by_queue = envelope is None or job.scheduler_id is not None
+        if record is None and made_by_queue and await self._recorder.waiting_for(lambda: self._adopt(job, job_type)):
             record, granted = await self._recorder.patiently(_take_records, taking)
         if record is None:
             await self._refuse_forged(job)
@@ -293,7 +299,7 @@ def _rest_ms(item: _Taking, record: JobRecord) -> int:
 
     A job that somebody has promoted in the queue does not rest: there its attempt is counted, and no worker had died.
     """
-    job, next_at = item.job, _ms(record.scheduled_for)
+    job, next_at = item.job, _ms(record.next_attempt_at)
     if next_at is None or record.generation > item.envelope.generation:
         return 0
     unheard = record.attempts > item.envelope.attempts + job.attempts_made

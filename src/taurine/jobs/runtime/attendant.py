@@ -23,8 +23,9 @@ from taurine.jobs.runtime.acted_on import ActedOn
 from taurine.jobs.runtime.saving import Saver
 from taurine.ledger.cancellations import Stop, requested_stops
 from taurine.ledger.database import Database
+from taurine.ledger.fences import Granted
 from taurine.ledger.group_commit import GroupCommit
-from taurine.ledger.outcomes import Granted, Start, apply_starts
+from taurine.ledger.starts import Start, apply_starts
 from taurine.queue import Job
 from taurine.service import Service
 

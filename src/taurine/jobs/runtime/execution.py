@@ -33,6 +33,7 @@ from taurine.errors import (
     Snooze,
     WaitForChildren,
 )
+from taurine.ids import run_of
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope
 from taurine.jobs.executors import Call, Executor, ExecutorKind
@@ -125,6 +126,11 @@ class Execution:
     def _context(self, delivery: Delivery, job_type: JobType[Any, Any]) -> Context:
         job, envelope, record = delivery.job, delivery.envelope, delivery.record
         timeout = job_type.timeout
+        scheduled_for = envelope.scheduled_for
+        if (tick := run_of(delivery.id)) is not None:
+            scheduled_for = tick.due_ms  # also where it is run again by hand
+        elif record is not None:
+            scheduled_for = None if record.scheduled_for is None else record.scheduled_for.timestamp() * 1000
         return Context(
             job_id=delivery.id,
             type=job_type.name,
@@ -133,7 +139,7 @@ class Execution:
             max_attempts=delivery.max_attempts,
             tenant=delivery.tenant,
             created_at_ms=job.created_at * 1000 if record is None else record.created_at.timestamp() * 1000,
-            scheduled_for_ms=envelope.scheduled_for,
+            scheduled_for_ms=scheduled_for,
             deadline_ms=None if timeout is None else delivery.started + timeout * 1000,
             user=envelope.created_by,
             trace=envelope.trace,

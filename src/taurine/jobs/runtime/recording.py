@@ -27,18 +27,15 @@ from taurine.jobs.reporting.lines import line_fields, log, one_line
 from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.runtime.delivery import Delivery
 from taurine.jobs.runtime.saving import Saver
+from taurine.ledger.completions import Completion, apply_completions
 from taurine.ledger.database import Database
+from taurine.ledger.dead_letter_entry import DeadLetterReason
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.fences import Granted
 from taurine.ledger.group_commit import Apply, GroupCommit
-from taurine.ledger.outcomes import (
-    Completion,
-    DeadLetterReason,
-    Ending,
-    Granted,
-    apply_completions,
-    apply_endings,
-)
 from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.statuses import TERMINAL, Status
+from taurine.pauses import waited_out
 from taurine.queue.attempt import Decided, bounded_delay
 from taurine.queue.wire import Encoded, encode_json
 
@@ -46,9 +43,6 @@ __all__ = ["Recorder"]
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between tries to reach a database that is away."""
 
 _HAND_BACK_TIME = 0.7
 """Seconds to write that a job waits again: the engine gives a cancelled handler one in all."""
@@ -326,17 +320,12 @@ class Recorder:
 
     async def waiting_for(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """What `call` returns once the ledger takes it. Raises what it raises of itself, an item that the ledger refuses included."""
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return await call()
-            except LedgerError as error:
-                if _is_about_the_item(error):
-                    raise
-                if pause == _FIRST_PAUSE:
-                    log.warning("jobs wait for the ledger: %s", error)
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        return await waited_out(
+            call,
+            clock=self._clock,
+            passes=lambda error: isinstance(error, LedgerError) and not _is_about_the_item(error),
+            told=lambda error: log.warning("jobs wait for the ledger: %s", error),
+        )
 
     async def _overruled(self, delivery: Delivery, granted: Granted, output: str | None) -> Any:
         """The record did not take the outcome: something else came first. Returns, or raises, what the queue is told then."""

@@ -18,7 +18,8 @@ from taurine.clock import SystemClock
 from taurine.errors import InvalidOption
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.catalog.payloads import Codec
-from taurine.jobs.catalog.signatures import annotations_of
+from taurine.jobs.catalog.signatures import annotations_of, takes_payload
+from taurine.jobs.catalog.without_payload import NoPayload, given_context_alone
 from taurine.jobs.executors import Bound, Link
 from taurine.jobs.executors.call import takes_context
 from taurine.jobs.handler.context import Context
@@ -37,7 +38,10 @@ def bind(found: Any, handler: Callable[..., Any], payload: str, snapshot: Mappin
     """The Binder of workers: the payload as its job type declares it, and the context."""
     job_type = cast("JobType[Any, Any]", found) if isinstance(found, JobType) else None
     context = ProcessContext(snapshot, link, job_type)
-    value = _payload_codec(job_type, handler, context.type).decode(payload)
+    codec = _payload_codec(job_type, handler, context.type)
+    value = codec.decode(payload)
+    if codec.annotation is NoPayload and not takes_payload(handler):
+        handler = given_context_alone(handler)
 
     def invoke() -> Any:
         return handler(value, context) if takes_context(handler) else handler(value)
@@ -121,7 +125,7 @@ class ProcessContext(Context):
         value = self.progress_value
         if value is not None and value is not self._told_progress:
             self._told_progress = value
-            self._link.notify("progress", {name: value[name] for name in ("done", "total", "message")})
+            self._link.notify("progress", self.progress_told)
         state = self.changed_state()
         if state is not None:
             self.state_saved(state)

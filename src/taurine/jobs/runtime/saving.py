@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from taurine.clock import Clock
 from taurine.jobs.handler.context import Context
+from taurine.ledger.fences import Granted
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.job_logs import JobLines, append_lines
-from taurine.ledger.outcomes import Granted
 from taurine.ledger.progress import Progress, save_progress
 from taurine.queue.wire import encode_json
 

@@ -18,12 +18,14 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from taurine.clock import Clock
 from taurine.errors import InvalidOption
+from taurine.jobs.reporting.line_format import log_handler
 from taurine.jobs.worker.import_path import application_at
 from taurine.jobs.worker.options import WorkerRules
 from taurine.jobs.worker.supervised import is_starting
 from taurine.jobs.worker.supervisor import Supervisor
 from taurine.jobs.worker.worker import JobWorker
 from taurine.options import Seconds, to_seconds
+from taurine.settings import Settings
 
 __all__ = ["WorkerProcesses", "work"]
 
@@ -32,8 +34,6 @@ _PLAN = "TAURINE_WORKER_PLAN"
 
 _TIME_TO_END = 15.0
 """Seconds beyond the grace in which a worker hands back what has not ended, and closes, while no server answers."""
-
-_LINE = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
 
 
 class WorkerProcesses:
@@ -57,12 +57,15 @@ class WorkerProcesses:
         }
         self._grace = rules.grace_seconds
         self._clock = clock
+        self._begun = asyncio.Event()
         self._supervisor = Supervisor(
             [sys.executable, "-m", "taurine.jobs.worker.supervised", f"{__name__}:work"],
             processes=processes,
             environment={_PLAN: json.dumps(plan)},
             grace=self._grace + _TIME_TO_END,
             hurried_grace=_TIME_TO_END,
+            on_started=self._begun.set,
+            hint=f"Each of them imports the application, {import_path}; try by hand whether `python -c 'import {import_path.partition(':')[0]}'` works",
             clock=clock,
         )
         self._ended = asyncio.Event()
@@ -105,7 +108,23 @@ class WorkerProcesses:
             await background
 
     async def __aenter__(self) -> Self:
-        self._background = asyncio.create_task(self.run(), name="taurine worker processes")
+        """Run in the background. Returns when each process is ready, or has run for 5 s, since one may wait for a server that does not answer.
+
+        Raises what `run` raises.
+        """
+        self._begun.clear()
+        background = asyncio.create_task(self.run(), name="taurine worker processes")
+        background.add_done_callback(lambda _: self._begun.set())
+        try:
+            await self._begun.wait()
+        except asyncio.CancelledError:
+            await self.stop(grace=0)
+            await asyncio.wait({background})
+            raise
+        if background.done():
+            background.result()
+        else:
+            self._background = background
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -114,6 +133,8 @@ class WorkerProcesses:
 
 @runtime_checkable
 class _Application(AbstractAsyncContextManager[Any], Protocol):
+    settings: Settings
+
     def worker_by(self, rules: WorkerRules) -> JobWorker: ...
 
 
@@ -124,8 +145,10 @@ def work() -> Coroutine[Any, Any, None]:
     application = application_at(plan["application"])
     if not isinstance(application, _Application):
         raise InvalidOption(f"expected {plan['application']} to be a Taurine application, got {application!r:.80}")
-    if not logging.getLogger().handlers:  # the program's own set-up may be under its guard, which is not run here
-        logging.basicConfig(level=plan["log_level"], format=_LINE)
+    root = logging.getLogger()
+    if not root.handlers:  # the program's own set-up may be under its guard, which is not run here
+        root.addHandler(log_handler(application.settings.log_format))
+        root.setLevel(plan["log_level"])
     return _work(application, _numbered(WorkerRules.from_json(plan["rules"])))
 
 

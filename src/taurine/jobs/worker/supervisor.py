@@ -16,15 +16,15 @@ import os
 import signal
 from asyncio import Event
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 
 from taurine.clock import Clock, SystemClock
-from taurine.errors import TaurineError
+from taurine.errors import SupervisorGaveUp
 from taurine.options import require_count, to_seconds
 from taurine.queue.signals import listening
 
-__all__ = ["LIFELINE", "LIFELINE_GRACE", "READINESS", "Supervisor", "SupervisorGaveUp"]
+__all__ = ["LIFELINE", "LIFELINE_GRACE", "READINESS", "Supervisor"]
 
 log = logging.getLogger("taurine.jobs")
 
@@ -42,14 +42,6 @@ _NOT_FOUND = 127
 """The exit code that shells use for a program that cannot be run."""
 
 
-class SupervisorGaveUp(TaurineError):
-    """Worker processes ended right after their start, again and again; all were stopped. `exit_code` is how the last one ended."""
-
-    def __init__(self, message: str, *, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 class Supervisor:
     """Starts `command` as `processes` processes and keeps them running.
 
@@ -60,6 +52,8 @@ class Supervisor:
     healthy_after: seconds after which a process counts as started, if it has not said so before; an end before is a start failure. Default: 5.
     max_start_failures: so many start failures in a row, over all processes, end everything. Default: 5.
     backoff: seconds before the first restart, doubled each time up to `longest_backoff`. Default: 0.5, up to 30.
+    on_started: called once each of the processes counts as started. Default: nothing. hint: what to do about processes that do not start; it ends the error that
+    says so. Default: the command.
     """
 
     def __init__(
@@ -74,6 +68,8 @@ class Supervisor:
         max_start_failures: int = 5,
         backoff: float = 0.5,
         longest_backoff: float = 30.0,
+        on_started: Callable[[], None] | None = None,
+        hint: str = "",
         clock: Clock | None = None,
     ) -> None:
         self._command = tuple(command)
@@ -85,8 +81,11 @@ class Supervisor:
         self._max_start_failures = require_count(max_start_failures, "max_start_failures", minimum=1)
         self._backoff = to_seconds(backoff, "backoff")
         self._longest_backoff = to_seconds(longest_backoff, "longest_backoff", minimum=self._backoff)
+        self._on_started = on_started
+        self._hint = hint or f"The command was: {' '.join(self._command)}"
         self._clock = clock or SystemClock()
         self._running: dict[int, Process] = {}
+        self._not_started = set(range(1, self._count + 1))
         self._stopping = Event()
         self._hurried = False
         self._kept = 0
@@ -163,6 +162,7 @@ class Supervisor:
                     pause = self._backoff
                 if ready or lasted >= self._healthy_after:
                     self._start_failures = 0
+                    self._note_start(number)
                 elif self._count_start_failure(code):
                     return
                 log.error(
@@ -203,12 +203,25 @@ class Supervisor:
         if self._stopping.is_set():  # told while it was made
             _signal(process, signal.SIGTERM)
         log.info("worker process %d runs as pid %d", number, process.pid)
+        start = asyncio.create_task(self._watch_start(number, readiness), name=f"taurine supervised {number} start")
         try:
             code = await process.wait()
             del self._running[number]
-            return code, readiness.reported()
+            return code, readiness.look()
         finally:
+            start.cancel()
             readiness.close()
+
+    async def _watch_start(self, number: int, readiness: _Readiness) -> None:
+        await self._clock.wait(readiness.reported, self._healthy_after)
+        self._note_start(number)
+
+    def _note_start(self, number: int) -> None:
+        if number not in self._not_started:
+            return
+        self._not_started.remove(number)
+        if not self._not_started and self._on_started is not None:
+            self._on_started()
 
     def _count_start_failure(self, code: int) -> bool:
         """True when this was one too many: everything ends."""
@@ -217,7 +230,7 @@ class Supervisor:
             return False
         self._give_up(
             f"{self._start_failures} worker processes in a row ended within {self._healthy_after:g} s of their start, the last one with "
-            f"{how_ended(code)}; see what they printed. The command was: {' '.join(self._command)}",
+            f"{how_ended(code)}; what they printed says why. {self._hint}",
             code,
         )
         return True
@@ -249,19 +262,24 @@ class Supervisor:
 
 
 class _Readiness:
-    """A pipe with room for one word: a process writes to it when it is ready, and what it has written is read when it has ended."""
+    """A pipe with room for one word: a process writes to it when it is ready."""
 
     def __init__(self) -> None:
+        self.reported = Event()
         self._ours, self.theirs = os.pipe()
         os.set_blocking(self._ours, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._ours, self.look)
 
-    def reported(self) -> bool:
-        try:
-            return bool(os.read(self._ours, 1))
-        except BlockingIOError:  # nothing written, and a process made by that one, or this one, holds the other end
-            return False
+    def look(self) -> bool:
+        """Whether the process has said that it is ready; asked by the loop, and once more when it has ended, in case the loop was slower."""
+        with suppress(BlockingIOError):  # nothing written, or read before
+            if os.read(self._ours, 1):
+                self.reported.set()
+        return self.reported.is_set()
 
     def close(self) -> None:
+        self._loop.remove_reader(self._ours)
         os.close(self._ours)
         os.close(self.theirs)
 

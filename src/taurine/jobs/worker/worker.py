@@ -25,6 +25,7 @@ from taurine.jobs.executors import Executor, ExecutorKind, LoopExecutor, Process
 from taurine.jobs.handler.effects import EffectLedger
 from taurine.jobs.handover.adoption import Adopter
 from taurine.jobs.handover.rollback import RollbackGuard
+from taurine.jobs.reconciler.full_look import FullLook
 from taurine.jobs.reporting.alerts import Alerts
 from taurine.jobs.reporting.lines import log
 from taurine.jobs.reporting.redaction import Redact
@@ -34,11 +35,14 @@ from taurine.jobs.runtime.backing import LedgerBacking
 from taurine.jobs.runtime.execution import Execution
 from taurine.jobs.runtime.recording import Recorder
 from taurine.jobs.runtime.saving import Saver
+from taurine.jobs.worker.collection import collect_rarely
 from taurine.jobs.worker.options import WorkerRules
 from taurine.jobs.worker.supervised import report_ready
 from taurine.options import Seconds, require_count, to_seconds
+from taurine.pauses import Pauses
 from taurine.queue import Worker
 from taurine.queue.connection import Connection
+from taurine.queue.server_changes import ServerChanges
 from taurine.queue.signals import stopped_by_signals
 from taurine.service import Service
 
@@ -46,9 +50,6 @@ __all__ = ["JobWorker"]
 
 _MOST_THREADS = 10_000
 """Threads are made when they are needed, and it is the queues' slots that bound them; those may be raised at any time."""
-
-_LEDGER_PAUSE = 1.0
-"""Seconds between two looks at a ledger that does not answer at the start."""
 
 _LAST_WORD = 2.0
 """Seconds in which handlers that were given up, a process that had to be killed perhaps, have their records put back: the queue has their jobs already."""
@@ -140,7 +141,8 @@ class JobWorker:
     async def run(self, *, handle_signals: bool = False) -> None:
         """Work until `stop`; returns at once when that was called before. Outages of either server are waited out, also at the start.
 
-        handle_signals: SIGINT and SIGTERM call `stop`, a second one ends the grace at once. Default: False.
+        handle_signals: the process is this worker's own: SIGINT and SIGTERM call `stop`, a second one ends the grace at once, and the garbage collector
+        looks less often, which saves a tenth of the time of short jobs. Default: False.
         Raises InvalidOption when it runs already, and outside the main thread with `handle_signals`; SchemaMismatch, LedgerRefused, StoreRefused and
         WorkerProcessNotStarted when it cannot start.
         """
@@ -154,6 +156,8 @@ class JobWorker:
                     await stack.enter_async_context(stopped_by_signals(self, self.name))
                 log.info("worker %s starts: %s", self.name, self._plan())
                 await self._open(stack)
+                if handle_signals:
+                    collect_rarely()
                 await self._work()
         finally:
             self._workers = {}
@@ -238,7 +242,10 @@ class JobWorker:
         for service in self._services:
             service.start()
         guard = RollbackGuard(
-            connection=connection, prefix=backend.settings.prefix, clock=backend.clock, random=backend.random
+            changes=ServerChanges(connection, backend.settings.prefix),
+            lost=self._put_back_what_is_lost,
+            clock=backend.clock,
+            random=backend.random,
         )
         stack.push_async_callback(guard.stop)
         guard.start()
@@ -314,17 +321,16 @@ class JobWorker:
 
     async def _ledger_answers(self) -> bool:
         """Wait until the ledger answers, since an outage later on is waited out too; False when the worker is to stop meanwhile."""
-        told = False
+        pauses = Pauses(longest=1.0)  # `stop` waits for the end of one
         while not self._stopping:
             try:
                 await self._backend.ready()
                 return True
             except LedgerUnavailable as error:
-                if not told:
+                if not pauses.current:
                     log.warning("worker %s waits for the ledger: %s", self.name, error)
-                told = True
                 self._begun.set()
-            await self._backend.clock.sleep(_LEDGER_PAUSE)
+            await self._backend.clock.sleep(pauses.failed())
         return False
 
     def _hear_answer(self, queue: str) -> None:
@@ -333,6 +339,11 @@ class JobWorker:
             log.info("worker %s is ready", self.name)
             report_ready()
         self._look_whether_begun()
+
+    def _put_back_what_is_lost(self, changes: ServerChanges) -> None:
+        for service in self._services:
+            if isinstance(service, FullLook):
+                service.ask(changes)
 
     def _hear_outage(self, _: Exception) -> None:
         self._begun.set()

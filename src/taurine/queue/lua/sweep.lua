@@ -6,22 +6,15 @@
   Returns the ids that were put back; false when another worker swept within the interval
   Events  waiting, stalled.  Cost O(active).
   Atomic: a job is suspected in one sweep and put back in a later one only if no lease was taken on it between.
-  A job put back too often is marked (`defa`): whoever claims it next fails it without running it. Jobs of a scheduler that
-  still stands are never marked, or one crash too many would end the schedule. ]]
---@include queue events marker
+  A job put back too often is marked (`defa`): whoever claims it next fails it without running it. The next run of
+  a scheduler is never marked before the one after it is made, or one crash too many would end the schedule. ]]
+--@include queue events marker removal
 
 local queue = openQueueOf(KEYS[1])
 local now, intervalMs, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 if not redis.call('SET', queue.stalledCheck, now, 'PX', intervalMs, 'NX') then return false end
 trimEvents(queue)
-
-local function belongsToScheduler(key)
-  local scheduler = redis.call('HGET', key, 'rjk')
-  if not scheduler then return false end
-  return redis.call('EXISTS', queue.schedulers .. ':' .. scheduler) == 1
-    or redis.call('ZSCORE', queue.schedulers, scheduler) ~= false
-end
 
 -- Counts from anew when the count that stands there is no number.
 local function countStall(key)
@@ -36,7 +29,7 @@ local function putBack(id)
   -- No job behind the id, or a key of another type: the id only leaves active.
   if redis.call('TYPE', key).ok ~= 'hash' then return false end
   local stalls = countStall(key)
-  if stalls > limit and not belongsToScheduler(key) then
+  if stalls > limit and not isArmed(queue, id) then
     redis.call('HSET', key, 'defa', 'job stalled more than allowable limit')
   end
   redis.call('RPUSH', queue.wait, id)

@@ -49,6 +49,12 @@ def upgrade(op: Operations) -> None:
         Column("error_fingerprint", Text),
         Column("reason", Text, nullable=False),
         Column("attempts", Integer, nullable=False),
+        Column("max_attempts", Integer, nullable=False),
+        Column("priority", Integer, nullable=False),
+        Column("options", Text),
+        Column("metadata", Text),
+        Column("created_by", Text),
+        Column("trace", Text),
         Column("failed_at", BigInteger, nullable=False),
         Column("status", Text, server_default="open", nullable=False),
         Column("resolved_at", BigInteger),
@@ -118,6 +124,7 @@ def upgrade(op: Operations) -> None:
         Column("created_at", BigInteger, nullable=False),
         Column("updated_at", BigInteger, nullable=False),
         Column("scheduled_for", BigInteger),
+        Column("next_attempt_at", BigInteger),
         Column("expires_at", BigInteger),
         Column("dispatched_at", BigInteger),
         Column("started_at", BigInteger),
@@ -138,6 +145,10 @@ def upgrade(op: Operations) -> None:
         CheckConstraint(
             "status IN ('cancelled', 'completed', 'expired', 'failed', 'queued', 'retrying', 'running', 'waiting')",
             name=op.f("taurine_job_status_check"),
+        ),
+        CheckConstraint(
+            "next_attempt_at IS NULL OR NOT (status IN ('cancelled', 'completed', 'expired', 'failed', 'running'))",
+            name=op.f("taurine_job_next_attempt_check"),
         ),
         CheckConstraint(
             "generation >= 0 AND fence >= 0 AND attempts >= 0 AND max_attempts >= 1",
@@ -166,6 +177,13 @@ def upgrade(op: Operations) -> None:
         ["tenant", "created_at", "id"],
         sqlite_where=text("tenant IS NOT NULL"),
         postgresql_where=text("tenant IS NOT NULL"),
+    )
+    op.create_index(
+        "taurine_job_open_by_tenant",
+        "taurine_job",
+        ["tenant", "type"],
+        sqlite_where=text("tenant IS NOT NULL AND NOT (status IN ('cancelled', 'completed', 'expired', 'failed'))"),
+        postgresql_where=text("tenant IS NOT NULL AND NOT (status IN ('cancelled', 'completed', 'expired', 'failed'))"),
     )
     op.create_index("taurine_job_by_type", "taurine_job", ["type", "created_at", "id"])
     op.create_index("taurine_job_created", "taurine_job", ["created_at", "id"])

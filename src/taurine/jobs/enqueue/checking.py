@@ -1,0 +1,143 @@
+"""What may be enqueued: the request is checked, the hook asked, the payload validated; id and tenant follow from it. Nothing is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from taurine.clock import Clock
+from taurine.errors import DuplicateJob, RecordError, TenantMismatch
+from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.catalog.requests import EnqueueOptions, Request, unkeyed
+from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
+from taurine.jobs.enqueue.handle import JobHandle, Records
+from taurine.jobs.reporting.lines import current_context
+from taurine.ledger.records import Inserted, NewRecord
+
+__all__ = ["Checks", "handle_of", "settled"]
+
+PayloadT = TypeVar("PayloadT")
+ResultT = TypeVar("ResultT")
+
+_AT_ONCE = 1000
+"""Payloads of a list that are checked before others have their turn."""
+
+
+class Checks:
+    """Makes records of what callers ask for. source: what a request says of where it comes from unless its caller does."""
+
+    def __init__(self, *, authorize: Authorize | None, clock: Clock, source: str) -> None:
+        self._authorize = authorize
+        self._clock = clock
+        self._source = source
+
+    async def one(
+        self, job_type: JobType[PayloadT, Any], payload: PayloadT, options: EnqueueOptions
+    ) -> tuple[Request, list[NewRecord]]:
+        """The record of an accepted payload, not written yet. Raises what `JobType.enqueue` raises for a bad one."""
+        request = self._request(job_type, options)
+        return request, [await self._checked(job_type, payload, request)]
+
+    async def many(
+        self, job_type: JobType[PayloadT, Any], payloads: Sequence[PayloadT], options: EnqueueOptions
+    ) -> tuple[Request, list[NewRecord]]:
+        """As `one`, of several payloads, which may have neither a job id nor an idempotency key."""
+        request = self._request(job_type, unkeyed(options))
+        records: list[NewRecord] = []
+        for number, payload in enumerate(payloads, 1):
+            records.append(await self._checked(job_type, payload, request))
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return request, records
+
+    def _request(self, job_type: JobType[Any, Any], options: EnqueueOptions) -> Request:
+        """What the caller asks for, checked. Within a handler it goes on from what the handler's own job was asked for by."""
+        request = Request.of(options, job_type.options, now=self._clock.now(), source=self._source)
+        context = current_context.get()
+        if context is not None:
+            request.user = request.user or context.user
+            request.trace = context.trace
+            if "source" not in options:
+                request.source = f"job {context.job_id}"
+        return request
+
+    async def _checked(self, job_type: JobType[PayloadT, Any], payload: PayloadT, request: Request) -> NewRecord:
+        if self._authorize is None:
+            return _record_of(job_type, payload, request)
+        claimed = request.tenant or job_type.tenant_claimed(payload)
+        await self._ask(job_type, payload, request, claimed)
+        record = _record_of(job_type, payload, request)
+        if record.tenant != claimed:
+            # What was allowed is a request of the tenant that the unchecked payload seemed to name.
+            await self._ask(job_type, payload, request, record.tenant)
+        return record
+
+    async def _ask(self, job_type: JobType[Any, Any], payload: object, request: Request, tenant: str | None) -> None:
+        asked = AccessRequest(
+            action="enqueue", job_type=job_type.name, tenant=tenant, user=request.user, payload=payload
+        )
+        await authorized(self._authorize, asked)
+
+
+def _record_of(job_type: JobType[PayloadT, Any], payload: PayloadT, request: Request) -> NewRecord:
+    accepted, text = job_type.payload.accept(payload)
+    job_id = request.job_id
+    identity = job_type.identity
+    if job_id is None:
+        job_id = identity.id_for(accepted, request.created_at / 1000)
+    return request.new_record(
+        job_id,
+        job_type=job_type.name,
+        payload=text,
+        tenant=job_type.tenant_of(accepted, request.tenant),
+        fresh=request.job_id is None and identity.is_fresh,
+    )
+
+
+def settled(record: NewRecord, answer: Inserted | RecordError, request: Request) -> Inserted:
+    """The answer, if it is one that the caller may have. Nothing was put in otherwise.
+
+    Raises what the ledger answered, DuplicateJob and TenantMismatch.
+    """
+    if isinstance(answer, Exception):
+        raise answer
+    if answer.purged is not None:
+        raise DuplicateJob(
+            f"the idempotency key was used for job {answer.purged!r}, which has ended and whose record is no longer kept",
+            job_id=answer.purged,
+        )
+    existing = answer.existing
+    if existing is None:
+        return answer
+    if existing.tenant != record.tenant:
+        raise TenantMismatch(
+            f"{record.type}: the job id {record.id!r} is taken by another tenant; put the tenant into the id"
+        )
+    if existing.type != record.type:
+        raise DuplicateJob(
+            f"the job id {existing.id!r} is taken by a job of type {existing.type!r}; put the kind of job into the id",
+            job_id=existing.id,
+        )
+    if request.on_duplicate == "error":
+        raise DuplicateJob(f"a job {existing.id!r} exists already, and is {existing.status}", job_id=existing.id)
+    return answer
+
+
+def handle_of(
+    job_type: JobType[Any, ResultT], record: NewRecord, answer: Inserted, records: Records
+) -> JobHandle[ResultT]:
+    """What the caller gets. records: what the handle asks."""
+    existing = answer.existing
+    return JobHandle(
+        job_id=record.id if existing is None else existing.id,
+        job_type=record.type,
+        queue=record.queue,
+        status="queued" if existing is None else existing.status,
+        duplicate=existing is not None and not answer.rerun,
+        rerun=answer.rerun,
+        created_at=datetime.fromtimestamp(record.created_at / 1000, UTC) if existing is None else existing.created_at,
+        result=job_type.result,
+        records=records,
+    )

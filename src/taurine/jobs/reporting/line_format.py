@@ -1,0 +1,65 @@
+"""How log lines look where the application has not said it: in a line for people, or as JSON for whatever collects them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import IO
+
+from taurine.jobs.reporting.lines import JobFields, several_lines
+from taurine.settings import LogFormat
+
+__all__ = ["log_handler"]
+
+_FIELDS = ("job_id", "job_type", "queue", "attempt", "tenant", "trace")
+
+
+def log_handler(log_format: LogFormat) -> logging.Handler:
+    """A handler that writes to stderr, whatever that is at the time. log_format: "console" for people, "json" for one JSON object in each line.
+
+    Lines that are written while a handler runs carry its job's fields, whoever writes them; as JSON they show them.
+    """
+    handler = _Stderr()
+    handler.setFormatter(_JsonLine() if log_format == "json" else _Line())
+    handler.addFilter(JobFields())
+    return handler
+
+
+class _Stderr(logging.StreamHandler[IO[str]]):
+    """Asks for stderr each time: what moves on a terminal puts itself in between while it moves."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> IO[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return sys.stderr
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).astimezone()
+        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
+        text = several_lines(record.getMessage())
+        if record.exc_info:
+            text = f"{text}\n{several_lines(self.formatException(record.exc_info))}"
+        number = os.environ.get("TAURINE_PROCESS")  # of several worker processes
+        return f"{at:%H:%M:%S} {f'[{number}] ' if number else ''}{level}{record.name}: {text}"
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
