@@ -83,7 +83,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 LISTS := requirements
 
 lock: $(VENV)/lock.stamp $(VENV)/node.stamp  ## Renew every lock file; ARGS=--upgrade for newer versions
-	$(COMPILE) pyproject.toml $(LISTS)/run.in --extra embedded -o $(LISTS)/run.txt
+	$(COMPILE) pyproject.toml $(LISTS)/run.in --extra demo -o $(LISTS)/run.txt
 	$(COMPILE) pyproject.toml $(LISTS)/test.in --all-extras -c $(LISTS)/run.txt -o $(LISTS)/test.txt
 	$(COMPILE) $(LISTS)/check.in -c $(LISTS)/test.txt -o $(LISTS)/check.txt
 	$(COMPILE) $(LISTS)/node.in -o $(LISTS)/node.txt

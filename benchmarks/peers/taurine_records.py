@@ -70,8 +70,15 @@ class TaurineRecords(Program):
             on_start({"at": payload.at})
             on_done()
 
-        async with self.app, self.app.worker(queues=[queue], concurrency=concurrency):
-            yield
+        # As `taurine worker` runs it.
+        worker = self.app.worker(queues=[queue], concurrency=concurrency)
+        async with self.app:
+            working = asyncio.create_task(worker.run(handle_signals=True))
+            try:
+                yield
+            finally:
+                await worker.stop()
+                await working
 
     async def settled(self) -> None:
         # A job leaves the queue's list of active ones after its record is complete.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RecordNotFound,
         Release,
         RetryAfter,
+        ScheduleNotFound,
         SchemaMismatch,
         Snooze,
         StoreUnavailable,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
     from taurine.jobs.catalog.identity import EVERY_TIME, EveryTime, OncePer
     from taurine.jobs.catalog.job_type import JobType
+    from taurine.jobs.catalog.without_payload import NoPayload
     from taurine.jobs.enqueue.access import AccessRequest
     from taurine.jobs.enqueue.handle import JobHandle
     from taurine.jobs.handler.context import Context
@@ -51,12 +53,17 @@ if TYPE_CHECKING:
     from taurine.jobs.reporting.alerts import Alert
     from taurine.jobs.reporting.lines import JobFields
     from taurine.jobs.reporting.redaction import Redact
-    from taurine.ledger.dead_letters import DeadLetter, DeadLetterFilter
+    from taurine.jobs.schedules.schedules import ScheduleInfo
+    from taurine.ledger.dead_letter_entry import DeadLetter
+    from taurine.ledger.dead_letters import DeadLetterFilter
     from taurine.ledger.quotas import Quota
     from taurine.ledger.records import JobRecord
     from taurine.ledger.retention import RetentionPolicy
     from taurine.ledger.statuses import Phase, Status
     from taurine.options import Dedup, Keep, Parent, RateLimit, Telemetry
+    from taurine.pipeline.observers import StageEvent, StageFailure, StageObserver, StageProgress
+    from taurine.pipeline.pipeline import Pipeline
+    from taurine.pipeline.stages import Stage
     from taurine.retry import Custom, Exponential, Fixed, Retry, Rule
 
 __version__ = "0.1.0"
@@ -89,6 +96,7 @@ __all__ = [
     "JobType",
     "Keep",
     "LedgerUnavailable",
+    "NoPayload",
     "NotAuthorized",
     "OncePer",
     "Parent",
@@ -97,6 +105,7 @@ __all__ = [
     "PayloadTooLarge",
     "Permanent",
     "Phase",
+    "Pipeline",
     "Quota",
     "QuotaExceeded",
     "RateLimit",
@@ -108,8 +117,15 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "Rule",
+    "ScheduleInfo",
+    "ScheduleNotFound",
     "SchemaMismatch",
     "Snooze",
+    "Stage",
+    "StageEvent",
+    "StageFailure",
+    "StageObserver",
+    "StageProgress",
     "Status",
     "StoreUnavailable",
     "Taurine",
@@ -133,16 +149,22 @@ _MODULES = {
     "taurine.jobs.enqueue.handle": ("JobHandle",),
     "taurine.jobs.catalog.identity": ("EVERY_TIME", "EveryTime", "OncePer"),
     "taurine.jobs.catalog.job_type": ("JobType",),
+    "taurine.jobs.catalog.without_payload": ("NoPayload",),
+    "taurine.jobs.schedules.schedules": ("ScheduleInfo",),
     "taurine.jobs.reporting.lines": ("JobFields",),
     "taurine.jobs.reporting.redaction": ("Redact",),
     "taurine.jobs.reconciler.upkeep": ("Upkeep",),
     "taurine.jobs.operations.why": ("Why",),
-    "taurine.ledger.dead_letters": ("DeadLetter", "DeadLetterFilter"),
+    "taurine.ledger.dead_letter_entry": ("DeadLetter",),
+    "taurine.ledger.dead_letters": ("DeadLetterFilter",),
     "taurine.ledger.quotas": ("Quota",),
     "taurine.ledger.records": ("JobRecord",),
     "taurine.ledger.retention": ("RetentionPolicy",),
     "taurine.ledger.statuses": ("Phase", "Status"),
     "taurine.options": ("Dedup", "Keep", "Parent", "RateLimit", "Telemetry"),
+    "taurine.pipeline.observers": ("StageEvent", "StageFailure", "StageObserver", "StageProgress"),
+    "taurine.pipeline.pipeline": ("Pipeline",),
+    "taurine.pipeline.stages": ("Stage",),
     "taurine.retry": ("Custom", "Exponential", "Fixed", "Retry", "Rule"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

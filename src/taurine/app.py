@@ -5,40 +5,43 @@ from __future__ import annotations
 import asyncio
 import builtins
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
-from threading import Lock
 from typing import Any, Self, TypeVar, Unpack, cast, overload
-
-from sqlalchemy.orm import Session
 
 from taurine.clock import Clock, SystemClock
 from taurine.errors import InvalidOption, LedgerError, RecordNotFound
 from taurine.jobs.backend import Backend
+from taurine.jobs.backends import Backends
 from taurine.jobs.catalog.catalog import Catalog, warn_of_vague_name
-from taurine.jobs.catalog.declaring import JobOptions, JobTypeOptions
-from taurine.jobs.catalog.job_type import JobDecorator, JobType
+from taurine.jobs.catalog.declaring import JobOptions, JobTypeOptions, RecurringOptions
+from taurine.jobs.catalog.job_type import CronDecorator, JobDecorator, JobType
 from taurine.jobs.catalog.queues import OnVanished, QueueRules
-from taurine.jobs.catalog.requests import AnySession, EnqueueOptions, Request
-from taurine.jobs.catalog.signatures import annotations_of
+from taurine.jobs.catalog.requests import AnySession, EnqueueOptions
+from taurine.jobs.catalog.signatures import annotations_of, name_of
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
-from taurine.jobs.enqueue.enqueuer import Enqueuer
+from taurine.jobs.enqueue.checking import Checks
+from taurine.jobs.enqueue.enqueuer import Recording
 from taurine.jobs.enqueue.handle import JobHandle
-from taurine.jobs.enqueue.joining import plain_session
-from taurine.jobs.loop_thread import LoopThread
+from taurine.jobs.enqueue.joining import session_of_thread
+from taurine.jobs.enqueue.standing_in import Accepting, StandIns
 from taurine.jobs.operations.dead_letters import DeadLetterDepth, DeadLetters
+from taurine.jobs.operations.diagnosis import Diagnosis, Finding
 from taurine.jobs.operations.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operations.operating import Operations
 from taurine.jobs.operations.paging import Listing
+from taurine.jobs.operations.queues import Queues
 from taurine.jobs.operations.why import Inquiry, Why
 from taurine.jobs.reconciler.comparing import Divergence, compare
-from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.jobs.reporting.alerts import Alerts, OnAlert
 from taurine.jobs.reporting.lines import log
 from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.schedules.declaring import DeclaredSchedule, Timetable
+from taurine.jobs.schedules.installing import ScheduleInstaller
+from taurine.jobs.schedules.schedules import Schedules
 from taurine.jobs.worker.import_path import import_path_of
 from taurine.jobs.worker.options import WorkerOptions, WorkerRules
 from taurine.jobs.worker.processes import WorkerProcesses
@@ -49,9 +52,11 @@ from taurine.ledger.job_logs import NumberedLine
 from taurine.ledger.listing import Count, RecordFilter
 from taurine.ledger.migrate import MigrationReport, migrate
 from taurine.ledger.quotas import Quota
-from taurine.ledger.records import JobRecord, NewRecord
+from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
-from taurine.options import RateLimit, Seconds, require_count
+from taurine.options import RateLimit, Seconds, require_count, to_seconds
+from taurine.pipeline.pipeline import Pipeline
+from taurine.queue.scheduler import Schedule
 from taurine.queue.stored_options import timestamp_ms
 from taurine.service import Service
 from taurine.settings import Environment, LogFormat, Settings
@@ -118,6 +123,7 @@ class Taurine:
             log_format=log_format,
         )
         self.catalog = Catalog()
+        self._timetable = Timetable()
         self._deps = deps
         self._authorize = authorize
         self._on_alert = on_alert
@@ -130,9 +136,23 @@ class Taurine:
         self._made_in = str(sys._getframe(1).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage] - as the logging module does
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
-        self._backends: dict[asyncio.AbstractEventLoop, Backend] = {}
-        self._loop_thread: LoopThread | None = None
-        self._loop_thread_lock = Lock()
+        self.stand_ins = StandIns(
+            checks=Checks(authorize=authorize, clock=self._clock, source=name), clock=self._clock
+        )
+        """What `taurine.testing` puts in place of the servers."""
+        self._backends = Backends(
+            partial(
+                Backend,
+                name=name,
+                settings=self.settings,
+                catalog=self.catalog,
+                records=self,
+                authorize=authorize,
+                clock=self._clock,
+                random=self._random,
+                redact=redact,
+            )
+        )
 
     def __repr__(self) -> str:
         return f"Taurine({self.name!r}, {len(self.catalog)} job types)"
@@ -144,10 +164,10 @@ class Taurine:
 
     # Declaring ----------------------------------------------------------------------------------------------------------------------
 
-    def job(self, name: str, **options: Unpack[JobTypeOptions]) -> JobDecorator:
+    def job(self, name: str, **options: Unpack[RecurringOptions]) -> JobDecorator:
         """Decorator: declare a job type with the function that runs it, async or not. The payload's and the result's types are read from it.
 
-        name: what the type is called everywhere, for example "email.send-invite". options: see JobTypeOptions.
+        name: what the type is called everywhere, for example "email.send-invite". options: see RecurringOptions.
         Raises CatalogError, AlreadyDeclared, InvalidOption, InvalidName: at import, not at the first enqueue. Warns of a name that says nothing.
         """
         warn_of_vague_name(name)
@@ -162,14 +182,14 @@ class Taurine:
 
     @overload
     def declare(
-        self, name: str, payload: type[PayloadT], **options: Unpack[JobTypeOptions]
+        self, name: str, payload: type[PayloadT], **options: Unpack[RecurringOptions]
     ) -> JobType[PayloadT, Any]: ...
     @overload
     def declare(
-        self, name: str, payload: type[PayloadT], result: type[ResultT], **options: Unpack[JobTypeOptions]
+        self, name: str, payload: type[PayloadT], result: type[ResultT], **options: Unpack[RecurringOptions]
     ) -> JobType[PayloadT, ResultT]: ...
     def declare(
-        self, name: str, payload: Any, result: Any = Any, **options: Unpack[JobTypeOptions]
+        self, name: str, payload: Any, result: Any = Any, **options: Unpack[RecurringOptions]
     ) -> JobType[Any, Any]:
         """Declare a job type without its handler, for processes that only enqueue; `@declared.handler` attaches it in the worker.
 
@@ -178,6 +198,65 @@ class Taurine:
         warn_of_vague_name(name)
         rules = JobOptions.made(options, default_queue=self._default_queue)
         return self._add(name, payload, result, rules, None)
+
+    def cron(
+        self,
+        pattern: str,
+        *,
+        tz: str = "UTC",
+        id: str | None = None,  # noqa: A002 - what it is called everywhere
+        **options: Unpack[JobTypeOptions],
+    ) -> CronDecorator:
+        """Decorator: declare a job type that a schedule runs, with its handler, which is given the context alone or a payload whose fields all have defaults. Of a job
+        type that is declared already: give it a schedule, or one more.
+
+        pattern: cron, five fields or six with the second in front, see docs/cron.md. tz: the zone of its times, such as "Europe/Berlin". Default: UTC.
+        id: what the schedule and the job type are called for ever. Default: the function's name, or the job type's. options: as in `job`; for a type that is declared
+        already, `description` alone.
+
+        Nothing is created before a worker of the queue starts. Raises InvalidOption for a pattern, which names the field, or a zone that cannot be used, AlreadyDeclared
+        for an id that is taken, and what `job` raises.
+        """
+        times = Schedule.checked(pattern=pattern, tz=tz)
+        local_names = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage] - as in `job`
+
+        def scheduled(job_type: JobType[Any, Any]) -> DeclaredSchedule:
+            schedule_id = job_type.name if id is None else id
+            return DeclaredSchedule.of(job_type, schedule_id, times, options.get("description", ""))
+
+        def decorate(function: Callable[..., Any] | JobType[Any, Any]) -> JobType[Any, Any]:
+            if isinstance(function, JobType):
+                job_type = cast("JobType[Any, Any]", function)
+                if further := options.keys() - {"description"}:
+                    listed = ", ".join(sorted(further))
+                    raise InvalidOption(f"the job type {job_type.name!r} has its options already: {listed}")
+                self.catalog.check(job_type)
+                self._timetable.add(scheduled(job_type))
+                return job_type
+            name = name_of(function).rpartition(".")[2] if id is None else id
+            warn_of_vague_name(name)
+            rules = JobOptions.made(options, default_queue=self._default_queue)
+            payload, result = annotations_of(function, name, local_names)
+            return self._add(name, payload, result, rules, function, scheduled=scheduled)
+
+        return cast("CronDecorator", decorate)
+
+    def pipeline(
+        self, pipeline: Pipeline[PayloadT, ResultT], *, name: str | None = None, **options: Unpack[RecurringOptions]
+    ) -> JobType[PayloadT, ResultT]:
+        """Declare a job type that runs a pipeline: its payload is what the first stage takes, its result what the last one returns.
+
+        name: what the type is called. Default: the pipeline's name. options, errors and warning as in `job`; a pipeline runs on the event loop, its plain stages in threads.
+        """
+        name = pipeline.name if name is None else name
+        warn_of_vague_name(name)
+        rules = JobOptions.made(options, default_queue=self._default_queue)
+        if rules.runs_in not in (None, "loop"):
+            raise InvalidOption(
+                f"{name}: a pipeline runs on the event loop, and its plain stages in threads; for runs_in={rules.runs_in!r} declare a function that ends "
+                "with `return await pipeline.run(payload, ctx)`"
+            )
+        return self._add(name, pipeline.takes, pipeline.returns, rules, pipeline.run)
 
     def queue(
         self,
@@ -216,12 +295,24 @@ class Taurine:
         )
 
     def _add(
-        self, name: str, payload: Any, result: Any, options: JobOptions, handler: Callable[..., Any] | None
+        self,
+        name: str,
+        payload: Any,
+        result: Any,
+        options: JobOptions,
+        handler: Callable[..., Any] | None,
+        *,
+        scheduled: Callable[[JobType[Any, Any]], DeclaredSchedule] | None = None,
     ) -> JobType[Any, Any]:
         job_type = JobType[Any, Any](
             name, payload=payload, result=result, options=options, producer=self, handler=handler
         )
+        schedules = [] if scheduled is None else [scheduled(job_type)]
+        if options.every is not None:
+            schedules.append(DeclaredSchedule.of_interval(job_type, options.every))
         self.catalog.add(job_type)
+        for schedule in schedules:
+            self._timetable.add(schedule)
         return job_type
 
     # Enqueueing: the port of job types ----------------------------------------------------------------------------------------------
@@ -231,8 +322,7 @@ class Taurine:
     ) -> JobHandle[ResultT]:
         """`JobType.enqueue` of a type, or of the type of a name. Raises UnknownJobType, with the near miss, and what that raises."""
         declared = self._declared(job_type)
-        backend = await self._ready()
-        return await backend.enqueuer.enqueue(declared, payload, options)
+        return await (await self._accepting()).enqueue(declared, payload, options)
 
     async def enqueue_many(
         self,
@@ -242,8 +332,7 @@ class Taurine:
     ) -> builtins.list[JobHandle[ResultT]]:
         """`JobType.enqueue_many` of a type, or of the type of a name. Raises UnknownJobType, and what that raises."""
         declared = self._declared(job_type)
-        backend = await self._ready()
-        return await backend.enqueuer.enqueue_many(declared, payloads, options)
+        return await (await self._accepting()).enqueue_many(declared, payloads, options)
 
     def enqueue_sync(
         self, job_type: JobType[PayloadT, ResultT] | str, payload: PayloadT, **options: Unpack[EnqueueOptions]
@@ -251,8 +340,8 @@ class Taurine:
         """`enqueue` for code without an event loop."""
         declared = self._declared(job_type)
         if (session := options.get("session")) is not None:
-            return self._join_sync(session, declared, Enqueuer.checked_one, payload, options)[0]
-        return self._call(partial(self.enqueue, **options), declared, payload)
+            return self._join_sync(session, lambda accepting: accepting.prepared(declared, payload, options))[0]
+        return self._backends.call(self.enqueue, declared, payload, **options)
 
     def enqueue_many_sync(
         self,
@@ -263,31 +352,22 @@ class Taurine:
         """`enqueue_many` for code without an event loop."""
         declared = self._declared(job_type)
         if (session := options.get("session")) is not None:
-            return self._join_sync(session, declared, Enqueuer.checked_many, payloads, options)
-        return self._call(partial(self.enqueue_many, **options), declared, payloads)
+            return self._join_sync(session, lambda accepting: accepting.prepared_many(declared, payloads, options))
+        return self._backends.call(self.enqueue_many, declared, payloads, **options)
 
     def _join_sync(
-        self,
-        given: AnySession,
-        job_type: JobType[Any, ResultT],
-        check: Callable[..., Any],
-        payloads: Any,
-        options: EnqueueOptions,
+        self, given: AnySession, prepared: Callable[[Accepting], Awaitable[Recording[ResultT]]]
     ) -> builtins.list[JobHandle[ResultT]]:
         """A session belongs to the caller's thread: what is written through it is written there, and only the checks are made on the loop."""
-        session = plain_session(given)
-        if not isinstance(session, Session):
-            raise InvalidOption(
-                "an AsyncSession belongs to its event loop; use the call without _sync there, with await"
-            )
+        session = session_of_thread(given)
 
-        async def checked() -> tuple[Enqueuer, Request, builtins.list[NewRecord]]:
-            enqueuer = (await self._ready()).enqueuer
-            return enqueuer, *(await check(enqueuer, job_type, payloads, options))
+        async def checked() -> Recording[ResultT]:
+            return await prepared(await self._accepting())
 
-        enqueuer, request, records = self._call(checked)
-        answers = enqueuer.record_in(session, records, request)
-        return [enqueuer.handle(job_type, record, answer) for record, answer in zip(records, answers, strict=True)]
+        return self._backends.call(checked)(session)
+
+    async def _accepting(self) -> Accepting:
+        return self.stand_ins.here() or (await self._backends.ready()).enqueuer
 
     def _declared(self, job_type: JobType[PayloadT, ResultT] | str) -> JobType[PayloadT, ResultT]:
         if isinstance(job_type, str):
@@ -299,7 +379,7 @@ class Taurine:
 
     async def get(self, job_id: str, *, tenant: str | None = None) -> JobRecord | None:
         """The record of a job, or None. It outlives what the queue keeps. tenant: a job of another tenant is None then. Raises LedgerUnavailable."""
-        record = await self._backend().get(job_id)
+        record = await (self.stand_ins.here() or self._backend()).get(job_id)
         return None if record is None or (tenant is not None and record.tenant != tenant) else record
 
     async def wait(self, job_id: str, timeout: float | None = None, *, tenant: str | None = None) -> JobRecord | None:
@@ -307,16 +387,18 @@ class Taurine:
 
         tenant: a job of another tenant is None then, at once. Raises LedgerUnavailable for a database that is away at the end of that time.
         """
-        backend = await self._ready()
+        if (stand_in := self.stand_ins.here()) is not None:
+            return await stand_in.wait(job_id, timeout, tenant=tenant)
+        backend = await self._backends.ready()
         return await backend.watch.wait(job_id, timeout, tenant=tenant)
 
     def get_sync(self, job_id: str, *, tenant: str | None = None) -> JobRecord | None:
         """`get` for code without an event loop."""
-        return self._call(partial(self.get, tenant=tenant), job_id)
+        return self._backends.call(self.get, job_id, tenant=tenant)
 
     def wait_sync(self, job_id: str, timeout: float | None = None, *, tenant: str | None = None) -> JobRecord | None:
         """`wait` for code without an event loop."""
-        return self._call(partial(self.wait, tenant=tenant), job_id, timeout)
+        return self._backends.call(self.wait, job_id, timeout, tenant=tenant)
 
     async def cancel(
         self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
@@ -326,7 +408,7 @@ class Taurine:
         Returns the record: `cancelled`, or still `running` with the request noted. user: who asks for it.
         Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that has ended, NotAuthorized, LedgerUnavailable.
         """
-        backend = await self._ready()
+        backend = self.stand_ins.here() or await self._backends.ready()
         await self._allow("cancel", job_id, user, tenant)
         return await backend.cancel(job_id, reason=reason, user=user)
 
@@ -334,7 +416,7 @@ class Taurine:
         self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
     ) -> JobRecord:
         """`cancel` for code without an event loop."""
-        return self._call(partial(self.cancel, reason=reason, user=user, tenant=tenant), job_id)
+        return self._backends.call(self.cancel, job_id, reason=reason, user=user, tenant=tenant)
 
     # Operating ----------------------------------------------------------------------------------------------------------------------
 
@@ -428,7 +510,7 @@ class Taurine:
         waiting, NotAuthorized, UnknownJobType, PayloadInvalid, TenantMismatch, LedgerUnavailable; StoreUnavailable for a waiting job when the queue
         cannot be told, after which the call may be repeated.
         """
-        await self._ready()
+        await self._backends.ready()
         return await self._operations().retry(job_id, payload=payload, user=user, tenant=tenant)
 
     async def why(self, job_id: str, *, tenant: str | None = None) -> Why:
@@ -444,12 +526,33 @@ class Taurine:
         """The jobs that failed for good: `list`, `get`, `examine`, `redrive`, `discard`, `depth`."""
         return DeadLetters(self._backend, self._authorize)
 
+    @property
+    def queues(self) -> Queues:
+        """The queues as an operator sees them: `list`, `get`, `has_work`, `pause`, `resume`, `drain`, `remove`."""
+        return Queues(self._backend, self._authorize)
+
+    @property
+    def schedules(self) -> Schedules:
+        """Jobs that come back: `list`, `get`, `next_runs`, `trigger`, `remove`."""
+        return Schedules(self._timetable, backend=self._backend, authorize=self._authorize, clock=self._clock)
+
+    async def diagnose(self) -> builtins.list[Finding]:
+        """Look over the settings, both servers, the disk, and whether anybody works on the queues, changing nothing; each finding says what to do.
+
+        Takes some seconds at most, and never raises for a server that does not answer: that is a finding.
+        """
+        return await Diagnosis(self._backend(), queues=self.queues, schedules=self.schedules.list).findings()
+
     def _operations(self) -> Operations:
         return Operations(self._backend(), self._authorize)
 
-    def _services(self, backend: Backend, upkeep: Upkeep, alerts: Alerts) -> Sequence[Service[Any]]:
+    def _services(self, backend: Backend, rules: WorkerRules, alerts: Alerts) -> Sequence[Service[Any]]:
         """What a worker runs beside its jobs."""
-        services = upkeep.services(backend)
+        services = rules.upkeep.services(backend, alerts)
+        schedules = self._timetable.of_queues(rules.queues_of(self.catalog))
+        if schedules and (interval := rules.upkeep.install_every) is not None:
+            seconds = to_seconds(interval, "install_every")
+            services.append(ScheduleInstaller(schedules, backend=backend, interval=seconds))
         if mirrors := mirror_queues(self.catalog):
             services.append(DeadLetterMirror(backend, mirrors, random=self._random))
         if self._dead_letter_limit is not None:
@@ -506,7 +609,7 @@ class Taurine:
         return JobWorker(
             backend=backend,
             rules=rules,
-            services=self._services(backend, rules.upkeep, alerts),
+            services=self._services(backend, rules, alerts),
             alerts=alerts,
             deps=self._deps if deps is None else deps,
             redact=self._redact,
@@ -524,33 +627,26 @@ class Taurine:
 
         Raises LedgerUnavailable, StoreUnavailable, StoreRefused.
         """
-        return await compare(await self._ready())
+        return await compare(await self._backends.ready())
+
+    @property
+    def loops(self) -> builtins.list[asyncio.AbstractEventLoop]:
+        """The event loops on which something is open, that of calls for code without one included."""
+        return self._backends.loops
 
     # Opening and closing --------------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Close what this event loop, and the calls for code without one, have opened."""
-        backend = self._backends.pop(asyncio.get_running_loop(), None)
-        if backend is not None:
-            await backend.close()
-        await asyncio.to_thread(self.close_sync)
+        await self._backends.close()
 
     def close_sync(self) -> None:
         """Close what the calls for code without an event loop have opened."""
-        with self._loop_thread_lock:
-            thread, self._loop_thread = self._loop_thread, None
-            if thread is not None and thread.alive:
-                thread.call(self._close_loop())
-                thread.close()
-        for abandoned in self._take_abandoned():
-            abandoned.abandon()
-
-    async def _close_loop(self) -> None:
-        backend = self._backends.pop(asyncio.get_running_loop(), None)
-        if backend is not None:
-            await backend.close()
+        self._backends.close_sync()
 
     async def __aenter__(self) -> Self:
+        if self.stand_ins.here() is not None:
+            return self
         backend = self._backend()
         try:
             await backend.ready()
@@ -565,45 +661,4 @@ class Taurine:
 
     def _backend(self) -> Backend:
         """What is open on this event loop."""
-        loop = asyncio.get_running_loop()
-        backend = self._backends.get(loop)
-        if backend is None:
-            backend = self._backends[loop] = Backend(
-                name=self.name,
-                settings=self.settings,
-                catalog=self.catalog,
-                records=self,
-                authorize=self._authorize,
-                clock=self._clock,
-                random=self._random,
-                redact=self._redact,
-            )
-            for abandoned in self._take_abandoned():
-                abandoned.abandon(backend)
-        return backend
-
-    def _take_abandoned(self) -> builtins.list[Backend]:
-        """What stands open for loops that were closed without `close`, as `asyncio.run` does; the caller lets go of it."""
-        closed = [loop for loop in tuple(self._backends) if loop.is_closed()]
-        taken = [self._backends.pop(loop, None) for loop in closed]  # another thread may take one first
-        return [backend for backend in taken if backend is not None]
-
-    async def _ready(self) -> Backend:
-        backend = self._backend()
-        if not backend.is_ready:
-            await backend.ready()
-        return backend
-
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run async code for a caller without an event loop, on a loop in a thread of its own."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise InvalidOption("this call would block the event loop; use the one without _sync, with await")
-        with self._loop_thread_lock:
-            if self._loop_thread is None or not self._loop_thread.alive:
-                self._loop_thread = LoopThread()
-            thread = self._loop_thread
-        return thread.call(function(*arguments))
+        return self._backends.here()

@@ -51,12 +51,14 @@ TaurineError
 ├── SchedulerError
 │   ├── SchedulerIdTaken                code -10
 │   └── SchedulerSlotsTaken             code -11
+├── ScheduleNotFound                    no schedule of this id is declared, or stands in a queue of the application
 ├── AttemptError                        an attempt ended otherwise than by its handler's own result or error
 │   ├── TimeLimitExceeded (TimeoutError)    it ran longer than its time limit
 │   ├── HandlerExited                   the handler tried to end the process it ran in
 │   ├── HandlerFailed                   the handler raised, in a process of its own
 │   ├── WorkerProcessDied               the process that ran it died
 │   └── WorkerProcessNotStarted         the process that was to run it did not start
+├── SupervisorGaveUp                    the worker processes of `processes=N` do not start; all were stopped
 ├── EmbeddedServerError                 the private Valkey server could not be started or used safely
 └── HandlerSignal                       raised by a handler to choose the outcome of its attempt
     ├── Permanent                       fail for good, whatever attempts remain
@@ -126,6 +128,7 @@ __all__ = [
     "RecordNotFound",
     "Release",
     "RetryAfter",
+    "ScheduleNotFound",
     "SchedulerError",
     "SchedulerIdTaken",
     "SchedulerSlotsTaken",
@@ -134,6 +137,7 @@ __all__ = [
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
+    "SupervisorGaveUp",
     "TaurineError",
     "TaurineWarning",
     "TenantMismatch",
@@ -458,6 +462,14 @@ class SchedulerSlotsTaken(SchedulerError):
     code = -11
 
 
+class ScheduleNotFound(TaurineError):
+    """No schedule of this id is declared, or stands in a queue of the application; the message has the near miss."""
+
+    def __init__(self, message: str, *, schedule_id: str) -> None:
+        super().__init__(message)
+        self.schedule_id = schedule_id
+
+
 class AttemptError(TaurineError):
     """An attempt ended otherwise than by its handler's own result or error."""
 
@@ -507,6 +519,14 @@ class WorkerProcessDied(AttemptError):
 
 class WorkerProcessNotStarted(AttemptError):
     """The process that was to run the handler did not start: it cannot import what it needs, or took too long. The message says which."""
+
+
+class SupervisorGaveUp(TaurineError):
+    """Worker processes ended right after their start, again and again; all were stopped. `exit_code` is how the last one ended."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class EmbeddedServerError(TaurineError):

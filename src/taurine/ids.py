@@ -12,16 +12,19 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from taurine.errors import InvalidName
 
 __all__ = [
+    "RunId",
     "check_prefix",
     "check_queue_name",
     "lookup_ids",
     "parent_wire_id",
     "public_id",
+    "run_of",
     "sortable_id",
     "unique_id",
     "wire_id",
@@ -40,6 +43,8 @@ _RESERVED = frozenset(
     }
 )
 _RESERVED_BEGINNINGS = ("repeat:", "de:", "dn:", "metrics:")
+_RUN = re.compile(r"repeat:(.+):([0-9]{12,15})", re.ASCII)
+"""The number is the time in ms; from 12 digits on, in 1973, no scheduler's own id can end in it."""
 
 
 def _require_printable(text: object, what: str, limit: int) -> str:
@@ -115,6 +120,20 @@ def parent_wire_id(job_id: str) -> str:
     if _WHOLE_NUMBER.fullmatch(job_id) or job_id.startswith("repeat:"):
         return job_id
     return wire_id(job_id)
+
+
+class RunId(NamedTuple):
+    """What the id of a scheduler's run says: whose it is, and when it is due, ms since the epoch."""
+
+    scheduler: str
+    due_ms: int
+
+
+def run_of(job_id: str) -> RunId | None:
+    """What an id says that a scheduler gives its runs, `repeat:<scheduler>:<ms>`; None for any other id."""
+    if not job_id.startswith("repeat:") or (match := _RUN.fullmatch(job_id)) is None:
+        return None
+    return RunId(match[1], int(match[2]))
 
 
 def unique_id() -> str:

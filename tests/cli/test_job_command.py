@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,53 +29,11 @@ class group:
 """
 
 
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 @pytest.fixture
-def environment(redis_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
-    """What the command and the test's own application share."""
-    return {
-        "TAURINE_REDIS_URL": redis_url,
-        "TAURINE_DATABASE_URL": f"sqlite:///{tmp_path / 'taurine.db'}",
-        "TAURINE_PREFIX": prefix,
-        "TAURINE_HOME": str(tmp_path),
-    }
-
-
-@pytest.fixture
-def taurine(environment: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
-    """Run `python -m taurine` with these words, in a folder of the test's own."""
-
-    async def run(*words: str, **variables: str) -> Ended:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAURINE_", "REDIS_"))}
-        program = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "taurine", *words),
-            cwd=tmp_path,
-            env=kept | environment | variables,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await program.communicate()
-        assert program.returncode is not None
-        return Ended(program.returncode, out.decode(), err.decode())
-
-    return run
-
-
-@pytest.fixture
-async def app(environment: dict[str, str]) -> Any:
-    settings = {name.removeprefix("TAURINE_").lower(): value for name, value in environment.items()}
-    async with Taurine("shop", **settings) as app:  # pyright: ignore[reportArgumentType] - they are its own
-        yield app
+def variables(variables: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """No application is named here but by the tests."""
+    (tmp_path / "shop.py").write_text(_APPLICATION)
+    return {name: value for name, value in variables.items() if name != "TAURINE_APP"}
 
 
 async def a_retrying_job(app: Taurine, **options: Any) -> str:
@@ -146,7 +100,11 @@ async def test_not_found(app: Taurine, taurine: Callable[..., Any]) -> None:
         taurine("job", "nobody", "--json"), taurine("job", job_id, "--tenant", "globex")
     )
 
-    assert (absent.code, absent.out, absent.err) == (1, "", "taurine: there is no job 'nobody'\n")
+    assert (absent.code, absent.out, absent.err) == (
+        1,
+        "",
+        "taurine: there is no job 'nobody'\nhint: `taurine jobs` lists what there is\n",
+    )
     assert (others.code, others.out) == (1, "")
 
 
@@ -162,21 +120,16 @@ async def test_not_found(app: Taurine, taurine: Callable[..., Any]) -> None:
         (["--app", "shop:nothing", "job", "a"], "to be a Taurine, got NoneType"),
     ],
 )
-async def test_wrong_usage(taurine: Callable[..., Any], tmp_path: Path, words: list[str], said: str) -> None:
+async def test_wrong_usage(taurine: Callable[..., Any], words: list[str], said: str) -> None:
     """Exit code 2, with nothing on stdout."""
-    (tmp_path / "shop.py").write_text(_APPLICATION)
-
     ended = await taurine(*words)
 
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
 
 
-async def test_the_application_by_option_and_by_variable(
-    app: Taurine, taurine: Callable[..., Any], tmp_path: Path
-) -> None:
+async def test_the_application_by_option_and_by_variable(app: Taurine, taurine: Callable[..., Any]) -> None:
     """`--app` and TAURINE_APP; the module is found in the working directory."""
-    (tmp_path / "shop.py").write_text(_APPLICATION)
     job_id = await a_retrying_job(app)
 
     ended = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""What every fault test has: a history to judge."""
+"""What every fault test has: a history to judge; and, where there are records, a ledger of its own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,39 @@ from pathlib import Path
 import pytest
 
 from support.history import History
+from taurine.ledger.database import open_database
+from taurine.ledger.migrate import migrate
 
 
 @pytest.fixture
 def history(tmp_path: Path) -> History:
     """The record of this test, in a directory of its own; worker processes write into it too."""
     return History(tmp_path)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite database of this test alone."""
+    return f"sqlite:///{tmp_path / 'taurine.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """An empty database of this test alone, of the kind that the test's id shows."""
+    # Asked for by name, so that the tests with SQLite start no server.
+    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """`ledger_url` in a test that has it, else SQLite."""
+    return request.getfixturevalue("ledger_url" if "ledger_url" in request.fixturenames else "sqlite_url")
+
+
+@pytest.fixture
+async def ledger(database_url: str) -> str:
+    """`database_url`, with the tables."""
+    database = open_database(database_url)
+    await migrate(database)
+    await database.close()
+    return database_url

@@ -28,6 +28,7 @@ from taurine.jobs.handler.context import Context
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
 from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.ledger import database
 from taurine.ledger.records import JobRecord
 from taurine.options import Keep
 
@@ -53,7 +54,12 @@ class Load(BaseModel):
 def make_application(
     settings: dict[str, Any], history: History | None = None, worker: str = ""
 ) -> tuple[Taurine, JobType[Load, str], JobType[Load, str]]:
-    """The application of the fault tests, with one job type on the queue `q` and one on `r`."""
+    """The application of the fault tests, with one job type on the queue `q` and one on `r`.
+
+    The setting `lock_seconds` is for tests whose ledger is away: how long a call waits for it. It holds for the whole process.
+    """
+    if "lock_seconds" in settings:
+        database._LOCK_SECONDS = settings["lock_seconds"]  # pyright: ignore[reportPrivateUsage] - scaled
     app = Taurine(
         "faults",
         redis_url=settings["url"],

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from faults.job_process import Load
 from faults.workers import WorkerProcess
 from support.eventually import eventually
-from support.history import History
+from support.history import History, Verdict, check
 from taurine.app import Taurine
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.job_type import JobType
@@ -17,13 +18,36 @@ from taurine.ledger.database import Database
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import OPEN
 
-__all__ = ["JobProcess", "backend_of", "enqueue_all", "generations", "open_ids", "statuses", "until_all_ended"]
+__all__ = [
+    "JobProcess",
+    "backend_of",
+    "enqueue_all",
+    "generations",
+    "hits_all_leases",
+    "job_process",
+    "judge",
+    "open_ids",
+    "statuses",
+    "until_all_ended",
+]
 
 
 class JobProcess(WorkerProcess):
     """One process of the application: a worker with its loops, or a relay. options: see job_process.py."""
 
     program = "job_process.py"
+
+
+def job_process(settings: Mapping[str, Any], history: History, name: str, **more: Any) -> JobProcess:
+    """A process of the application with these settings, not started yet. more: settings of this process alone."""
+    shared = {key: value for key, value in settings.items() if key not in ("url", "prefix")}
+    return JobProcess(settings["url"], settings["prefix"], history, name=name, **shared, **more)
+
+
+def hits_all_leases(history: History, note: str, *workers: str) -> None:
+    """Put down a fault in every lease that these workers hold."""
+    for worker in workers:
+        history.fault(note, worker=worker)
 
 
 def backend_of(app: Taurine) -> Backend:
@@ -69,3 +93,29 @@ async def until_all_ended(database: Database, ended: int, *, within: float = 60.
         return True
 
     await eventually(have_ended, within, "the jobs did not end", every=0.05)
+
+
+async def _at_rest(app: Taurine) -> int:
+    """The divergence that stays once everything has ended."""
+
+    async def none() -> bool:
+        found = await app.compare()
+        assert found.total == 0, str(found)
+        return True
+
+    try:
+        await eventually(none, 8, every=0.2)
+    except AssertionError:
+        return (await app.compare()).total
+    return 0
+
+
+async def judge(app: Taurine, history: History, figure: Callable[[str], None], figures: str = "") -> Verdict:
+    """Judge by the records what has come to rest, print the figures, and require that nothing is wrong and every job completed. figures: put before those of the verdict."""
+    divergent = await _at_rest(app)
+    shown = await statuses(backend_of(app).database)
+    verdict = check(history, states=shown, divergent=divergent)
+    figure(f"{figures}; {verdict.summary()}" if figures else verdict.summary())
+    verdict.require()
+    assert set(shown.values()) == {"completed"}
+    return verdict

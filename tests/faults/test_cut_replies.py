@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from faults.replies import first_reply
 from faults.workers import until_ended
 from support.eventually import eventually
 from support.proxy import Cut, FaultProxy
@@ -45,7 +46,7 @@ class Lane:
         """Bytes of the reply to the turn that settles the first of so many jobs: measured by a cut that never comes."""
         async with self._worker:
             cut = await self._settle_under_cut(store, BEYOND, jobs)
-            return await eventually(lambda: _first_reply(bytes(cut.passed)), 5, "the reply did not come")
+            return await eventually(lambda: first_reply(bytes(cut.passed)), 5, "the reply did not come")
 
     async def cut_at(self, store: RawStore, places: range, jobs: int) -> None:
         async with self._worker:
@@ -86,24 +87,6 @@ class Lane:
             assert fields == ["1", "1", None, f'"{job}"'], (job, fields)
         assert not await store.exists(f"{self._base}active", f"{self._base}wait")
         return len(told)
-
-
-def _first_reply(received: bytes) -> int:
-    """The length of the first reply in the bytes, or 0 while it is not whole."""
-    try:
-        return _end_of_reply(received, 0)
-    except ValueError:
-        return 0
-
-
-def _end_of_reply(received: bytes, start: int) -> int:
-    end = received.index(b"\r\n", start) + 2
-    kind, size = received[start : start + 1], received[start + 1 : end - 2]
-    if kind == b"$":
-        return received.index(b"\r\n", end + int(size)) + 2 if size != b"-1" else end
-    for _ in range(int(size) if kind == b"*" else 0):
-        end = _end_of_reply(received, end)
-    return end
 
 
 @pytest.mark.parametrize("jobs", [1, 2], ids=["the turn settles", "the turn settles and claims"])

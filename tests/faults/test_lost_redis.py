@@ -1,6 +1,6 @@
 """F17, F19, F25: the server of queues loses what it was told, all of it or the newest part; the ledger puts it back (P1, P3).
 
-Scaled for two busy cores: 1,500 jobs of 10 ms on 2 workers x 10, which keep few ended jobs in the queue. A reconciler runs in each worker, every 0.5 s.
+Scaled for two busy cores: 1,500 jobs of 10 ms (800 where the ledger is on PostgreSQL) on 2 workers x 10, which keep few ended jobs in the queue. A reconciler runs in each worker, every 0.5 s.
 """
 
 from __future__ import annotations
@@ -13,83 +13,66 @@ from typing import Any
 import pytest
 
 from faults.job_process import make_application
-from faults.jobs import JobProcess, backend_of, enqueue_all, generations, open_ids, statuses, until_all_ended
+from faults.jobs import (
+    JobProcess,
+    backend_of,
+    enqueue_all,
+    generations,
+    hits_all_leases,
+    job_process,
+    judge,
+    open_ids,
+    statuses,
+    until_all_ended,
+)
 from support.eventually import eventually
-from support.history import History, check
+from support.history import History
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
 from support.store import open_store
-from taurine.app import Taurine
 
 Figure = Callable[[str], None]
 ServerFactory = Callable[..., ValkeyServer]
 
-TOTAL = 1500
-
 
 @pytest.fixture
-def settings(tmp_path: Path, prefix: str) -> dict[str, Any]:
+def settings(tmp_path: Path, prefix: str, ledger: str) -> dict[str, Any]:
     """What the processes and the test have in common, but for the server."""
     return {
         "prefix": prefix,
         "home": str(tmp_path),
-        "database_url": f"sqlite:///{tmp_path / 'taurine.db'}",
+        "database_url": ledger,
         "concurrency": 10,
         "lease": 2.0,
     }
 
 
 def _workers(settings: dict[str, Any], history: History) -> list[JobProcess]:
-    shared = {name: value for name, value in settings.items() if name not in ("url", "prefix")}
-    return [JobProcess(settings["url"], settings["prefix"], history, name=name, **shared) for name in ("w1", "w2")]
+    return [job_process(settings, history, name) for name in ("w1", "w2")]
 
 
-def _hits_all_leases(history: History, note: str) -> None:
-    for worker in ("w1", "w2"):
-        history.fault(note, worker=worker)
-
-
-async def _at_rest(app: Taurine) -> int:
-    """The divergence that stays once everything has ended."""
-
-    async def none() -> bool:
-        found = await app.compare()
-        assert found.total == 0, str(found)
-        return True
-
-    try:
-        await eventually(none, 8, every=0.2)
-    except AssertionError:
-        return (await app.compare()).total
-    return 0
-
-
-async def _judge(app: Taurine, history: History, figure: Figure, figures: str) -> None:
-    divergent = await _at_rest(app)
-    shown = await statuses(backend_of(app).database)
-    verdict = check(history, states=shown, divergent=divergent)
-    figure(f"{figures}; {verdict.summary()}")
-    verdict.require()
-    assert set(shown.values()) == {"completed"}
+def _total(settings: dict[str, Any]) -> int:
+    return 1500 if settings["database_url"].startswith("sqlite") else 800
 
 
 async def test_f19_everything_is_flushed_mid_run(
-    server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
+    ledger_url: str, server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
 ) -> None:
     """F19: FLUSHALL twice under load; the queue is rebuilt from the ledger, and the workers go on without a restart."""
+    total = _total(settings)
     server = server_factory()
     settings["url"] = server.url
     app, task, _ = make_application(settings)
     async with open_store(server) as store, app:
         database, one_two = backend_of(app).database, _workers(settings, history)
-        names = [f"j{number}" for number in range(TOTAL)]
+        names = [f"j{number}" for number in range(total)]
         rebuild: list[float] = []
         lost: set[str] = set()
         async with one_two[0], one_two[1]:
             await enqueue_all(task, history, names)
             for share in (0.25, 0.5):
-                await until_all_ended(database, round(TOTAL * share))
-                _hits_all_leases(history, "flush")
+                await until_all_ended(database, round(total * share))
+                hits_all_leases(history, "flush", "w1", "w2")
                 await store.flushall()
                 flushed = time.monotonic()
                 lost |= await open_ids(database)
@@ -101,25 +84,26 @@ async def test_f19_everything_is_flushed_mid_run(
 
                 await eventually(rebuilt, 30, "the queue was not rebuilt", every=0.1)
                 rebuild.append(time.monotonic() - flushed)
-            await until_all_ended(database, TOTAL)
+            await until_all_ended(database, total)
             raised = sum(generation > 0 for generation in (await generations(database)).values())
             shown = await statuses(database)
             ended = sum(shown[name] == "completed" for name in lost)
-            await _judge(
+            await judge(
                 app,
                 history,
                 figure,
                 f"redis_lost {len(lost)}, rebuilt {ended}/{len(lost)} ({raised} as a new generation; the rest ran on, or was not handed over yet), "
                 f"rebuild_s {', '.join(f'{seconds:.2f}' for seconds in rebuild)}",
             )
-    assert raised > TOTAL // 4, "the flush hit nothing"
+    assert raised > total // 4, "the flush hit nothing"
     await app.close()
 
 
 async def test_f17_a_failover_loses_the_newest_writes(
-    server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
+    ledger_url: str, server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
 ) -> None:
     """F17: the replica that takes over has not heard of the last jobs, nor of the last ends: the ones run, the others do not run again."""
+    total = _total(settings)
     primary, replica = server_factory(), server_factory()
     async with FaultProxy(primary.port) as proxy, open_store(primary) as first, open_store(replica) as second:
         settings["url"] = proxy.url
@@ -132,23 +116,23 @@ async def test_f17_a_failover_loses_the_newest_writes(
         app, task, _ = make_application(settings)
         async with app:
             database, one_two = backend_of(app).database, _workers(settings, history)
-            names = [f"j{number}" for number in range(TOTAL)]
+            names = [f"j{number}" for number in range(total)]
             async with one_two[0], one_two[1]:
-                await enqueue_all(task, history, names[: TOTAL // 2])
-                await until_all_ended(database, TOTAL // 4)
+                await enqueue_all(task, history, names[: total // 2])
+                await until_all_ended(database, total // 4)
                 await first.wait(1, 5000)
                 heard = await open_ids(database)
                 await second.replicaof("NO", "ONE")  # from here on nothing reaches it
-                await enqueue_all(task, history, names[TOTAL // 2 :])
-                await until_all_ended(database, TOTAL // 2)
+                await enqueue_all(task, history, names[total // 2 :])
+                await until_all_ended(database, total // 2)
                 forgotten = len(heard - await open_ids(database))
-                _hits_all_leases(history, "failover")
+                hits_all_leases(history, "failover", "w1", "w2")
                 proxy.redirect(replica.port)
                 primary.kill()
                 proxy.reset()
                 failed_over, still_open = time.monotonic(), await open_ids(database)
                 found = await app.compare()
-                await until_all_ended(database, TOTAL)
+                await until_all_ended(database, total)
                 seconds = time.monotonic() - failed_over
                 shown = await statuses(database)
                 ended = sum(shown[name] == "completed" for name in still_open)
@@ -156,30 +140,31 @@ async def test_f17_a_failover_loses_the_newest_writes(
                     f"redis_lost {found.gone} jobs and {forgotten} ends, rebuilt {ended}/{len(still_open)} open ones, "
                     f"reconciled and drained in {seconds:.2f} s"
                 )
-                await _judge(app, history, figure, figures)
+                await judge(app, history, figure, figures)
         assert found.gone > 0, "nothing was lost"
         await app.close()
 
 
 async def test_f25_the_log_ends_at_the_last_fsync(
-    server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
+    ledger_url: str, server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
 ) -> None:
     """F25: the append-only file is cut where it ended half a second before the server died."""
+    total = _total(settings)
     server = server_factory(appendonly="yes", appendfsync="everysec", aof_load_truncated="yes")
     settings["url"] = server.url
     app, task, _ = make_application(settings)
     async with app:
         database, one_two = backend_of(app).database, _workers(settings, history)
-        names = [f"j{number}" for number in range(TOTAL)]
+        names = [f"j{number}" for number in range(total)]
         async with one_two[0], one_two[1]:
-            await enqueue_all(task, history, names[: TOTAL // 2])
-            await until_all_ended(database, TOTAL // 4)
+            await enqueue_all(task, history, names[: total // 2])
+            await until_all_ended(database, total // 4)
             [log] = (server.directory / "appendonlydir").glob("*.incr.aof")
             synced, before = log.stat().st_size, await open_ids(database)
-            await enqueue_all(task, history, names[TOTAL // 2 :])
-            await until_all_ended(database, TOTAL // 2)
+            await enqueue_all(task, history, names[total // 2 :])
+            await until_all_ended(database, total // 2)
             forgotten = len(before - await open_ids(database))
-            _hits_all_leases(history, "power cut")
+            hits_all_leases(history, "power cut", "w1", "w2")
             server.kill()
             cut = log.stat().st_size - synced
             with log.open("r+b") as file:
@@ -187,7 +172,7 @@ async def test_f25_the_log_ends_at_the_last_fsync(
             server.start()
             came, still_open = time.monotonic(), await open_ids(database)
             found = await app.compare()
-            await until_all_ended(database, TOTAL)
+            await until_all_ended(database, total)
             seconds = time.monotonic() - came
             shown = await statuses(database)
             ended = sum(shown[name] == "completed" for name in still_open)
@@ -195,6 +180,6 @@ async def test_f25_the_log_ends_at_the_last_fsync(
                 f"{cut} bytes cut, redis_lost {found.gone} jobs and {forgotten} ends, rebuilt {ended}/{len(still_open)} open ones, "
                 f"reconciled and drained in {seconds:.2f} s"
             )
-            await _judge(app, history, figure, figures)
+            await judge(app, history, figure, figures)
     assert found.gone > 0, "nothing was lost"
     await app.close()

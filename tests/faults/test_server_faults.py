@@ -6,16 +6,14 @@ Scaled for two busy cores: 4,000 jobs of 10 ms on 2 workers x 10, faults by prog
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from faults.workers import WorkerProcess, add_jobs, ended_jobs, states, until_ended
+from faults.workers import WorkerProcess, add_jobs, cpu_seconds, ended_jobs, states, until_ended
 from support.eventually import eventually
 from support.history import History, check
 from support.proxy import FaultProxy
@@ -133,7 +131,7 @@ async def test_f14_the_server_stops_and_comes_back(
         for process in (one, two):
             history.fault("outage beyond the lease", worker=process.name)
         server.stop()
-        cpu, went = _cpu_seconds(one, two), time.monotonic()
+        cpu, went = cpu_seconds(one, two), time.monotonic()
         errors, slowest = 0, 0.0
         while time.monotonic() - went < outage:
             asked = time.monotonic()
@@ -141,7 +139,7 @@ async def test_f14_the_server_stops_and_comes_back(
                 await queue.add("down", {}, job_id=f"down-{errors}")
             errors, slowest = errors + 1, max(slowest, time.monotonic() - asked)
             await asyncio.sleep(0.1)  # the pace of a producer, not a wait
-        cpu = _cpu_seconds(one, two) - cpu
+        cpu = cpu_seconds(one, two) - cpu
         server.start()
         came = time.monotonic()
 
@@ -157,17 +155,6 @@ async def test_f14_the_server_stops_and_comes_back(
     verdict.require()
     assert set(shown.values()) == {"completed"}
     assert errors > 10, "an add took long to fail"
-
-
-def _cpu_seconds(*processes: WorkerProcess) -> float:
-    """CPU time used so far; 0 where the system does not tell."""
-    ticks = 0
-    for process in processes:
-        stat = Path(f"/proc/{process.pid}/stat")
-        if stat.exists():
-            fields = stat.read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("lose", [False, True], ids=["the bytes come late", "the connections stay mute"])

@@ -21,7 +21,7 @@ from support.store import RawStore
 from taurine.options import AddOptions
 from taurine.queue import Queue
 
-__all__ = ["WorkerProcess", "add_jobs", "states", "until_ended"]
+__all__ = ["WorkerProcess", "add_jobs", "cpu_seconds", "states", "until_ended"]
 
 _TESTS = Path(__file__).parents[1]
 _SOURCE = Path(taurine.__file__).parents[1]
@@ -139,6 +139,17 @@ class WorkerProcess:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+
+
+def cpu_seconds(*processes: WorkerProcess) -> float:
+    """CPU time used so far; 0 where the system does not tell."""
+    ticks = 0
+    for process in processes:
+        stat = Path(f"/proc/{process.pid}/stat")
+        if stat.exists():
+            fields = stat.read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 async def add_jobs(

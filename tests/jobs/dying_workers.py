@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobs.operated import Order, declare_orders
 from taurine.app import Taurine
+from taurine.ledger.endings import Ending
 from taurine.ledger.group_commit import GroupCommit
-from taurine.ledger.outcomes import Ending
 from taurine.retry import Retry
 
 __all__ = ["make_app"]

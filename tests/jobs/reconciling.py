@@ -13,12 +13,16 @@ from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.reconciler.full_look import FullLook
+from taurine.jobs.reconciler.mending import Mender
 from taurine.jobs.reconciler.reconciler import Reconciler
+from taurine.jobs.reconciler.undeclared import UndeclaredJobs
 from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.jobs.reporting.alerts import Alerts
 from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.records import JobRecord
 
-__all__ = ["NO_UPKEEP", "Note", "Notes", "backend_of", "reconciler", "until_status"]
+__all__ = ["NO_UPKEEP", "Note", "Notes", "backend_of", "full_look", "reconciler", "undeclared", "until_status"]
 
 NO_UPKEEP = Upkeep(reconcile_every=None, expire_every=None, purge_every=None)
 """A worker with none of the loops: the test runs the one that it is about."""
@@ -79,19 +83,57 @@ def backend_of(app: Taurine) -> Backend:
 
 def reconciler(app: Taurine, **options: Any) -> Reconciler:
     """A reconciler that looks at everything, however young."""
-    backend = backend_of(app)
+    backend, age = backend_of(app), options.get("age", 0.0)
     usual: dict[str, Any] = {
         "database": backend.database,
-        "dispatcher": backend.dispatcher,
+        "mender": _mender(backend, age),
+        "undeclared": undeclared(app),
         "catalog": backend.catalog,
         "queue": backend.queue,
         "take_out": backend.take_out,
-        "told": backend.watch.tell,
         "clock": backend.clock,
         "random": backend.random,
-        "age": 0.0,
+        "age": age,
     }
     return Reconciler(**(usual | options))
+
+
+def full_look(app: Taurine, **options: Any) -> FullLook:
+    """The service, which is to be asked."""
+    backend = backend_of(app)
+    return FullLook(
+        mender=_mender(backend, 10.0),
+        catalog=backend.catalog,
+        queue=backend.queue,
+        database=backend.database,
+        clock=backend.clock,
+        random=backend.random,
+        **options,
+    )
+
+
+def undeclared(app: Taurine, alerts: Alerts | None = None) -> UndeclaredJobs:
+    """What looks for jobs that nobody hands over. Default: nobody is alerted."""
+    backend = backend_of(app)
+    return UndeclaredJobs(
+        database=backend.database,
+        dispatcher=backend.dispatcher,
+        catalog=backend.catalog,
+        alerts=alerts or Alerts(None),
+        clock=backend.clock,
+    )
+
+
+def _mender(backend: Backend, age: float) -> Mender:
+    return Mender(
+        database=backend.database,
+        dispatcher=backend.dispatcher,
+        catalog=backend.catalog,
+        queue=backend.queue,
+        told=backend.watch.tell,
+        clock=backend.clock,
+        age_ms=round(age * 1000),
+    )
 
 
 async def until_status(notes: Notes, name: str, status: str, within: float = 10.0) -> JobRecord:

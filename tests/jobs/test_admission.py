@@ -17,8 +17,8 @@ from taurine.jobs.handler.context import Context
 from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.completions import Completion, apply_completions
 from taurine.ledger.generations import Lost, NewGeneration, raise_generation, start_generation
-from taurine.ledger.outcomes import Completion, apply_completions
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 
@@ -143,11 +143,11 @@ async def test_a_recorded_retry_that_the_queue_never_heard_of_counts_and_keeps_i
         await paused(app, worker)
         handle = await task.enqueue(Task())
         retrying = "update taurine_job set status = 'retrying', attempts = 1, fence = 1, started_at = 1"
-        await act(app, worker, handle.id, f"{retrying}, scheduled_for = {_FAR_OFF}")
+        await act(app, worker, handle.id, f"{retrying}, next_attempt_at = {_FAR_OFF}")
         worker.resume()
         await eventually(rests, message="the pause is not kept")
         assert (await handle.record()).status == "retrying"
-        await act(app, worker, handle.id, "update taurine_job set scheduled_for = 1")
+        await act(app, worker, handle.id, "update taurine_job set next_attempt_at = 1")
         job = await queue.get_job(handle.id)
         assert job is not None
         await job.promote()
@@ -178,12 +178,24 @@ async def test_of_two_deliveries_with_one_fence_the_earlier_one_is_refused(app: 
     assert refusals == ["running"]
 
 
+def note_passes(worker: JobWorker, looked_after: list[int]) -> None:
+    """Have the attendant write down after each pass how many handlers it has looked after."""
+    attendant = worker._attendant
+    run_once = attendant.run_once
+
+    async def noted() -> int:
+        looked_after.append(await run_once())
+        return looked_after[-1]
+
+    attendant.run_once = noted
+
+
 async def test_a_later_attempt_in_the_same_worker_is_not_stopped_with_the_earlier_one(
     app: Taurine, queue: Queue
 ) -> None:
     """F20: Redis lost a job that runs; it was put back, and one worker has both attempts."""
     started: list[int] = []
-    stopped, lingers = asyncio.Event(), asyncio.Event()
+    stopped, lingers, looked_after = asyncio.Event(), asyncio.Event(), list[int]()
 
     @app.job("ticket.triage", queue="tasks")
     async def task(_: Task, ctx: Context) -> str:
@@ -195,14 +207,16 @@ async def test_a_later_attempt_in_the_same_worker_is_not_stopped_with_the_earlie
                 stopped.set()
                 await lingers.wait()  # it closes what it has open, for some passes of the attendant
         await stopped.wait()
-        await asyncio.sleep(0.8)
+        await eventually(lambda: looked_after.count(2) >= 3, 20, "the attendant does not look after both")
         lingers.set()
         return "late"
 
     async def runs() -> bool:
         return (await handle.record()).status == "running"
 
-    async with app.worker(concurrency=2):
+    worker = app.worker(concurrency=2)
+    note_passes(worker, looked_after)
+    async with worker:
         handle = await task.enqueue(Task())
         await eventually(runs, message="the first attempt does not run")
         await queue.obliterate(force=True)
@@ -247,10 +261,31 @@ async def test_a_job_without_a_handler_here_is_left_to_newer_workers(
         assert await handle.result(timeout=10) == "done"
 
 
+async def test_a_job_of_an_unknown_type_is_left_to_others_for_a_while_however_old_it_is(
+    app_factory: Callable[..., Taurine], queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F31: it stood in a long line, or was handed over late; no worker has seen it before."""
+    monkeypatch.setattr("taurine.jobs.runtime.admission._UNKNOWN_FOR_MS", 0)
+    new, old = app_factory(), app_factory()
+    unknown = new.declare("ticket.of-new", Task, queue="tasks")
+
+    @old.job("ticket.triage", queue="tasks")
+    async def known(_: Task) -> None: ...
+
+    async def left() -> bool:
+        return await queue.state(handle.id) == "delayed"
+
+    handle = await unknown.enqueue(Task())
+    async with old.worker():
+        await eventually(left, message="it was not handed back")
+    assert (await handle.record()).status == "queued"
+
+
 async def test_a_type_that_nobody_knows_is_given_up_in_the_end_and_a_declared_one_is_not(
     app_factory: Callable[..., Taurine], queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("taurine.jobs.runtime.admission._UNKNOWN_FOR_MS", 0)
+    monkeypatch.setattr("taurine.jobs.runtime.admission._UNKNOWN_TIMES", 0)
     new, old = app_factory(), app_factory()
     unknown = new.declare("ticket.of-old", Task, queue="tasks")
     declared = new.declare("ticket.declared", Task, queue="tasks")

@@ -169,16 +169,23 @@ async def test_of_a_cancel_and_a_finish_at_once_exactly_one_wins(
     app: Taurine, prefix: str, redis_socket_url: str
 ) -> None:
     """The record and the queue say the same of each job."""
+    gates = [asyncio.Event() for _ in range(30)]
 
     @app.job("ticket.triage", queue="tasks")
     async def task(task: Task) -> int:
-        await asyncio.sleep(0.25 + task.number / 100)
+        await gates[task.number].wait()
         return task.number
 
     handles = [await task.enqueue(Task(number=number)) for number in range(30)]
-    async with app.worker(concurrency=30):
-        await asyncio.sleep(0.3)  # into the time in which they end; when exactly does not decide
-        await asyncio.gather(*(handle.cancel(reason="race") for handle in handles), return_exceptions=True)
+    async with app.worker(concurrency=30) as worker:
+        await eventually(lambda: worker.running == 30, 20, "they do not all run")
+        for first, turns in zip(range(0, 30, 5), (0, 3, 10, 30, 100, 1000), strict=True):
+            for gate in gates[first : first + 5]:
+                gate.set()
+            for _ in range(turns):  # of the event loop: the start that the ends have on their cancels
+                await asyncio.sleep(0)
+            asked = handles[first : first + 5]
+            await asyncio.gather(*(handle.cancel(reason="race") for handle in asked), return_exceptions=True)
         ends = await asyncio.gather(*(handle.result(timeout=10) for handle in handles), return_exceptions=True)
     async with Queue("tasks", redis_socket_url, prefix=prefix) as queue:
         for handle, end in zip(handles, ends, strict=True):

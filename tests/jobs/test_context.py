@@ -5,14 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from support.eventually import eventually
 from support.executed import Task, declared_app, needs_deps, remote_job
 from taurine.app import Taurine
 from taurine.errors import JobFailed, Release
 from taurine.jobs.handler.context import Context
+from taurine.jobs.handover.adoption import Adopter
+from taurine.ledger.generations import Lost, raise_generation
+from taurine.queue import Job, Queue
 from taurine.retry import Fixed, Retry
+
+
+@pytest.fixture
+async def queue(prefix: str, redis_socket_url: str) -> AsyncIterator[Queue]:
+    """The queue `tasks` as it is beside the ledger."""
+    async with Queue("tasks", redis_socket_url, prefix=prefix) as queue:
+        yield queue
 
 
 async def test_it_says_which_attempt_of_which_job_this_is(app: Taurine) -> None:
@@ -37,13 +51,99 @@ async def test_it_says_which_attempt_of_which_job_this_is(app: Taurine) -> None:
         "ann",
     )
     assert (ctx.attempt, ctx.max_attempts, ctx.deps) == (1, 4, {"db": 1})
-    assert abs((ctx.created_at - record.created_at).total_seconds()) < 5
+    assert ctx.created_at == record.created_at
     assert ctx.scheduled_for is not None
     assert ctx.scheduled_for > ctx.created_at
     assert ctx.deadline is not None
     assert ctx.deadline > ctx.scheduled_for
     assert not ctx.cancelled
     assert ctx.cancel_reason is None
+
+
+async def test_it_says_when_the_job_was_accepted_however_long_it_took_to_the_queue(
+    app: Taurine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CON-21: a first delivery reads no record, and the queue has the time that the record has."""
+    clock, seen = app._backend().clock, list[Context]()
+    add = Queue.add
+
+    async def add_late(queue: Queue, *arguments: Any, **options: Any) -> Job:
+        accepted = clock.now()
+        await eventually(lambda: clock.now() > accepted + 0.01)
+        return await add(queue, *arguments, **options)
+
+    monkeypatch.setattr(Queue, "add", add_late)
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(_: Task, ctx: Context) -> None:
+        seen.append(ctx)
+
+    async with app.worker():
+        for delay in (0, 0.02):
+            handle = await task.enqueue(Task(), delay=delay)
+            await handle.result(timeout=10)
+            record = await handle.record()
+            assert seen[-1].created_at == record.created_at
+            assert seen[-1].scheduled_for == record.scheduled_for
+            assert record.started_at is not None
+            assert record.started_at >= record.created_at + timedelta(seconds=delay)
+
+
+async def test_a_job_that_others_have_delayed_says_when_it_was_to_start(app: Taurine, queue: Queue) -> None:
+    """Nothing of ours travels with it; the record that was made of it while it waited has the time."""
+    seen: list[tuple[datetime, datetime | None]] = []
+    app.queue("tasks", shared=True)
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(_: Task, ctx: Context) -> None:
+        seen.append((ctx.created_at, ctx.scheduled_for))
+
+    await app.migrate()
+    job = await queue.add("ticket.triage", {"number": 1}, job_id="theirs", delay=0.02)
+    backend = app._backend()
+    adopter = Adopter(catalog=backend.catalog, database=backend.database, clock=backend.clock)
+    assert (await adopter.adopt([job])).keys() == {"theirs"}
+    async with app.worker():
+        await eventually(lambda: seen, message="it did not run")
+    created_at = datetime.fromtimestamp(job.created_at, UTC)
+    assert seen == [(created_at, created_at + timedelta(seconds=0.02))]
+
+
+async def test_the_start_that_was_asked_for_outlives_attempts_and_the_queue(app: Taurine, queue: Queue) -> None:
+    """P1: the queue lost the job while it waited for its second attempt; it is put back with its pause, and says when it was to start at first."""
+    seen: list[datetime | None] = []
+
+    @app.job("ticket.triage", queue="tasks", retry=Retry(attempts=2, backoff=Fixed(600)))
+    async def task(_: Task, ctx: Context) -> None:
+        seen.append(ctx.scheduled_for)
+        if ctx.attempt == 1:
+            raise ConnectionError("not yet")
+
+    async def retrying() -> bool:
+        return (await handle.record()).status == "retrying"
+
+    async with app.worker():
+        handle = await task.enqueue(Task(), delay=0.01)
+        await eventually(retrying, message="the first attempt did not fail")
+    await queue.obliterate(force=True)
+    before = await handle.record()
+    backend = app._backend()
+    lost = [Lost(handle.id, before.generation, before.fence)]
+    now = round(backend.clock.now() * 1000)
+    [record] = await backend.database.write(lambda connection: raise_generation(connection, lost, now))
+    assert record is not None
+    await backend.dispatcher.dispatch([record])
+    job = await queue.get_job(handle.id)
+    assert job is not None
+    assert before.next_attempt_at is not None
+    due_in = before.next_attempt_at.timestamp() - job.created_at
+    assert abs(job.delay_seconds - due_in) < 5, "it is due when its next attempt was"
+    await job.promote()
+    async with app.worker():
+        await handle.result(timeout=10)
+    asked = (await handle.record()).scheduled_for
+    assert asked == before.scheduled_for is not None
+    assert seen == [asked, asked]
 
 
 async def test_in_a_process_it_has_the_same_names(app: Taurine) -> None:

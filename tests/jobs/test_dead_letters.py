@@ -23,7 +23,8 @@ from taurine.jobs.enqueue.access import AccessRequest
 from taurine.jobs.handler.context import Context
 from taurine.jobs.operations.dead_letters import DeadLetterDepth
 from taurine.jobs.reporting.alerts import Alert, Alerts
-from taurine.ledger.dead_letters import DeadLetter, DeadLetterFilter
+from taurine.ledger.dead_letter_entry import DeadLetter
+from taurine.ledger.dead_letters import DeadLetterFilter
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 

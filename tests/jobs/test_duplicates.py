@@ -13,7 +13,7 @@ from support.ledger import complete
 from taurine import Taurine
 from taurine.clock import ManualClock
 from taurine.errors import DuplicateJob, IdempotencyConflict, TenantMismatch
-from taurine.ledger.outcomes import Completion, apply_completions
+from taurine.ledger.completions import Completion, apply_completions
 from taurine.queue import Queue
 
 NOW = 1_800_000_000.0

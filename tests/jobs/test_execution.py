@@ -154,6 +154,7 @@ async def test_an_unknown_type_is_dead_with_its_reason(
 ) -> None:
     """SEED-083, SEED-270: neither success nor an endless retry."""
     monkeypatch.setattr("taurine.jobs.runtime.admission._UNKNOWN_FOR_MS", 0)
+    monkeypatch.setattr("taurine.jobs.runtime.admission._UNKNOWN_TIMES", 0)
     producer = app_factory()
     old = producer.declare("task.of-old", Task, queue="tasks")
     worker = app_factory(on_alert=alerts.append)

@@ -13,7 +13,9 @@ from support.eventually import eventually
 from taurine import JobCancelled, JobExpired, JobFailed, RecordNotFound, Taurine, WaitTimeout
 from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, PayloadInvalid
-from taurine.ledger.outcomes import Completion, Ending, Start, apply_completions, apply_endings, apply_starts
+from taurine.ledger.completions import Completion, apply_completions
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.starts import Start, apply_starts
 
 NOW = 1_800_000_000.0
 AT = round(NOW * 1000) + 5

@@ -21,7 +21,7 @@ from taurine.jobs.handover.outbox import Outbox
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.records import Inserted, JobRecord, NewRecord, insert_records
 from taurine.ledger.schema import job
-from taurine.queue import Queue
+from taurine.queue import Job, Queue
 
 Factory = Callable[..., Taurine]
 _LONG_AGO = 1_700_000_000_000
@@ -163,6 +163,33 @@ async def test_a_relay_that_comes_late_makes_no_job_run_twice(
         await notes.add("next")
         await until_status(notes, "next", "completed")
     assert notes.ran.count("a") == 1
+
+
+async def test_an_accepting_call_that_another_relay_overtakes_makes_no_job_run_twice(
+    app_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P3: it was about to add the job; the outbox was faster, and the job has ended, and still stands in the queue. Both bear the time of acceptance."""
+    notes = Notes(app_factory())
+    add = Queue.add
+
+    async def add_late(self: Queue, *arguments: Any, **options: Any) -> Job:
+        monkeypatch.undo()
+        async with notes.working():
+            outbox = _outbox(notes.app)
+            outbox._asked.set()  # pyright: ignore[reportPrivateUsage] - it looks at what is young too, once
+            await outbox.run_once()
+            await until_status(notes, "a", "completed")
+        return await add(self, *arguments, **options)
+
+    monkeypatch.setattr(Queue, "add", add_late)
+    # Unbounded, so that the accepting call does not give up meanwhile.
+    monkeypatch.setattr("taurine.jobs.handover.prompt._SECONDS", 30.0)
+    await notes.type.enqueue(Note(name="a"))
+
+    async with notes.working():
+        await notes.add("next")
+        await until_status(notes, "next", "completed")
+    assert notes.ran == ["a", "next"]
 
 
 async def test_a_server_that_is_down_is_not_tried_for_each_job(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete
 from jobs.reconciling import Note, Notes, backend_of, reconciler, until_status
 from support.store import RawStore
 from taurine.app import Taurine
-from taurine.jobs.reconciler.reconciler import ReconcileReport
+from taurine.jobs.reconciler.mending import ReconcileReport
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.outbox import Dispatched, stamp_dispatched
 from taurine.ledger.reconciliation import dispatched_page
@@ -410,26 +410,3 @@ async def test_the_budget_counts_what_is_read(app_factory: Factory, monkeypatch:
 
     assert reads == 2
     assert report.records == 0
-
-
-async def test_jobs_whose_type_nothing_declares_are_reported_once(
-    ledger_url: str, app_factory: Factory, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As after a type was renamed, or moved to another queue."""
-    notes = Notes(app_factory())
-    await notes.app.migrate()
-    await backend_of(notes.app).ready()
-    old: dict[str, Any] = {"payload": "{}", "created_at": 1_700_000_000_000, "max_attempts": 1}
-    records = [
-        NewRecord(id="renamed", type="note.old", queue="q", **old),
-        NewRecord(id="moved", type="note", queue="old-queue", **old),
-        NewRecord(id="fine", type="note", queue="q", **old),
-    ]
-    await backend_of(notes.app).database.write(lambda connection: insert_records(connection, records))
-    each = reconciler(notes.app)
-
-    await each.run_once()
-    await each.run_once()
-
-    told = [line for line in caplog.records if "declares no such type" in line.getMessage()]
-    assert sorted((line.job_type, line.queue) for line in told) == [("note", "old-queue"), ("note.old", "q")]  # type: ignore[attr-defined]

@@ -69,7 +69,7 @@ async def test_a_worker_that_was_overtaken_changes_nothing_any_more(
 
 async def test_a_late_finish_is_refused_while_the_later_attempt_runs(app: Taurine) -> None:
     """F03: a later delivery takes the record when it is admitted, not only when it first writes."""
-    go, release = asyncio.Event(), asyncio.Event()
+    go, release, judged = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @app.job("ticket.triage", queue="tasks", retry=Retry(attempts=3, backoff=Fixed(0)))
     async def task(_: Task, ctx: Context) -> str:
@@ -81,7 +81,7 @@ async def test_a_late_finish_is_refused_while_the_later_attempt_runs(app: Taurin
                 raise
             return "early"
         release.set()
-        await asyncio.sleep(0.05)
+        await judged.wait()
         return "late"
 
     handle = await task.enqueue(Task())
@@ -96,8 +96,9 @@ async def test_a_late_finish_is_refused_while_the_later_attempt_runs(app: Taurin
         async with second:
             await release.wait()
             go.set()
-            assert await handle.result(timeout=20) == "late"
             await eventually(lambda: first.running == 0, message="the first attempt has not ended")
+            judged.set()
+            assert await handle.result(timeout=20) == "late"
     record = await handle.record()
     assert (record.worker, record.output) == ("second", "late")
 
@@ -201,7 +202,8 @@ async def test_a_finish_waits_for_the_ledger_and_keeps_its_lease(
         await finishing.wait()
         async with locked(tmp_path / "taurine.db"):
             outage.set()
-            await asyncio.sleep(1.5)  # two leases and more: the length of the outage is what is tested
+            # Time is the subject: an outage of two leases and more, in which the finish has to keep its own.
+            await asyncio.sleep(1.5)
         assert await handle.result(timeout=20) == "kept"
     assert runs == [1]
 

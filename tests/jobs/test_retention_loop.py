@@ -16,13 +16,14 @@ from taurine.jobs.catalog.declaring import JobOptions
 from taurine.jobs.reconciler.follower import Follower
 from taurine.jobs.reconciler.retention import Retention
 from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.jobs.reporting.alerts import Alerts
 from taurine.ledger.retention import RetentionPolicy
 
 Factory = Callable[..., Taurine]
 
 
 def _retention(app: Taurine, upkeep: Upkeep) -> Retention:
-    return next(service for service in upkeep.services(backend_of(app)) if isinstance(service, Retention))
+    return next(service for service in upkeep.services(backend_of(app), Alerts(None)) if isinstance(service, Retention))
 
 
 async def test_records_are_kept_as_their_type_declares(app_factory: Factory) -> None:
@@ -101,9 +102,9 @@ async def test_the_loops_of_a_worker(app_factory: Factory) -> None:
     notes.app.queue("q", shared=True)
     backend = backend_of(notes.app)
 
-    usual, few = Upkeep().services(backend), NO_UPKEEP.services(backend)
+    usual, few = (upkeep.services(backend, Alerts(None)) for upkeep in (Upkeep(), NO_UPKEEP))
 
-    assert [service.name for service in usual] == ["follower of q", "reconciler", "expiry", "retention"]
+    assert [service.name for service in usual] == ["follower of q", "reconciler", "full look", "expiry", "retention"]
     assert [type(service) for service in few] == [Follower]
 
 

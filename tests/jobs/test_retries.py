@@ -112,8 +112,8 @@ async def test_the_pause_is_the_policys_own_and_retry_after_goes_before_it(app_f
         await eventually(both_wait, message="not both are waiting for their retry")
     for handle, pause in ((usual, 100), (asked, 1000)):
         record = await handle.record()
-        assert record.scheduled_for is not None
-        assert abs((record.scheduled_for - record.updated_at).total_seconds() - pause) < 0.1
+        assert record.next_attempt_at is not None
+        assert abs((record.next_attempt_at - record.updated_at).total_seconds() - pause) < 0.1
 
 
 async def test_a_rule_of_the_job_type_decides_first(app: Taurine) -> None:

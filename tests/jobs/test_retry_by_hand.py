@@ -77,11 +77,11 @@ async def test_a_job_that_waits_for_its_next_attempt_runs_at_once(app: Taurine) 
     async with app.worker():
         handle = await flaky.enqueue(Order(number=1))
         before = await ended(lambda: app.get(handle.id), "retrying")
-        assert before.scheduled_for is not None
+        assert before.next_attempt_at is not None
         record = await app.retry(handle.id, user="ann")
         after = await ended(lambda: app.get(handle.id), "completed")
 
-    assert (record.status, record.scheduled_for, record.generation) == ("retrying", None, 0)
+    assert (record.status, record.next_attempt_at, record.generation) == ("retrying", None, 0)
     assert (after.attempts, len(attempts)) == (2, 2)
     (action,) = await app.audit(handle.id)
     assert (action.action, action.actor, json.loads(action.detail or "")) == ("retry", "ann", {"attempt": 2})
@@ -204,4 +204,4 @@ async def test_a_lost_job_runs_at_once_when_it_is_put_back(app: Taurine, redis_s
 
     record = await app.retry(handle.id)
 
-    assert record.scheduled_for is None
+    assert record.next_attempt_at is None

@@ -16,6 +16,7 @@ from support.store import open_store
 from taurine.clock import SystemClock
 from taurine.jobs.handover.rollback import RollbackGuard
 from taurine.queue.connection import Connection
+from taurine.queue.server_changes import ServerChanges
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ async def guard(server_factory: Callable[..., ValkeyServer], prefix: str) -> Asy
     async with open_store(server) as store:
         await store.execute_command("ACL", "SETUSER", "default", "-info")
     connection = Connection.to(server.url)
-    guard = RollbackGuard(connection=connection, prefix=prefix, clock=SystemClock(), random=Random(1))
+    guard = RollbackGuard(changes=ServerChanges(connection, prefix), clock=SystemClock(), random=Random(1))
     yield guard
     await guard.stop()
     await connection.close()

@@ -16,9 +16,9 @@ import pytest
 
 from support.eventually import eventually
 from support.executing import descriptors, is_alive
-from taurine.errors import InvalidOption
+from taurine.errors import InvalidOption, SupervisorGaveUp
 from taurine.jobs.worker.supervised import main
-from taurine.jobs.worker.supervisor import Supervisor, SupervisorGaveUp
+from taurine.jobs.worker.supervisor import Supervisor
 
 PROGRAMS = "support.supervised_programs"
 
@@ -136,6 +136,34 @@ async def test_a_program_that_does_not_start_ends_all(notes: Path) -> None:
         await asyncio.wait_for(running.run(), 30)
     assert "exit code 3" in str(raised.value)
     assert raised.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("program", "healthy_after"), [("serve", 3_600), ("ignore", 0.2)], ids=["they say so", "they have run for a while"]
+)
+async def test_the_start_is_told_once_all_have_started(notes: Path, program: str, healthy_after: float) -> None:
+    told: list[int] = []
+    running = supervisor(
+        program,
+        notes,
+        processes=3,
+        healthy_after=healthy_after,
+        hurried_grace=0.2,
+        on_started=lambda: told.append(len(running.pids)),
+    )
+    run = asyncio.create_task(running.run())
+    await eventually(lambda: told, 30, "nobody was told")
+    running.hurry()
+    await asyncio.wait_for(run, 30)
+    assert told == [3]
+
+
+async def test_a_program_that_does_not_start_is_not_said_to_have_started(notes: Path) -> None:
+    told: list[str] = []
+    running = supervisor("fail_to_start", notes, on_started=lambda: told.append("started"), hint="Ask Ann.")
+    with pytest.raises(SupervisorGaveUp, match=r"what they printed says why\. Ask Ann\."):
+        await asyncio.wait_for(running.run(), 30)
+    assert told == []
 
 
 async def test_a_program_that_is_not_there(tmp_path: Path) -> None:

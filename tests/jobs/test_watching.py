@@ -37,6 +37,9 @@ class Counting:
     async def write(self, work: Work[ResultT]) -> ResultT:
         return await self._database.write(work)
 
+    async def write_at_once(self, work: Work[ResultT]) -> ResultT:
+        return await self._database.write_at_once(work)
+
     def abandon(self) -> None:
         self._database.abandon()
 

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from support.errand_process import ErrandProcess
 from support.errands import Errand, declare_errands, enqueue_errands
 from support.eventually import eventually
 from support.executing import is_alive
 from support.history import History
+from support.server import ValkeyServer
 from taurine.app import Taurine
-from taurine.errors import InvalidOption
+from taurine.errors import InvalidOption, SupervisorGaveUp
 from taurine.jobs.catalog.job_type import JobType
 
 
@@ -45,6 +47,18 @@ async def parent(settings: dict[str, str], history: History) -> AsyncIterator[Er
         yield parent
         pids = children(parent)
     await eventually(lambda: not any(map(is_alive, pids)), 20, "a worker process outlived its parent")
+
+
+@pytest.fixture
+def importable(
+    app_factory: Callable[..., Taurine], settings: dict[str, str], history: History, monkeypatch: pytest.MonkeyPatch
+) -> Taurine:
+    """An application of errands that processes made by this one can import."""
+    for name, value in {**settings, "ERRANDS_HISTORY": str(history.directory)}.items():
+        monkeypatch.setenv(name, value)
+    app = app_factory(import_path="support.errand_worker:app")
+    declare_errands(app, history)
+    return app
 
 
 def children(parent: ErrandProcess) -> list[int]:
@@ -128,24 +142,24 @@ async def test_the_processes_end_with_their_parent(parent: ErrandProcess) -> Non
 
 
 async def test_from_within_a_program(
-    app_factory: Callable[..., Taurine], settings: dict[str, str], history: History, monkeypatch: pytest.MonkeyPatch
+    importable: Taurine, history: History, server_factory: Callable[..., ValkeyServer]
 ) -> None:
     """As a context manager, without signals; with a name, told apart by number; and a password that no list of processes shows."""
-    for name, value in {**settings, "ERRANDS_HISTORY": str(history.directory)}.items():
-        monkeypatch.setenv(name, value)
-    app = app_factory(import_path="support.errand_worker:app")
-    errands = declare_errands(app, history)
+    app, errands = importable, importable.catalog.get("errand.run")
     before = signal.getsignal(signal.SIGTERM)
     await enqueue_errands(errands, history, ["e1"])
-    url = settings["TAURINE_REDIS_URL"].replace("redis://", "redis://:very-secret@")
+    server = server_factory()
+    async with Redis.from_url(server.url) as client:
+        await client.acl_setuser(
+            "clerk", enabled=True, passwords=["+very-secret"], keys=["*"], channels=["*"], categories=["+@all"]
+        )
+    url = server.url.replace("redis://", "redis://clerk:very-secret@")
     async with app.worker(processes=1, name="till", redis_url=url) as worker:
-        await eventually(lambda: worker.pids or None, 30)
+        assert list(worker.pids) == [1], "the block begins when it is ready"
         command = command_line(worker.pids[1])
         assert "taurine.jobs.worker.supervised" in command
         assert "very-secret" not in command
         assert signal.getsignal(signal.SIGTERM) is before
-        with pytest.raises(InvalidOption, match="run already"):
-            await worker.run()
     assert worker.pids == {}
 
     worker = app.worker(processes=1, name="till")
@@ -157,6 +171,52 @@ async def test_from_within_a_program(
     assert record is not None
     assert (await app.attempts("e1"))[-1].worker == "till-1"
     assert worker.restarts == 0
+
+
+async def test_a_start_that_failed_is_raised_before_the_block(
+    app_factory: Callable[..., Taurine], history: History
+) -> None:
+    """All processes die at once: the import of the application's module raises there."""
+    app = app_factory(import_path="support.broken_import:app")
+    declare_errands(app, history)
+    worker = app.worker(processes=3)
+    began = False
+    with pytest.raises(
+        SupervisorGaveUp, match=r"in a row ended .* exit code 1; .* `python -c 'import support.broken_import'`"
+    ) as raised:
+        async with asyncio.timeout(60), worker:
+            began = True
+    assert not began
+    assert raised.value.exit_code == 1
+    assert worker.pids == {}
+
+
+async def test_a_server_that_is_down_is_waited_for_within_the_block(
+    importable: Taurine, server_factory: Callable[..., ValkeyServer]
+) -> None:
+    """The process is not ready, and it has not failed either."""
+    server = server_factory()
+    server.stop()
+    async with asyncio.timeout(60), importable.worker(processes=1, redis_url=server.url) as worker:
+        assert list(worker.pids) == [1]
+        assert worker.restarts == 0
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(importable: Taurine) -> None:
+    worker = importable.worker(processes=1)
+    entering = asyncio.create_task(worker.__aenter__())
+    (pid,) = await eventually(lambda: tuple(worker.pids.values()), 30)
+    entering.cancel()
+    await asyncio.wait({entering}, timeout=30)
+    assert entering.cancelled()
+    assert not is_alive(pid)
+
+
+async def test_it_is_entered_once(importable: Taurine) -> None:
+    async with asyncio.timeout(60), importable.worker(processes=1) as worker:
+        with pytest.raises(InvalidOption, match="run already"):
+            await worker.__aenter__()
+        assert list(worker.pids) == [1], "the first block goes on"
 
 
 async def test_deps_cannot_reach_other_processes(app: Taurine) -> None:

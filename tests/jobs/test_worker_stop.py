@@ -77,7 +77,7 @@ async def test_stopping_before_the_server_of_queues_is_there(
     server.stop()
     worker = Visits(app_factory(redis_url=server.url)).app.worker()
     run = asyncio.create_task(worker.run())
-    await asyncio.sleep(0.05)  # the fault's length: it has begun to try
+    await asyncio.wait_for(worker._begun.wait(), 30)  # it has tried, and heard that no server answers
     await stop(worker, run)
     assert not worker.is_ready
 

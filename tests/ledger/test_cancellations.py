@@ -12,8 +12,11 @@ from taurine.errors import RecordNotFound, TransitionRefused
 from taurine.ledger.audit import actions_on
 from taurine.ledger.cancellations import CancelAnswer, Stop, expire_due, request_cancel, requested_stops
 from taurine.ledger.database import Database
-from taurine.ledger.outcomes import Ending, apply_endings
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.generations import Lost, raise_generation
+from taurine.ledger.reconciliation import cancel_vanished
 from taurine.ledger.records import JobRecord
+from taurine.ledger.statuses import OPEN
 
 
 async def _cancel(database: Database, job_id: str, reason: str | None = "changed my mind") -> CancelAnswer:
@@ -26,7 +29,8 @@ async def _requested(database: Database, fences: Mapping[str, int]) -> dict[str,
 
 
 async def _end(database: Database, job_id: str, status: str, fence: int = 1) -> None:
-    item = Ending(id=job_id, fence=fence, status=status, attempts=1, at=NOW + 9, error='"e"')  # type: ignore[arg-type]
+    next_at = NOW + 99 if status in OPEN else None
+    item = Ending(id=job_id, fence=fence, status=status, attempts=1, at=NOW + 9, error='"e"', next_at=next_at)  # type: ignore[arg-type]
     assert await database.write(lambda connection: apply_endings(connection, [item])) == [None]
 
 
@@ -42,9 +46,34 @@ async def test_a_job_that_does_not_run_is_cancelled_at_once(database: Database, 
     assert answer.record == await record_at(database, "j")
     assert (answer.record.status, answer.record.cancel_reason) == ("cancelled", "changed my mind")
     assert answer.record.finished_at == answer.record.cancel_requested_at is not None
+    assert answer.record.next_attempt_at is None
     [entry] = await database.read(lambda connection: actions_on(connection, "j"))
     assert (entry.action, entry.actor, entry.tenant) == ("cancel", "ann", "acme")
     assert entry.detail == '{"reason": "changed my mind"}'
+
+
+async def test_a_job_that_vanished_while_it_waited_for_its_next_attempt_has_none(database: Database) -> None:
+    await put_in(database, "j")
+    await _end(database, "j", "retrying")
+    seen = await record_at(database, "j")
+    lost = [Lost("j", seen.generation, seen.fence)]
+
+    assert await database.write(lambda connection: cancel_vanished(connection, lost, NOW + 50, "gone")) == [True]
+
+    record = await record_at(database, "j")
+    assert (record.status, record.next_attempt_at) == ("cancelled", None)
+
+
+async def test_a_job_that_expires_after_it_was_put_back_has_no_next_attempt(database: Database) -> None:
+    await put_in(database, "j", expires_at=NOW + 10)
+    await _end(database, "j", "waiting")
+    seen = await record_at(database, "j")
+    lost = [Lost("j", seen.generation, seen.fence)]
+    await database.write(lambda connection: raise_generation(connection, lost, NOW + 20))
+
+    [record] = await database.write(lambda connection: expire_due(connection, NOW + 30, 10))
+
+    assert (record.id, record.status, record.next_attempt_at) == ("j", "expired", None)
 
 
 async def test_a_job_that_runs_is_asked_to_stop_and_may_keep_a_partial_result(database: Database) -> None:
@@ -208,5 +237,5 @@ async def test_a_request_that_an_attempt_did_not_hear_before_it_failed_or_snooze
 
     assert answers == ["cancelled", "cancelled", "running"]
     record = await record_at(database, "retried")
-    assert (record.status, record.attempts, record.scheduled_for) == ("cancelled", 1, None)
+    assert (record.status, record.attempts, record.next_attempt_at) == ("cancelled", 1, None)
     assert record.finished_at is not None

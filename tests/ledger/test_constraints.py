@@ -31,6 +31,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a negative generation": {"generation": -1},
     "attempts below none": {"attempts": -1},
     "an update before the creation": {"updated_at": NOW - 1},
+    "an end with another attempt to come": {"status": "completed", "next_attempt_at": NOW + 9, **ENDED},
+    "a job that runs and waits for its next attempt": {"status": "running", "next_attempt_at": NOW + 9},
     "no payload": {"payload": None},
     "no type": {"type": None},
     "no queue": {"queue": None},
@@ -41,7 +43,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "completed with output": {"status": "completed", "output": "1", **ENDED},
     "failed with an error": {"status": "failed", "error": ERROR, **ENDED},
     "cancelled with a partial result": {"status": "cancelled", "output": "1", **ENDED},
-    "retrying with the last error": {"status": "retrying", "error": ERROR},
+    "retrying with the last error": {"status": "retrying", "error": ERROR, "next_attempt_at": NOW + 9},
+    "put back with its pause": {"status": "queued", "next_attempt_at": NOW + 9},
     "expired": {"status": "expired", **ENDED},
 }
 
@@ -67,6 +70,8 @@ async def test_one_record_per_id(database: Database) -> None:
 DEAD = {"id": "d", "job_id": "a", "generation": 0, "type": "t", "queue": "q", "payload": "{}", "error": ERROR} | {
     "reason": "exhausted",
     "attempts": 3,
+    "max_attempts": 3,
+    "priority": 0,
     "failed_at": NOW,
 }
 

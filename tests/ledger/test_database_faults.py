@@ -27,10 +27,10 @@ from support.postgres import PostgresServer
 from taurine.errors import InvalidOption, LedgerError, LedgerRefused, LedgerUnavailable
 from taurine.ledger import database as module
 from taurine.ledger import rows
+from taurine.ledger.completions import apply_completions
 from taurine.ledger.database import Database, SQLiteDatabase, open_database
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.migrate import migrate
-from taurine.ledger.outcomes import apply_completions
 from taurine.ledger.records import insert_records
 from taurine.ledger.schema import job, job_tag
 

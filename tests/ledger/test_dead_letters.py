@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, text
@@ -12,8 +13,8 @@ from taurine.errors import InvalidOption, RecordError, RecordNotFound, Transitio
 from taurine.ledger.audit import actions_on
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.database import Database
+from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.dead_letters import (
-    DeadLetter,
     DeadLetterFilter,
     DeadLetterPage,
     Discard,
@@ -26,8 +27,9 @@ from taurine.ledger.dead_letters import (
     redrive,
     take_unmirrored,
 )
+from taurine.ledger.fences import fence_of
+from taurine.ledger.listing import RecordFilter, list_records
 from taurine.ledger.outbox import take_undispatched
-from taurine.ledger.outcomes import fence_of
 from taurine.ledger.records import JobRecord
 from taurine.ledger.requests import accept_records
 from taurine.ledger.schema import attempt, job
@@ -209,10 +211,40 @@ async def test_a_job_whose_record_is_gone_is_made_again_from_its_entry(database:
     assert isinstance(record, JobRecord)
     assert record == await record_at(database, "j")
     assert (record.generation, record.fence, record.status) == (1, fence_of(1, 0), "queued")
-    assert (record.payload, record.tenant, record.type, record.max_attempts) == ({"to": "a"}, "acme", "mail.send", 4)
+    assert (record.payload, record.tenant, record.type, record.max_attempts) == ({"to": "a"}, "acme", "mail.send", 3)
     assert (await _entry_of(database, "j")).redriven_as == "j#1"
     assert await fail(database, "j", fence=fence_of(1, 1), at=NOW + 99) is None
     assert {found.generation for found in await _entries(database, ALL)} == {0, 1}
+
+
+async def test_a_job_without_a_record_is_as_it_was_given(database: Database) -> None:
+    """SEED-217: whatever a re-run would have found in the record is in the entry; what was asked of its start is over."""
+    given: dict[str, Any] = {
+        "tags": ("vip", "eu"),
+        "options": {"tags": ["vip", "eu"], "retry": {"n": 7, "fixed": 1.0, "jitter": 0.0}},
+        "metadata": '{"cart":7}',
+        "priority": 4,
+        "max_attempts": 7,
+        "created_by": "bob",
+        "trace": "00-1-2-01",
+    }
+    await put_in(database, "j", scheduled_for=NOW + 1, expires_at=NOW + 2, **given)
+    await fail(database, "j", attempts=1)
+    before = await record_at(database, "j")
+    await _purge(database, "j")
+    entry = await _entry_of(database, "j")
+    assert (entry.tags, entry.metadata, entry.options) == (["vip", "eu"], {"cart": 7}, given["options"])
+
+    [record] = await _redrive(database, Redrive(entry.id, NOW + 50, "ann"))
+
+    assert isinstance(record, JobRecord)
+    kept = ("tags", "options", "metadata", "priority", "max_attempts", "created_by", "trace", "payload", "tenant")
+    assert {name: getattr(record, name) for name in kept} == {name: getattr(before, name) for name in kept}
+    assert (record.scheduled_for, record.expires_at) == (None, None)
+    found = await database.read(lambda connection: list_records(connection, RecordFilter(tag="vip")))
+    assert [one.id for one in found.records] == ["j"]
+    actions = await database.read(lambda connection: actions_on(connection, "j"))
+    assert sorted((action.action, action.actor) for action in actions) == [("enqueue", "bob"), ("redrive", "ann")]
 
 
 async def test_each_of_many_is_answered_by_itself(database: Database) -> None:

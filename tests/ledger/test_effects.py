@@ -18,7 +18,7 @@ from taurine.ledger.effects import (
     resolve_effect,
     retake_effect,
 )
-from taurine.ledger.outcomes import fence_of
+from taurine.ledger.fences import fence_of
 from taurine.ledger.schema import job
 
 

@@ -10,9 +10,10 @@ from sqlalchemy import func, select, text, update
 from support.ledger import NOW, complete, fail, open_transaction, put_in, record_at, somebody_waits, start
 from taurine.ledger.audit import actions_on
 from taurine.ledger.database import Database
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.fences import fence_of
 from taurine.ledger.generations import Lost, NewGeneration, raise_generation, start_generation
 from taurine.ledger.outbox import Dispatched, stamp_dispatched, take_undispatched
-from taurine.ledger.outcomes import Ending, apply_endings, fence_of
 from taurine.ledger.records import JobRecord
 from taurine.ledger.schema import attempt, dead_letter, job
 
@@ -107,7 +108,7 @@ async def _raise_generation(database: Database, *lost: Lost, at: int = NOW + 10)
 @pytest.mark.parametrize("status", ["queued", "running", "retrying"])
 async def test_a_lost_job_is_put_back_with_its_attempts(database: Database, status: str) -> None:
     """P1: all of Redis is gone; the record says what is to run, and the outbox finds it."""
-    await put_in(database, "j", expires_at=NOW + 999)
+    await put_in(database, "j", scheduled_for=NOW + 1, expires_at=NOW + 999)
     if status == "running":
         await start(database, "j", fence=2)
     if status == "retrying":
@@ -122,7 +123,10 @@ async def test_a_lost_job_is_put_back_with_its_attempts(database: Database, stat
     assert record == await record_at(database, "j")
     assert record is not None
     assert (record.status, record.generation, record.fence) == ("queued", 1, fence_of(1, 0))
-    assert (record.attempts, record.scheduled_for, record.error) == (seen.attempts, seen.scheduled_for, seen.error)
+    assert (record.attempts, record.error) == (seen.attempts, seen.error)
+    assert (record.scheduled_for, record.next_attempt_at) == (seen.scheduled_for, seen.next_attempt_at)
+    due = {"queued": NOW + 1, "running": None, "retrying": NOW + 60_000}[status]
+    assert (record.due_at and round(record.due_at.timestamp() * 1000)) == due
     assert [found.id for found in await database.read(lambda c: take_undispatched(c, ["mail"], 9, NOW))] == ["j"]
     [entry] = await database.read(lambda connection: actions_on(connection, "j"))
     assert (entry.action, entry.actor) == ("put_back", None)

@@ -9,10 +9,12 @@ import pytest
 
 from ledger.writing import FIRST, NOW, completion, new_record, start
 from taurine.errors import InvalidOption
+from taurine.ledger.completions import apply_completions
 from taurine.ledger.database import Database
+from taurine.ledger.fences import fence_of
 from taurine.ledger.job_logs import LONGEST_LINE, JobLines, LogLine, NumberedLine, append_lines, read_lines
-from taurine.ledger.outcomes import apply_completions, apply_starts, fence_of
 from taurine.ledger.records import insert_records
+from taurine.ledger.starts import apply_starts
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, func, text
 
 from support.ledger import NOW, complete, fail, new_record, open_transaction, put_in, record_at, start
 from taurine.ledger.database import Database
@@ -50,6 +50,46 @@ async def test_a_long_backlog_of_one_queue_does_not_keep_another_waiting(databas
     await put_in(database, "s0", queue="sms", created_at=NOW - 1)
 
     assert await _undispatched(database, "mail", "sms", limit=3) == ["s0", "m0", "m1", "m2", "s1"]
+
+
+async def test_a_look_takes_so_many_bytes_and_one_record_at_least(database: Database) -> None:
+    """Payloads may have a megabyte each: 500 of them are not to be in memory at once."""
+    large = '{"text":"' + "x" * 989 + '"}'  # 1,000 characters
+    await put_in(database, *(f"m{number}" for number in range(9)), payload=large)
+    await put_in(database, "s0", "s1", queue="sms", payload=large, created_at=NOW + 1)
+
+    async def taken(most_bytes: int) -> list[str]:
+        records = await database.read(
+            lambda c: take_undispatched(c, ["mail", "sms"], 5, NOW + 9, most_bytes=most_bytes)
+        )
+        return [record.id for record in records]
+
+    assert await taken(100_000) == ["m0", "m1", "m2", "m3", "m4", "s0", "s1"]
+    assert await taken(4500) == ["m0", "m1", "s0", "s1"]
+    assert await taken(2000) == ["m0", "s0"]
+    assert await taken(10) == ["m0", "s0"], "one that is larger than all that is allowed must not wait for ever"
+
+
+async def test_a_saved_state_counts_as_well(database: Database) -> None:
+    await put_in(database, "a", "b", "c")
+    await database.write(lambda c: c.execute(text("UPDATE taurine_job SET state = :state"), {"state": "x" * 1000}))
+
+    records = await database.read(lambda c: take_undispatched(c, ["mail"], 5, NOW + 9, most_bytes=2500))
+
+    assert [record.id for record in records] == ["a", "b"]
+
+
+async def test_a_look_is_one_statement(database: Database) -> None:
+    await put_in(database, "a", "b")
+    statements: list[str] = []
+
+    def look(connection: Connection) -> None:
+        event.listen(connection, "before_cursor_execute", lambda _, __, statement, *___: statements.append(statement))
+        take_undispatched(connection, ["mail", "sms"], 5, NOW + 9)
+
+    await database.read(look)
+
+    assert len(statements) == 1
 
 
 async def test_jobs_that_the_caller_cannot_hand_over_are_not_in_the_way(database: Database) -> None:
@@ -156,9 +196,8 @@ async def test_the_outbox_reads_its_own_index(database: Database) -> None:
         explain = "EXPLAIN" if is_postgresql(connection) else "EXPLAIN QUERY PLAN"
         if is_postgresql(connection):
             connection.execute(text("SET LOCAL enable_seqscan = off"))
-        query: Any = _undispatched_of("mail", NOW, 10, ["mail.send"]).compile(
-            dialect=connection.dialect, compile_kwargs={"literal_binds": True}
-        )
+        some = _undispatched_of("mail", NOW, 10, ["mail.send"], measure=func.length, most_bytes=1000)
+        query: Any = some.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
         return "\n".join(str(tuple(row)) for row in connection.exec_driver_sql(f"{explain} {query}"))
 
     assert "taurine_job_undispatched" in await database.read(plan)

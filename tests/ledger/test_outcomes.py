@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import IntegrityError
 
 from ledger.writing import FIRST, NOW, completion, ending, insert_raw, new_record, row_of, start
+from taurine.ledger.completions import apply_completions
 from taurine.ledger.database import Database
+from taurine.ledger.endings import apply_endings
+from taurine.ledger.fences import fence_of
 from taurine.ledger.generations import NewGeneration, start_generation
-from taurine.ledger.outcomes import apply_completions, apply_endings, apply_starts, fence_of
 from taurine.ledger.records import get_record, insert_records
 from taurine.ledger.schema import attempt, dead_letter, job
+from taurine.ledger.starts import apply_starts
 from taurine.ledger.statuses import OPEN, STATUSES, TERMINAL, Status, may_follow
 
 SECOND = fence_of(0, 2)
@@ -50,7 +54,7 @@ async def test_one_row_through_life(one: Database) -> None:
     failed_once = ending(next_at=NOW + 900)
     assert await one.write(lambda connection: apply_endings(connection, [failed_once])) == [None]
     row = await one.read(row_of)
-    assert (row["status"], row["attempts"], row["scheduled_for"]) == ("retrying", 1, NOW + 900)
+    assert (row["status"], row["attempts"], row["next_attempt_at"]) == ("retrying", 1, NOW + 900)
     assert (row["finished_at"], row["error_fingerprint"]) == (None, "f1")
     assert await one.write(lambda connection: apply_starts(connection, [start(fence=SECOND, at=NOW + 900)])) == [None]
     done = completion(fence=SECOND, attempts=2, at=NOW + 950)
@@ -59,6 +63,30 @@ async def test_one_row_through_life(one: Database) -> None:
     assert (row["status"], row["output"], row["error"], row["attempts"]) == ("completed", '{"sent":true}', None, 2)
     assert (row["finished_at"], row["fence"]) == (NOW + 950, SECOND)
     assert await one.read(lambda connection: _count(connection, job)) == 1
+
+
+async def test_the_start_that_was_asked_for_stays_whatever_attempts_follow(database: Database) -> None:
+    """The time of the next attempt is another: it comes with each pause, and goes when the job runs or ends."""
+    asked = NOW + 5
+    await database.write(lambda connection: insert_records(connection, [new_record(scheduled_for=asked)]))
+    steps: list[tuple[Any, Any, int | None, int | None]] = [
+        (apply_endings, ending(next_at=NOW + 900), NOW + 900, NOW + 900),
+        (apply_starts, start(fence=SECOND, at=NOW + 900), None, None),
+        (apply_endings, ending(status="waiting", fence=SECOND, attempts=1, next_at=NOW + 2000), NOW + 2000, NOW + 2000),
+        (apply_completions, completion(fence=fence_of(0, 3), at=NOW + 2001), None, None),
+    ]
+    seen: list[tuple[int, int | None, int | None]] = [(asked, None, asked)]
+    for apply, item, _, _ in steps:
+        assert await database.write(lambda connection, apply=apply, item=item: apply(connection, [item])) == [None]
+        record = await database.read(lambda connection: get_record(connection, "a"))
+        assert record is not None
+        row = await database.read(row_of)
+        seen.append((row["scheduled_for"], row["next_attempt_at"], record.due_at and _ms(record.due_at)))
+    assert seen == [(asked, None, asked), *((asked, next_at, due_at) for _, _, next_at, due_at in steps)]
+
+
+def _ms(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
 
 
 async def test_a_failed_job_tells_what_it_failed_with(one: Database) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from support.ledger import NOW, complete, put_in, record_at, start
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.database import Database
-from taurine.ledger.outcomes import Ending, Granted, apply_endings, fence_of
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.fences import Granted, fence_of
 from taurine.ledger.progress import Progress, save_progress
 
 

@@ -14,10 +14,13 @@ from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ledger.writing import NOW, completion, ending, new_record, start
+from taurine.ledger.completions import apply_completions
+from taurine.ledger.endings import apply_endings
+from taurine.ledger.fences import fence_of
 from taurine.ledger.generations import NewGeneration, start_generation
-from taurine.ledger.outcomes import apply_completions, apply_endings, apply_starts, fence_of
 from taurine.ledger.records import insert_records
 from taurine.ledger.schema import attempt, dead_letter, job, metadata
+from taurine.ledger.starts import apply_starts
 from taurine.ledger.statuses import TERMINAL, may_follow
 
 IDS = ("a", "b")

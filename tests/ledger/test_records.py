@@ -11,10 +11,11 @@ from sqlalchemy import Connection, delete
 
 from ledger.writing import NOW, completion, insert_raw, new_record, start
 from taurine.ledger.audit import actions_on
+from taurine.ledger.completions import apply_completions
 from taurine.ledger.database import Database
-from taurine.ledger.outcomes import apply_completions, apply_starts
 from taurine.ledger.records import Inserted, get_record, get_records, insert_records
 from taurine.ledger.schema import job
+from taurine.ledger.starts import apply_starts
 
 
 async def test_a_record_reads_back_as_it_was_written(database: Database) -> None:

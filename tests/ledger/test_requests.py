@@ -13,10 +13,10 @@ from support.ledger import NOW, complete, fail, new_record, open_transaction, pu
 from taurine.errors import IdempotencyConflict, QuotaExceeded, RecordError
 from taurine.ledger.audit import actions_on
 from taurine.ledger.database import Database
+from taurine.ledger.fences import fence_of
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.idempotency import IdempotencyKey
 from taurine.ledger.outbox import take_undispatched
-from taurine.ledger.outcomes import fence_of
 from taurine.ledger.records import Inserted, NewRecord, get_records
 from taurine.ledger.requests import accept_records
 from taurine.ledger.schema import idempotency, job, job_tag, quota

@@ -55,6 +55,8 @@ def _dead(id_: str, failed_days_ago: float, resolved_days_ago: float | None = No
         "error": ERROR,
         "reason": "exhausted",
         "attempts": 3,
+        "max_attempts": 3,
+        "priority": 0,
         "failed_at": int(NOW - failed_days_ago * DAY),
         "status": "open" if resolved_days_ago is None else "discarded",
         "resolved_at": None if resolved_days_ago is None else int(NOW - resolved_days_ago * DAY),
@@ -291,6 +293,7 @@ async def test_other_writes_go_between_its_steps(database: Database, clock: Manu
     class Counting:
         url = database.url
         read = database.read
+        write_at_once = database.write_at_once
         close = database.close
         abandon = database.abandon
 

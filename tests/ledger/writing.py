@@ -6,9 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from taurine.ledger.outcomes import Completion, Ending, Start, fence_of
+from taurine.ledger.completions import Completion
+from taurine.ledger.endings import Ending
+from taurine.ledger.fences import fence_of
 from taurine.ledger.records import NewRecord
 from taurine.ledger.schema import job
+from taurine.ledger.starts import Start
 
 __all__ = ["NOW", "completion", "ending", "insert_raw", "new_record", "row_of", "start"]
 

@@ -10,9 +10,12 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from support.eventually import eventually
+from taurine.ledger.completions import Completion, apply_completions
 from taurine.ledger.database import Database
-from taurine.ledger.outcomes import Completion, Ending, Granted, Start, apply_completions, apply_endings, apply_starts
+from taurine.ledger.endings import Ending, apply_endings
+from taurine.ledger.fences import Granted
 from taurine.ledger.records import JobRecord, NewRecord, get_record, insert_records
+from taurine.ledger.starts import Start, apply_starts
 
 __all__ = [
     "NOW",

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from taurine.errors import Permanent, RetryAfter, Snooze, TaurineError
+from taurine.jobs.handler.context import Context
 
 held: list[bytearray] = []
 
@@ -169,3 +170,7 @@ def leave_a_fork_and_die(path: str) -> None:
 def hold_memory(size: int) -> int:
     held.append(bytearray(b"x") * size)
     return os.getpid()
+
+
+def scheduled_for(ctx: Context) -> str:
+    return "" if ctx.scheduled_for is None else ctx.scheduled_for.isoformat()

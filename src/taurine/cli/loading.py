@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from taurine.app import Taurine
-from taurine.errors import InvalidOption
+from taurine.errors import InvalidOption, did_you_mean
 
-__all__ = ["load_app"]
+__all__ = ["load_app", "refuse_without_types"]
 
 
 def load_app(place: str | None) -> Taurine:
@@ -22,14 +22,27 @@ def load_app(place: str | None) -> Taurine:
     module_name, separator, path = place.partition(":")
     if not separator or not module_name or not path:
         raise InvalidOption(f"expected an application as module:name, for example shop.jobs:app, got {place!r:.80}")
-    found = _module_at(module_name)
+    module = found = _module_at(module_name)
     for name in path.split("."):
         if not hasattr(found, name):
-            raise InvalidOption(f"there is no {path!r:.80} in the module {module_name!r:.80}")
+            applications = [known for known, value in vars(module).items() if isinstance(value, Taurine)]
+            near = did_you_mean(name, applications) or (f"; there is {applications[0]!r}" if applications else "")
+            raise InvalidOption(f"there is no {path!r:.80} in the module {module_name!r:.80}{near}")
         found = getattr(found, name)
     if not isinstance(found, Taurine):
         raise InvalidOption(f"expected {place!r:.80} to be a Taurine, got {type(found).__name__}")
     return found
+
+
+def refuse_without_types(app: Taurine, place: str | None) -> None:
+    """Raise InvalidOption for an application that declares no job type, and say which one to name."""
+    if len(app.catalog):
+        return
+    if place is None:
+        raise InvalidOption(
+            "this command needs the application with its job types: taurine --app module:name …, for example shop.jobs:app, or the variable TAURINE_APP"
+        )
+    raise InvalidOption(f"the application {place!r:.80} declares no job type; does its module import those that do?")
 
 
 def _module_at(name: str) -> object:

@@ -1,21 +1,24 @@
-"""What commands print: JSON for programs, text for people; and nothing of a user's text that a terminal would obey."""
+"""What commands print: JSON for programs, text for people; and nothing of a user's text that a terminal would obey.
+
+Lines are not wrapped, so that they can be searched and copied; tables are laid out for a terminal's width, and are as wide as they need elsewhere.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taurine.jobs.operations.why import Why
-from taurine.ledger.attempts import Attempt
-from taurine.ledger.records import JobRecord
+__all__ = ["Output", "console_on", "plain", "table_of"]
 
-__all__ = ["Output", "attempt_json", "plain", "record_json"]
+_WIDE = 10_000
+"""Columns where there is no terminal: nothing is cut."""
 
 
 def plain(text: object) -> str:
@@ -29,106 +32,104 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def record_json(record: JobRecord) -> dict[str, Any]:
-    """A record as plain JSON: the members of `JobRecord`, times in ISO 8601."""
-    names = ("id", "type", "queue", "tenant", "status", "phase", "payload", "output", "error", "progress", "attempts")
-    more = ("max_attempts", "generation", "priority", "tags", "metadata", "worker", "created_by", "cancel_reason")
-    times = ("created_at", "started_at", "finished_at", "updated_at", "scheduled_for", "expires_at", "dispatched_at")
-    return {name: getattr(record, name) for name in (*names, *more)} | {
-        name: _iso(getattr(record, name)) for name in times
-    }
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # Rich would end the process here, with the code of a failure
 
 
-def attempt_json(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as plain JSON."""
-    names = ("generation", "number", "outcome", "worker", "error")
-    times = ("started_at", "finished_at", "next_at")
-    return {name: getattr(attempt, name) for name in names} | {name: _iso(getattr(attempt, name)) for name in times}
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
+def console_on(file: IO[str]) -> Console:
+    """A console on stdout or stderr. With NO_COLOR it has no styles at all: bold text is in the way of a plain one too."""
+    width = None if file.isatty() or os.environ.get("COLUMNS", "").isdigit() else _WIDE
+    colors = None if os.environ.get("NO_COLOR") else "auto"
+    return _Console(
+        file=file, width=width, color_system=colors, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
 
 
 class Output:
-    """Where a command's answer goes. as_json: one JSON value on stdout and nothing else."""
+    """Where a command's answer goes. as_json: JSON on stdout and nothing else."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self._errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = console_on(sys.stdout)
+        self.side = console_on(sys.stderr)
+        """stderr: for whatever is not the answer."""
+
+    @property
+    def is_live(self) -> bool:
+        """True where something that moves can be shown: stderr is a terminal that can go back."""
+        return sys.stderr.isatty() and not self.side.is_dumb_terminal
+
+    # The answer -----------------------------------------------------------------------------------------------------------------------
 
     def json(self, value: Any) -> None:
         """One JSON value; what is not ASCII is escaped, control characters with it."""
         self._console.file.write(json.dumps(value, indent=2) + "\n")
 
-    def line(self, text: str, style: str = "") -> None:
+    def json_line(self, value: Any) -> None:
+        """One JSON value in one line, now: for commands that go on."""
+        self._console.file.write(json.dumps(value) + "\n")
+        self._console.file.flush()
+
+    def line(self, text: str = "", style: str = "") -> None:
         self._console.print(Text(plain(text), style))
 
-    def error(self, text: str) -> None:
+    def marked(self, word: str, style: str, text: str) -> None:
+        """A line that begins with a word in a column of its own."""
+        self._console.print(Text.assemble((f"{word:<6}", style), plain(text)))
+
+    def facts(self, facts: Sequence[tuple[str, object]]) -> None:
+        """Names and values, one below the other; what is None is left out."""
+        table = Table.grid(padding=(0, 2))
+        for name, value in facts:
+            if value is not None:
+                table.add_row(Text(name, "bold"), Text(plain(value), overflow="fold"))
+        self._print(table)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
+        """A table. numbers: the columns that are set to the right."""
+        self._print(table_of(columns, rows, numbers=numbers))
+
+    def _print(self, table: Table) -> None:
+        # Rich fills cells up to their width; the spaces at the ends of lines are no one's.
+        with self._console.capture() as captured:
+            self._console.print(table, soft_wrap=False)
+        self._console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+    # Beside it ------------------------------------------------------------------------------------------------------------------------
+
+    def note(self, text: str, style: str = "") -> None:
+        """On stderr: what is good to know, and not what was asked for."""
+        self.side.print(Text(plain(text), style))
+
+    def ask(self, text: str) -> None:
+        """On stderr, with the cursor left behind it."""
+        self.side.print(Text(plain(text), "bold"), end="")
+
+    def warning(self, text: str) -> None:
         """On stderr."""
-        self._errors.print(Text.assemble(("taurine: ", "bold red"), plain(text)))
+        self.side.print(Text.assemble(("taurine: ", "bold yellow"), plain(text)))
 
-    def job(self, record: JobRecord, attempts: Sequence[Attempt], why: Why) -> None:
-        """Everything about one job."""
-        facts = Table.grid(padding=(0, 2))
-        for name, value in _facts_of(record):
-            facts.add_row(Text(name, "bold"), Text(plain(value), overflow="fold"))
-        self._console.print(facts)
-        self.why(why)
-        if attempts:
-            self._console.print()
-            self._console.print(_table_of(attempts))
+    def error(self, text: str, *, hint: str | None = None) -> None:
+        """On stderr. hint: what to do next, in a line of its own."""
+        self.side.print(Text.assemble(("taurine: ", "bold red"), plain(text)))
+        if hint is not None:
+            self.hint(hint)
 
-    def why(self, why: Why) -> None:
-        """The reasons, each in a line, and what is expected next."""
-        self.line(why.sentence, "bold")
-        for reason in why.reasons[1:]:
-            self.line(f"Also, it {reason.text}.")
-        if why.next_event is not None:
-            at = "" if why.next_at is None else f", about {why.next_at:%Y-%m-%d %H:%M:%S} UTC"
-            self.line(f"Next: {why.next_event}{at}.")
+    def hint(self, text: str) -> None:
+        """On stderr: what to do next."""
+        self.side.print(Text.assemble(("hint: ", "bold cyan"), plain(text)))
+
+    def flush(self) -> None:
+        """Write out what is left. Raises BrokenPipeError when nobody reads on."""
+        self._console.file.flush()
 
 
-def _facts_of(record: JobRecord) -> list[tuple[str, object]]:
-    times = {"created": record.created_at, "started": record.started_at, "finished": record.finished_at}
-    facts: list[tuple[str, object]] = [
-        ("id", record.id),
-        ("type", record.type),
-        ("queue", record.queue),
-        ("tenant", record.tenant),
-        ("status", record.status),
-        ("attempts", f"{record.attempts} of {record.max_attempts}"),
-        ("worker", record.worker),
-        ("tags", ", ".join(record.tags) or None),
-        *((name, None if time is None else f"{time:%Y-%m-%d %H:%M:%S.%f} UTC") for name, time in times.items()),
-        ("payload", record.payload_json),
-        ("progress", record.progress_json),
-        ("output", record.output_json),
-        ("error", None if record.error is None else f"{record.error.get('type')}: {record.error.get('message')}"),
-    ]
-    return [(name, value) for name, value in facts if value is not None]
-
-
-def _table_of(attempts: Sequence[Attempt]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("attempt", "outcome", "started", "seconds", "worker", "error"):
-        table.add_column(name, overflow="fold")
-    for attempt in attempts:
-        error = attempt.error or {}
-        cells = (
-            f"{attempt.generation}.{attempt.number}" if attempt.generation else str(attempt.number),
-            attempt.outcome,
-            "" if attempt.started_at is None else f"{attempt.started_at:%Y-%m-%d %H:%M:%S}",
-            _seconds_of(attempt),
-            attempt.worker or "",
-            f"{error['type']}: {error['message']}" if error else "",
-        )
-        table.add_row(*(Text(plain(cell)) for cell in cells))
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> Table:
+    """The same table, to be shown by something that moves."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if name in numbers else "left")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else plain(cell)) for cell in row))
     return table
-
-
-def _seconds_of(attempt: Attempt) -> str:
-    if attempt.started_at is None or attempt.finished_at is None:
-        return ""
-    return f"{(attempt.finished_at - attempt.started_at).total_seconds():.3f}"

@@ -1,0 +1,318 @@
+"""`taurine dead`: the jobs that failed for good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from taurine.cli.commands.options import AsJson, User, Yes
+from taurine.cli.failures import DONE, REFUSED, codes, exit_code_of
+from taurine.cli.running import run
+from taurine.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taurine.app import Taurine
+    from taurine.cli.output import Output
+    from taurine.jobs.operations.dead_letters import Outcomes
+    from taurine.ledger.dead_letters import DeadLetterFilter
+
+__all__ = ["add_to"]
+
+_COUNTED = 10_000
+"""Entries that are counted before a question; more are many."""
+
+Queue = Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Of this queue.")]
+Type = Annotated[str | None, typer.Option("--type", metavar="NAME", help="Of this job type.")]
+Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Of this tenant.")]
+Fingerprint = Annotated[
+    str | None, typer.Option("--fingerprint", metavar="HEX", help="Of this cause; see `dead list --json`.")
+]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Entries; or a filter, or --all.")]
+All = Annotated[bool, typer.Option("--all", help="All that are open.")]
+Most = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="No more than so many, the latest failures.")
+]
+
+
+def add_to(program: typer.Typer) -> None:
+    """Put it under the program's name."""
+    family = typer.Typer(rich_markup_mode=None)
+    family.callback(invoke_without_command=True, epilog=codes())(dead)
+    family.command("list", epilog=codes())(show_all)
+    family.command("show", epilog=codes())(show)
+    family.command("redrive", epilog=codes())(redrive)
+    family.command("discard", epilog=codes())(discard)
+    program.add_typer(family, name="dead")
+
+
+def dead(context: typer.Context, as_json: AsJson = False) -> None:
+    """Look at jobs that failed for good, and run them again. Edited or not; or put them aside."""
+    if context.invoked_subcommand is None:
+        show_all(context, as_json=as_json)
+
+
+def show_all(
+    context: typer.Context,
+    *,
+    status: Annotated[str, typer.Option(metavar="WORD", help="open, redriven, discarded, or all.")] = "open",
+    queue: Queue = None,
+    job_type: Type = None,
+    tenant: Tenant = None,
+    fingerprint: Fingerprint = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="Entries on a page.")] = 50,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Where the page before ended.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List entries, the latest failure first."""
+
+    async def look(app: Taurine, output: Output) -> None:
+        from taurine.cli.forms import age, cause, dead_letter_json
+
+        page = await app.dead_letters.list(
+            status=_status(status),
+            queue=queue,
+            type=job_type,
+            tenant=tenant,
+            fingerprint=fingerprint,
+            limit=limit,
+            cursor=cursor,
+        )
+        if output.as_json:
+            output.json({"dead_letters": [*map(dead_letter_json, page)], "next_cursor": page.next_cursor})
+            return
+        rows = [
+            (
+                entry.id,
+                entry.type,
+                entry.queue,
+                entry.reason,
+                entry.attempts,
+                age(entry.failed_at),
+                _first_line(cause(entry.error)),
+            )
+            for entry in page
+        ]
+        if rows:
+            output.table(("id", "type", "queue", "reason", "attempts", "age", "error"), rows)
+        else:
+            output.note("No dead letters.")
+        if page.next_cursor is not None:
+            output.hint(f"there are more: add --cursor {page.next_cursor}")
+
+    run(context, look, as_json=as_json)
+
+
+def show(
+    context: typer.Context,
+    *,
+    entry_id: Annotated[str, typer.Argument(metavar="ID", help="The entry's id.")],
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one entry: what failed, in which attempts, what its handler wrote, and who did what."""
+
+    async def look(app: Taurine, output: Output) -> None:
+        from taurine.cli.forms import action_json, attempt_json, cause, dead_letter_json, log_line_json, time_text
+
+        found = await app.dead_letters.examine(entry_id, tenant=tenant)
+        if output.as_json:
+            output.json(
+                {
+                    "dead_letter": dead_letter_json(found.entry),
+                    "attempts": [*map(attempt_json, found.attempts)],
+                    "logs": [*map(log_line_json, found.lines)],
+                    "actions": [*map(action_json, found.actions)],
+                }
+            )
+            return
+        entry = found.entry
+        output.facts(
+            [
+                ("id", entry.id),
+                ("job", entry.job_id),
+                ("type", entry.type),
+                ("queue", entry.queue),
+                ("tenant", entry.tenant),
+                ("status", entry.status),
+                ("reason", f"{entry.reason}, after {entry.attempts} attempts"),
+                ("failed", time_text(entry.failed_at)),
+                ("payload", entry.payload_json),
+                ("error", cause(entry.error)),
+                ("cause", entry.error_fingerprint),
+                ("resolved by", entry.resolved_by),
+                ("redriven as", entry.redriven_as),
+            ]
+        )
+        if traceback := (entry.error or {}).get("traceback"):
+            output.line()
+            output.line(str(traceback).rstrip())
+        for line in found.lines:
+            output.line(f"{line.level:<8} {line.message}")
+        if entry.status == "open":
+            output.hint(f"`taurine dead redrive {entry.id}` runs it again, with --edit JSON with another payload")
+
+    run(context, look, as_json=as_json)
+
+
+def redrive(
+    context: typer.Context,
+    *,
+    entry_ids: Ids = None,
+    edit: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Another payload: JSON, @FILE or -; of one entry. Needs --app."),
+    ] = None,
+    queue: Queue = None,
+    job_type: Type = None,
+    tenant: Tenant = None,
+    fingerprint: Fingerprint = None,
+    everything: All = False,
+    limit: Most = None,
+    rate: Annotated[float | None, typer.Option(metavar="N", help="Jobs a second at most. Default: no limit.")] = None,
+    user: User = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run jobs of entries again, each with all its attempts: those of these ids, or all that a filter lets through."""
+
+    async def again(app: Taurine, output: Output) -> int:
+        from taurine.cli.forms import record_json
+        from taurine.cli.reading import read_payload
+
+        if edit is not None:
+            if entry_ids is None or len(entry_ids) != 1:
+                raise InvalidOption("--edit is for one entry; name it by its id")
+            payload = read_payload(edit, "--edit")
+            record = await app.dead_letters.redrive(entry_ids[0], payload=payload, user=user, tenant=tenant)
+            outcomes: Any = _done([record])
+        else:
+            which = _chosen(
+                entry_ids, queue=queue, job_type=job_type, tenant=tenant, fingerprint=fingerprint, everything=everything
+            )
+            if not await _agreed(app, output, "Run again", which, limit, yes=yes):
+                return REFUSED
+            outcomes = await app.dead_letters.redrive(
+                cast("Any", which), user=user, tenant=tenant, limit=limit, rate=rate
+            )
+        return _report(output, outcomes, "jobs", record_json, lambda record: f"{record.id} is {record.status} again")
+
+    run(context, again, as_json=as_json, needs_types=edit is not None)
+
+
+def discard(
+    context: typer.Context,
+    *,
+    entry_ids: Ids = None,
+    queue: Queue = None,
+    job_type: Type = None,
+    tenant: Tenant = None,
+    fingerprint: Fingerprint = None,
+    everything: All = False,
+    limit: Most = None,
+    user: User = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put entries aside: their jobs stay failed, and nobody need look at them any more."""
+
+    async def put_aside(app: Taurine, output: Output) -> int:
+        from taurine.cli.forms import dead_letter_json
+
+        which = _chosen(
+            entry_ids, queue=queue, job_type=job_type, tenant=tenant, fingerprint=fingerprint, everything=everything
+        )
+        if not await _agreed(app, output, "Put aside", which, limit, yes=yes):
+            return REFUSED
+        outcomes = await app.dead_letters.discard(cast("Any", which), user=user, tenant=tenant, limit=limit)
+        return _report(output, outcomes, "dead_letters", dead_letter_json, lambda entry: f"{entry.id} is put aside")
+
+    run(context, put_aside, as_json=as_json)
+
+
+def _status(word: str) -> Any:
+    from taurine.errors import did_you_mean
+
+    known = ("open", "redriven", "discarded", "all")
+    if word not in known:
+        raise InvalidOption(f"expected --status to be {', '.join(known)}, got {word!r:.40}{did_you_mean(word, known)}")
+    return None if word == "all" else word
+
+
+def _chosen(
+    ids: list[str] | None,
+    *,
+    queue: str | None,
+    job_type: str | None,
+    tenant: str | None,
+    fingerprint: str | None,
+    everything: bool,
+) -> list[str] | DeadLetterFilter:
+    """The entries that are meant. A filter and ids exclude each other, and nothing at all is not taken for everything."""
+    from taurine.ledger.dead_letters import DeadLetterFilter
+
+    filtered = any(value is not None for value in (queue, job_type, fingerprint))
+    if ids:
+        if filtered or everything:
+            raise InvalidOption("expected ids, or a filter, or --all; got several of them")
+        return ids
+    if not filtered and tenant is None and not everything:
+        raise InvalidOption("expected the ids of entries, a filter such as --type, or --all")
+    return DeadLetterFilter(status="open", queue=queue, type=job_type, tenant=tenant, error_fingerprint=fingerprint)
+
+
+async def _agreed(
+    app: Taurine, output: Output, what: str, which: list[str] | DeadLetterFilter, limit: int | None, *, yes: bool
+) -> bool:
+    """Ask before something is done to entries that were not named one by one, with their number and the filter in words."""
+    from taurine.cli.asking import confirmed
+
+    if yes or isinstance(which, list):
+        return True
+    number = 0
+    async for _ in app.dead_letters.list(
+        queue=which.queue, type=which.type, tenant=which.tenant, fingerprint=which.error_fingerprint, limit=500
+    ):
+        number += 1
+        if number == (limit or _COUNTED):
+            break
+    if not number:
+        output.note("No open dead letter is like that.")
+        return True
+    names = (
+        ("of type ", which.type),
+        ("of queue ", which.queue),
+        ("of tenant ", which.tenant),
+        ("of cause ", which.error_fingerprint),
+    )
+    words = " ".join(f"{name}{value}" for name, value in names if value is not None)
+    many = "or more " if number == _COUNTED and limit is None else ""
+    return confirmed(output, f"{what} {number:,} {many}dead letters{' ' if words else ''}{words}?", yes=False)
+
+
+def _done(records: list[Any]) -> Outcomes[Any]:
+    from taurine.jobs.operations.dead_letters import Outcomes
+
+    return Outcomes(done=records)
+
+
+def _report(
+    output: Output, outcomes: Outcomes[Any], name: str, form: Callable[[Any], Any], told: Callable[[Any], str]
+) -> int:
+    if output.as_json:
+        refused = [
+            {"id": error.job_id, "error": type(error).__name__, "message": str(error)} for error in outcomes.refused
+        ]
+        output.json({name: [*map(form, outcomes.done)], "refused": refused})
+    else:
+        for one in outcomes.done:
+            output.line(told(one))
+    for error in outcomes.refused:
+        output.error(str(error))
+    return max((exit_code_of(error) for error in outcomes.refused), default=DONE)
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").partition("\n")[0][:80]

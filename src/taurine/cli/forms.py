@@ -1,0 +1,148 @@
+"""What records, queues and their like are as plain JSON, and in a line for people. The members of the JSON are those of the public classes; times are ISO 8601."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taurine.jobs.operations.queues import QueueView
+    from taurine.ledger.attempts import Attempt
+    from taurine.ledger.audit import AuditEntry
+    from taurine.ledger.dead_letters import DeadLetter
+    from taurine.ledger.job_logs import NumberedLine
+    from taurine.ledger.records import JobRecord
+
+__all__ = [
+    "action_json",
+    "age",
+    "attempt_json",
+    "cause",
+    "dead_letter_json",
+    "log_line_json",
+    "queue_json",
+    "record_json",
+    "seconds_text",
+    "time_text",
+]
+
+
+def record_json(record: JobRecord) -> dict[str, Any]:
+    """A record: the members of `JobRecord`."""
+    names = ("id", "type", "queue", "tenant", "status", "phase", "payload", "output", "error", "progress", "attempts")
+    more = ("max_attempts", "generation", "priority", "tags", "metadata", "worker", "created_by", "cancel_reason")
+    times = ("created_at", "started_at", "finished_at", "updated_at", "scheduled_for", "expires_at", "dispatched_at")
+    return {name: getattr(record, name) for name in (*names, *more)} | {
+        name: _iso(getattr(record, name)) for name in times
+    }
+
+
+def attempt_json(attempt: Attempt) -> dict[str, Any]:
+    """An attempt."""
+    names = ("generation", "number", "outcome", "worker", "error")
+    times = ("started_at", "finished_at", "next_at")
+    return {name: getattr(attempt, name) for name in names} | {name: _iso(getattr(attempt, name)) for name in times}
+
+
+def log_line_json(line: NumberedLine) -> dict[str, Any]:
+    """A line of a job's log."""
+    at = datetime.fromtimestamp(line.at / 1000, UTC)
+    return {
+        "number": line.number,
+        "at": at.isoformat(),
+        "level": line.level,
+        "message": line.message,
+        "fields": line.fields,
+    }
+
+
+def action_json(action: AuditEntry) -> dict[str, Any]:
+    """An action on a job."""
+    return {
+        "at": datetime.fromtimestamp(action.at / 1000, UTC).isoformat(),
+        "actor": action.actor,
+        "action": action.action,
+    }
+
+
+def dead_letter_json(entry: DeadLetter) -> dict[str, Any]:
+    """A dead letter: the members of `DeadLetter`."""
+    names = (
+        "id",
+        "job_id",
+        "generation",
+        "type",
+        "queue",
+        "tenant",
+        "reason",
+        "attempts",
+        "error_fingerprint",
+        "status",
+    )
+    more = ("resolved_by", "redriven_as", "payload", "error")
+    return {name: getattr(entry, name) for name in (*names, *more)} | {
+        name: _iso(getattr(entry, name)) for name in ("failed_at", "resolved_at")
+    }
+
+
+def queue_json(view: QueueView) -> dict[str, Any]:
+    """A queue. `standing` is null when its server did not answer."""
+    standing = view.standing
+    return {
+        "name": view.name,
+        "declared": view.declared,
+        "records": {status: {"number": count.number, "exact": count.exact} for status, count in view.records.items()},
+        "oldest_waiting": view.oldest_waiting,
+        "undelivered": view.undelivered,
+        "dead_letters": view.dead_letters,
+        "error": view.error,
+        "standing": standing
+        and {
+            "counts": dict(standing.counts),
+            "paused": standing.paused,
+            "concurrency": standing.concurrency,
+            "rate_limit": standing.rate_limit
+            and {"max": standing.rate_limit.max, "duration": standing.rate_limit.duration},
+            "workers": None
+            if standing.workers is None
+            else [
+                {"name": worker.name, "address": worker.address, "age": worker.age, "idle": worker.idle}
+                for worker in standing.workers
+            ],
+        },
+    }
+
+
+def cause(error: Mapping[str, Any] | None) -> str | None:
+    """An error in a line: its type and message."""
+    return None if error is None else f"{error.get('type')}: {error.get('message')}"
+
+
+def time_text(time: datetime | None) -> str | None:
+    """A time for people, in UTC."""
+    return None if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def age(since: datetime, now: datetime | None = None) -> str:
+    """How long ago a time was."""
+    return seconds_text(max(0.0, ((now or datetime.now(UTC)) - since).total_seconds()))
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration in its largest unit or two: 0.4 s, 12 s, 3 min, 2 h 5 min, 4 d 3 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, hours = whole // 60, whole // 3600
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()

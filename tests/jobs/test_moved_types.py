@@ -1,0 +1,199 @@
+"""Types that have gone to another queue: their jobs go there from now on, and none of them runs in both places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pydantic import BaseModel
+
+from jobs.operated import ended
+from jobs.reconciling import NO_UPKEEP, backend_of, full_look, reconciler, undeclared
+from support.store import RawStore
+from taurine.app import Taurine
+from taurine.errors import Permanent
+from taurine.jobs.catalog.job_type import JobType
+from taurine.ledger.records import JobRecord, NewRecord, insert_records
+from taurine.queue.server_changes import ServerChanges
+
+Factory = Callable[..., Taurine]
+LONG_AGO = 1_700_000_000_000
+
+
+class Letter(BaseModel):
+    name: str
+    fails: bool = False
+
+
+class Program:
+    """One version of a program: its application, and the type `letter` on the queue of that version."""
+
+    def __init__(self, app: Taurine, queue: str, *others: str) -> None:
+        self.app = app
+        self.ran: list[str] = []
+
+        @app.job("letter", queue=queue, job_id="letter-{name}")
+        async def letter(payload: Letter) -> str:
+            if payload.fails:
+                raise Permanent("no")
+            self.ran.append(payload.name)
+            return payload.name
+
+        self.type: JobType[Letter, str] = letter
+        for other in others:
+
+            @app.job(f"other-on-{other}", queue=other)
+            async def _(number: int) -> int:
+                return number
+
+    async def record(self, name: str) -> JobRecord:
+        record = await self.app.get(f"letter-{name}")
+        assert record is not None
+        return record
+
+    async def fail(self, name: str) -> None:
+        await self.type.enqueue(Letter(name=name, fails=True))
+        async with self.app.worker(upkeep=NO_UPKEEP):
+            await ended(lambda: self.app.get(f"letter-{name}"), "failed")
+
+    async def write_records(self, *names: str, queue: str) -> None:
+        """As a process leaves them that died before it handed them over."""
+        await backend_of(self.app).ready()
+        records = [
+            NewRecord(
+                id=f"letter-{name}",
+                type="letter",
+                queue=queue,
+                payload=f'{{"name":"{name}"}}',
+                created_at=LONG_AGO + number,
+                max_attempts=3,
+            )
+            for number, name in enumerate(names)
+        ]
+        await backend_of(self.app).database.write(lambda connection: insert_records(connection, records))
+
+
+@pytest.fixture
+async def old(ledger_url: str, app_factory: Factory) -> Program:
+    program = Program(app_factory(), "old")
+    await program.app.migrate()
+    return program
+
+
+@pytest.fixture
+def new(app_factory: Factory) -> Program:
+    return Program(app_factory(), "new")
+
+
+async def _run(program: Program, name: str) -> None:
+    async with program.app.worker(upkeep=NO_UPKEEP):
+        await ended(lambda: program.app.get(f"letter-{name}"), "completed")
+
+
+async def test_a_retry_goes_where_the_type_goes_now(old: Program, new: Program) -> None:
+    await old.fail("a")
+
+    record = await new.app.retry("letter-a", payload=Letter(name="a"))
+
+    assert (record.queue, record.generation) == ("new", 1)
+    await _run(new, "a")
+    assert new.ran == ["a"]
+
+
+async def test_a_redrive_goes_where_the_type_goes_now(old: Program, new: Program) -> None:
+    await old.fail("a")
+    (entry,) = await new.app.dead_letters.list()
+
+    record = await new.app.dead_letters.redrive(entry, payload=Letter(name="a"))
+
+    assert (record.queue, record.generation) == ("new", 1)
+    await _run(new, "a")
+
+
+async def test_a_rerun_goes_where_the_type_goes_now(old: Program, new: Program) -> None:
+    await old.fail("a")
+
+    handle = await new.type.enqueue(Letter(name="a"), on_duplicate="rerun")
+
+    assert handle.rerun
+    assert (await new.record("a")).queue == "new"
+    await _run(new, "a")
+
+
+async def test_what_was_not_handed_over_yet_goes_where_the_type_goes_now(
+    ledger_url: str, app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
+    """The old queue is still one of this program, so that its outbox finds them."""
+    program = Program(app_factory(), "new", "old")
+    await program.app.migrate()
+    await program.write_records("a", "b", queue="old")
+
+    await backend_of(program.app).outbox.run_once()
+
+    assert await raw.lrange(f"{prefix}:new:wait", 0, -1) == ["letter-b", "letter-a"]
+    assert not await raw.exists(f"{prefix}:old:wait")
+    await _run(program, "b")
+    assert sorted(program.ran) == ["a", "b"]
+
+
+async def test_what_waits_for_a_queue_that_nobody_names_any_more_is_found(
+    old: Program, new: Program, raw: RawStore, prefix: str
+) -> None:
+    await old.write_records("a", "b", queue="old")
+    assert await backend_of(new.app).outbox.run_once() == 0
+
+    await undeclared(new.app).look()
+
+    assert await raw.lrange(f"{prefix}:new:wait", 0, -1) == ["letter-b", "letter-a"]
+    record = await new.record("a")
+    assert (record.queue, record.generation) == ("new", 1)
+    assert record.dispatched_at is not None
+
+
+async def test_a_job_that_the_old_queue_has_after_all_stays_there(
+    old: Program, new: Program, raw: RawStore, prefix: str
+) -> None:
+    """Who added it did not live to stamp its record: a second one in another queue would run beside it."""
+    await old.write_records("a", queue="old")
+    records = [await old.record("a")]
+    await (await backend_of(old.app).queue("old")).add("letter", {"name": "a"}, job_id="letter-a")
+
+    assert await backend_of(new.app).dispatcher.dispatch(records) == 1
+
+    record = await new.record("a")
+    assert (record.queue, record.generation) == ("old", 0)
+    assert record.dispatched_at is not None
+    assert not await raw.exists(f"{prefix}:new:wait")
+
+
+@pytest.mark.parametrize("by", ["reconciler", "full look"])
+async def test_what_the_old_queue_has_lost_is_put_back_into_the_new_one(
+    by: str, old: Program, new: Program, raw: RawStore, prefix: str
+) -> None:
+    """P1: that no queue of this program is concerned must not mean that nobody looks."""
+    await old.type.enqueue(Letter(name="a"))
+    await backend_of(old.app).group.close()
+    await raw.delete(*[key async for key in raw.scan_iter(match=f"{prefix}:*")])
+
+    if by == "reconciler":
+        await reconciler(new.app).run_once()
+    else:
+        look = full_look(new.app)
+        look.ask(ServerChanges(await backend_of(new.app).connection(), prefix))
+        await look.run_once()
+
+    assert (await new.record("a")).queue == "new"
+    assert await raw.lrange(f"{prefix}:new:wait", 0, -1) == ["letter-a"]
+    await _run(new, "a")
+
+
+async def test_jobs_that_wait_in_the_old_queue_are_left_there(old: Program, new: Program) -> None:
+    """Workers of the old version may be about to take them."""
+    await old.type.enqueue(Letter(name="a"))
+    await backend_of(old.app).group.close()
+
+    report = await reconciler(new.app).run_once()
+
+    assert (report.records, report.repaired) == (1, 0)
+    assert (await new.record("a")).queue == "old"
+    await _run(old, "a")
