@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import tempfile
 import zlib
 from collections import Counter
@@ -24,6 +25,10 @@ from support.server import ValkeyServer
 # A property test's deadline per example would make a busy machine a failure. The blob reproduces a failure in one line.
 settings.register_profile("taurine", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "taurine"))
+
+# A shell that runs the tests in the background lets its children ignore SIGINT, and theirs inherit that: nobody would hear a Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _watch_key = pytest.StashKey[ServerWatch]()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from faults.job_process import POINTS, Load, make_application, make_outbox
 from faults.jobs import backend_of, job_process, statuses, until_all_ended
@@ -21,6 +22,7 @@ from support.store import RawStore, open_store
 from taurine.ledger.database import Database
 from taurine.ledger.outbox import outbox_lag
 from taurine.ledger.records import NewRecord, insert_records
+from taurine.ledger.schema import job
 
 Figure = Callable[[str], None]
 ServerFactory = Callable[..., ValkeyServer]
@@ -56,6 +58,13 @@ async def _record(database: Database, first: int, count: int) -> list[str]:
     ]
     await database.write(lambda connection: insert_records(connection, records))
     return names
+
+
+async def _accepted_at(database: Database) -> dict[str, int]:
+    """When each job was accepted, ms."""
+    return await database.read(
+        lambda connection: {row.id: row.created_at for row in connection.execute(select(job.c.id, job.c.created_at))}
+    )
 
 
 async def _until_handed_over(database: Database, queues: list[str]) -> None:
@@ -160,8 +169,8 @@ async def test_f32_the_server_is_down_while_jobs_are_accepted(
             await _until_handed_over(backend.database, ["q"])
             drain = time.monotonic() - came
             line = (await store.lrange(f"{prefix}:q:wait", 0, -1))[::-1]
-        created = {name: (await backend.get(name)) for name in line}
-        times = [record.created_at for record in created.values() if record]
+        created = await _accepted_at(backend.database)
+        times = [created[name] for name in line]
         reordered = sum(one > other for one, other in pairwise(times))
         async with job_process(settings, history, "worker"):
             await until_all_ended(backend.database, accepted)

@@ -603,7 +603,7 @@ class Model:
         for stored_id in put_back:
             job = self.jobs[stored_id]
             job.stalls += 1
-            if job.stalls > max_stalled and job.scheduler not in self.schedulers:
+            if job.stalls > max_stalled and not self.armed(stored_id):
                 job.deferred = "stalled"
             self.active.remove(stored_id)
             self.wait.append(stored_id)

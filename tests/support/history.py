@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from taurine.errors import StoreUnavailable, TaurineError
+from taurine.errors import LedgerUnavailable, StoreUnavailable, TaurineError
 
 __all__ = ["Event", "History", "Verdict", "check"]
 
@@ -72,7 +72,7 @@ class History:
         try:
             yield
             answer = "acked"
-        except StoreUnavailable:
+        except (LedgerUnavailable, StoreUnavailable):
             raise
         except TaurineError:
             answer = "refused"
