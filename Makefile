@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 SQL_VENV := .venv-bench-sql
+DOCS_VENV := .venv-docs
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes --no-deps -r
@@ -15,12 +16,12 @@ TEST_WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test check format bench docs lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/run.stamp  ## Index the standard library on an embedded server, with a worker killed half-way
+demo: $(VENV)/run.stamp  ## A support desk at work on an embedded server, with a worker killed half-way
 	$(BIN)/python -m taurine.demo $(ARGS)
 
 test: $(VENV)/test.stamp $(VENV)/check.stamp node_modules/.stamp  ## Run all tests
@@ -39,8 +40,11 @@ format: $(VENV)/check.stamp  ## Format the code and apply the safe fixes
 bench: $(VENV)/test.stamp $(VENV)/bench.stamp $(SQL_VENV)/made.stamp node_modules/.stamp  ## Measure us beside the peers (minutes)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(DOCS_VENV)/made.stamp  ## Build the documentation site into build/site, strictly
+	$(DOCS_VENV)/bin/python tools/docs.py
+
 clean:  ## Remove what make has set up and what runs have left
-	rm -rf $(VENV) $(SQL_VENV) node_modules build dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(SQL_VENV) $(DOCS_VENV) node_modules build dist .cache .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	find src tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per lock file: an install is repeated when its lock changes.
@@ -72,6 +76,12 @@ $(SQL_VENV)/made.stamp: requirements/bench-sql.txt | $(VENV)/made.stamp
 	$(SQL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
 	@touch $@
 
+# Apart from ours too: the site is built without importing the code, and nothing else waits for it.
+$(DOCS_VENV)/made.stamp: requirements/docs.txt | $(VENV)/made.stamp
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
+	@touch $@
+
 node_modules/.stamp: package.json package-lock.json | $(VENV)/node.stamp
 	$(NODE) npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
@@ -89,5 +99,6 @@ lock: $(VENV)/lock.stamp $(VENV)/node.stamp  ## Renew every lock file; ARGS=--up
 	$(COMPILE) $(LISTS)/node.in -o $(LISTS)/node.txt
 	$(COMPILE) $(LISTS)/bench.in -c $(LISTS)/test.txt -o $(LISTS)/bench.txt
 	$(COMPILE) $(LISTS)/bench-sql.in -o $(LISTS)/bench-sql.txt
+	$(COMPILE) $(LISTS)/docs.in -o $(LISTS)/docs.txt
 	$(COMPILE) $(LISTS)/lock.in -o $(LISTS)/lock.txt
 	$(NODE) npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund

@@ -96,7 +96,7 @@ async def main() -> None:
         try:
             await linus.result(timeout=30)
         except JobFailed:
-            [letter] = await app.dead_letters.list(queue="email")
+            [letter] = await app.dead_letters.list(job_id=linus.id)
             print(f"linus: dead after {letter.attempts} attempts: {letter.error['message']}")
 
             server.away.clear()

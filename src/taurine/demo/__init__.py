@@ -1,15 +1,19 @@
-"""`python -m taurine.demo`: a real input through an application with records, in three acts.
+"""`taurine demo`, also `python -m taurine.demo`: a support desk at work, with real parts.
 
-Each Python file of the standard library is one job; a worker counts its lines, functions, classes and imports. Half-way a worker is killed. Then a job fails
-for good and is mended, another one is cancelled. In the end the server of queues loses everything.
+Each ticket is triaged by a pipeline and its team told by a letter; all of them are exported as CSV meanwhile. Half-way a worker is killed, at a moment when the mail
+server has taken letters of it and not yet said so. One ticket cannot be read: its job fails for good, and is redriven after a fix. A job is cancelled while it runs,
+some are enqueued twice, and a report comes by itself. In the end the mail server and the business database, which know nothing of jobs, are asked what they have.
 
-    __main__.py   the command: options, signals, exit code
-    story.py      what happens, in order: indexing.py, operating.py, losing.py
-    verdict.py    what must hold in the end
-    producer.py   a process that enqueues the jobs      worker.py   a process that runs them
-    stage.py      what the processes must agree on: the application and its job types
-    library.py    which files                           counts.py   what is counted in one
-    children.py   starting and ending the processes     lifeline.py how they end with the one that started them
-    journal.py    who ran what, written down outside of the application
-    display.py    lines, progress bar, table
+    command.py    the command: options, signals, exit code; __main__.py runs it
+    story.py      what happens, in order: triaging.py, mending.py; gathering.py asks the witnesses
+    verdict.py    what must hold in the end: the table   looking_around.py  commands that show more
+
+    desk.py       the application: its job types         app.py      the same, for the command line
+    triage.py     the pipeline of a ticket               exporting.py  the CSV export with its cursor
+    office.py     what handlers work with: tickets.py, the business database, and mailing.py, letters that are sent once
+    texts.py      what the tickets say                   places.py   the files of a home
+
+    worker.py     a process that runs jobs               mailserver.py  one that takes letters, into mailbox.py
+    children.py   starting and ending the processes      lifeline.py how they end with the one that started them
+    display.py    lines, progress bars, table            waiting.py  waiting for something to happen
 """

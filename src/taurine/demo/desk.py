@@ -52,7 +52,7 @@ class Desk:
             home=home,
             redis_url="embedded",
             database_url="sqlite",
-            prefix="desk",
+            prefix="bull",
             lease=LEASE,
             env="dev",
             deps=self.office,

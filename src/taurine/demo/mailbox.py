@@ -64,7 +64,9 @@ class Mailbox:
     def letters(self) -> list[Letter]:
         """All letters in the order in which they came."""
         rows = self._rows("SELECT number, message_id, recipient, answered FROM letter ORDER BY number")
-        return [Letter(number, message_id, recipient, bool(answered)) for number, message_id, recipient, answered in rows]
+        return [
+            Letter(number, message_id, recipient, bool(answered)) for number, message_id, recipient, answered in rows
+        ]
 
     def unanswered(self) -> set[str]:
         """The ids of letters that were taken, and whose senders do not know it."""

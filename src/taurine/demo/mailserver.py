@@ -42,7 +42,7 @@ class Deliveries:
             self._mailbox.refuse(message_id)
             return "451 4.7.1 Greylisted, try again later"
         number = self._mailbox.keep(message_id, ", ".join(envelope.rcpt_tos), str(message["Subject"]))
-        while number >= self._hold_at and not self._go_on.exists():
+        while number >= self._hold_at and not self._go_on.exists():  # noqa: ASYNC110 - it comes from another process
             await asyncio.sleep(_LOOK)
         self._mailbox.note_answered(number)
         return "250 2.0.0 Taken"

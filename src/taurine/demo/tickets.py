@@ -57,7 +57,8 @@ class Tickets:
             cursor.executescript(_TABLES)
             cursor.execute("BEGIN")
             cursor.executemany(
-                "INSERT INTO ticket (subject, body) VALUES (?, ?)", ((text.subject, text.body.encode()) for text in texts)
+                "INSERT INTO ticket (subject, body) VALUES (?, ?)",
+                ((text.subject, text.body.encode()) for text in texts),
             )
             cursor.execute("COMMIT")
 
@@ -95,7 +96,8 @@ class Tickets:
     def look(self, job_id: str) -> int:
         """Note one more look of a watch; returns how many it has had."""
         ((looks,),) = self._rows(
-            "INSERT INTO watch VALUES (?, 1) ON CONFLICT (job_id) DO UPDATE SET looks = looks + 1 RETURNING looks", job_id
+            "INSERT INTO watch VALUES (?, 1) ON CONFLICT (job_id) DO UPDATE SET looks = looks + 1 RETURNING looks",
+            job_id,
         )
         return looks
 

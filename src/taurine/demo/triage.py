@@ -15,17 +15,17 @@ from taurine.pipeline import Pipeline
 
 __all__ = ["Classified", "Loaded", "Notified", "RoutedTo", "TicketNumber", "category_of", "letter_name", "triage"]
 
-KEYWORDS: Mapping[str, frozenset[str]] = {
-    "files": frozenset("file files path paths directory directories filename archive stream read write disk".split()),
-    "network": frozenset("socket http url urls server client request requests host port message header address".split()),
-    "text": frozenset("string strings text unicode encoding decode encode regex pattern line lines character".split()),
-    "numbers": frozenset("number numbers integer float decimal digits random mean sum rounding value date time".split()),
-    "processes": frozenset("thread threads process processes lock task tasks event loop async signal future".split()),
-    "code": frozenset("class function method module import object attribute argument exception parser node".split()),
+KEYWORDS: Mapping[str, str] = {
+    "files": "file files path paths directory directories filename archive stream read write disk",
+    "network": "socket http url urls server client request requests host port message header address",
+    "text": "string strings text unicode encoding decode encode regex pattern line lines character",
+    "numbers": "number numbers integer float decimal digits random mean sum rounding value date time",
+    "processes": "thread threads process processes lock task tasks event loop async signal future",
+    "code": "class function method module import object attribute argument exception parser node",
 }
 """The words that speak for each category. Of two categories with as many, the first is taken."""
 
-_URGENT = frozenset("error errors fail fails failed failure raise raises raised broken corrupt invalid deprecated".split())
+_URGENT = "error errors fail fails failed failure raise raises raised broken corrupt invalid deprecated"
 
 _OTHER = "other"
 _WORD = re.compile(r"[a-z]+")
@@ -38,12 +38,16 @@ class TicketNumber(BaseModel):
 
 
 class Loaded(BaseModel):
+    """A ticket with its text."""
+
     number: int
     subject: str
     body: str
 
 
 class Classified(BaseModel):
+    """A ticket, and what it is about."""
+
     number: int
     subject: str
     category: str
@@ -51,6 +55,8 @@ class Classified(BaseModel):
 
 
 class RoutedTo(BaseModel):
+    """A ticket, and whose it is."""
+
     number: int
     subject: str
     team: str
@@ -58,6 +64,8 @@ class RoutedTo(BaseModel):
 
 
 class Notified(BaseModel):
+    """A ticket whose team was told."""
+
     number: int
     team: str
     letter: Receipt
@@ -66,9 +74,9 @@ class Notified(BaseModel):
 def category_of(text: str) -> tuple[str, bool]:
     """The category that most words speak for, and whether the text sounds urgent."""
     words = Counter(_WORD.findall(text.lower()))
-    scores = {name: sum(words[word] for word in keywords) for name, keywords in KEYWORDS.items()}
+    scores = {name: sum(words[word] for word in keywords.split()) for name, keywords in KEYWORDS.items()}
     best = max(scores, key=lambda name: scores[name])
-    return best if scores[best] else _OTHER, any(words[word] for word in _URGENT)
+    return best if scores[best] else _OTHER, any(words[word] for word in _URGENT.split())
 
 
 def letter_name(number: int) -> str:
