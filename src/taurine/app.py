@@ -136,9 +136,7 @@ class Taurine:
         self._made_in = str(sys._getframe(1).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage] - as the logging module does
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
-        self.stand_ins = StandIns(
-            checks=Checks(authorize=authorize, clock=self._clock, source=name), clock=self._clock
-        )
+        self.stand_ins = StandIns(checks=Checks(authorize=authorize, clock=self._clock, source=name), clock=self._clock)
         """What `taurine.testing` puts in place of the servers."""
         self._backends = Backends(
             partial(
@@ -214,9 +212,13 @@ class Taurine:
         id: what the schedule and the job type are called for ever. Default: the function's name, or the job type's. options: as in `job`; for a type that is declared
         already, `description` alone.
 
-        Nothing is created before a worker of the queue starts. Raises InvalidOption for a pattern, which names the field, or a zone that cannot be used, AlreadyDeclared
-        for an id that is taken, and what `job` raises.
+        Nothing is created before a worker of the queue starts. Raises InvalidOption for a pattern, which names the field, a zone that cannot be used, and `every`;
+        AlreadyDeclared for an id that is taken; and what `job` raises. What raises declares nothing.
         """
+        if "every" in options:
+            raise InvalidOption(
+                "every is no option of `cron`, whose pattern says when; for an interval write `@app.job(name, every=...)`"
+            )
         times = Schedule.checked(pattern=pattern, tz=tz)
         local_names = sys._getframe(1).f_locals  # pyright: ignore[reportPrivateUsage] - as in `job`
 
@@ -307,12 +309,18 @@ class Taurine:
         job_type = JobType[Any, Any](
             name, payload=payload, result=result, options=options, producer=self, handler=handler
         )
-        schedules = [] if scheduled is None else [scheduled(job_type)]
-        if options.every is not None:
-            schedules.append(DeclaredSchedule.of_interval(job_type, options.every))
+        schedule: DeclaredSchedule | None = None
+        if scheduled is not None:
+            schedule = scheduled(job_type)
+        elif options.every is not None:
+            schedule = DeclaredSchedule.of_interval(job_type, options.every)
+        if schedule is None:
+            self.catalog.add(job_type)
+            return job_type
+        # What raises declares nothing: without its schedule the job type would look complete, and never run.
+        self._timetable.require_free(schedule.id)
         self.catalog.add(job_type)
-        for schedule in schedules:
-            self._timetable.add(schedule)
+        self._timetable.add(schedule)
         return job_type
 
     # Enqueueing: the port of job types ----------------------------------------------------------------------------------------------

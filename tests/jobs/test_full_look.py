@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from jobs.reconciling import Note, Notes, backend_of, full_look
 from support.eventually import eventually
@@ -13,6 +15,7 @@ from support.store import RawStore
 from taurine.app import Taurine
 from taurine.clock import SystemClock
 from taurine.jobs.handover.adoption import Adopter
+from taurine.jobs.reconciler.full_look import scope_of
 from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.options import RateLimit
 from taurine.queue.server_changes import ServerChanges
@@ -24,7 +27,10 @@ SLOW = Upkeep(reconcile_every=3600, reconcile_age=3600, expire_every=None, purge
 
 
 async def _changes(app: Taurine, prefix: str) -> ServerChanges:
-    return ServerChanges(await backend_of(app).connection(), prefix)
+    """What the full look of this application goes by, which has all its types."""
+    backend = backend_of(app)
+    changes = ServerChanges(await backend.connection(), prefix)
+    return changes.of(scope_of(backend.database.url, backend.catalog.queues))
 
 
 async def _lose(raw: RawStore, pattern: str) -> None:
@@ -101,6 +107,63 @@ async def test_of_several_processes_one_looks_and_only_after_a_change(
     await _lose(raw, f"{prefix}:*")
     assert await ask_all() == [2]
     assert await raw.zcard(f"{prefix}:q:delayed") == 2
+
+
+async def test_each_application_on_a_server_looks_for_itself(
+    app_factory: Factory, raw: RawStore, prefix: str, tmp_path: Path
+) -> None:
+    """With databases of their own, none of them can see what the others have lost."""
+    apps = [Notes(app_factory(database_url=f"sqlite:///{tmp_path / name}.db")) for name in ("one", "two")]
+    async with apps[0].app.worker(upkeep=SLOW), apps[1].app.worker(upkeep=SLOW):
+        for notes in apps:
+            await _until_made_good(notes.app, prefix)
+        await apps[0].add("a", "b", delay=3600)
+        await apps[1].add("c", "d", "e", delay=3600)
+        await _lose(raw, f"{prefix}:*")
+
+        async def back() -> bool:
+            return await raw.zcard(f"{prefix}:q:delayed") == 5
+
+        await eventually(back, 10, "one application's look passed for that of the other")
+        for notes in apps:
+            await _until_made_good(notes.app, prefix)
+
+
+async def test_a_claim_holds_for_who_has_the_same_ledger_and_queues(
+    app_factory: Factory, prefix: str, tmp_path: Path
+) -> None:
+    """Another application that is at it, for however long, keeps nobody waiting; another process of the same one does."""
+    one, two, again = (Notes(app_factory(database_url=f"sqlite:///{tmp_path / name}.db")) for name in ("1", "2", "1"))
+    for notes in (one, two):
+        await notes.add("a", delay=3600)
+    assert await (await _changes(one.app, prefix)).claim("a process", 60)
+    looks = [full_look(notes.app) for notes in (two, again)]
+    for look in looks:
+        look.ask(ServerChanges(await backend_of(one.app).connection(), prefix))
+
+    reports = [await look.run_once() for look in looks]
+
+    assert [report is not None for report in reports] == [True, False]
+
+
+def test_what_a_look_covers_is_a_database_and_queues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def scope(url: str, *queues: str) -> str:
+        return scope_of(make_url(url), queues)
+
+    monkeypatch.chdir(tmp_path)
+    base = scope("postgresql://ada:secret@db:5432/jobs", "a", "b")
+    assert scope("postgresql+asyncpg://bob:other@db:5432/jobs", "b", "a") == base
+    others = [
+        scope("postgresql://ada:secret@db:5432/jobs", "a"),
+        scope("postgresql://ada:secret@db:5432/other", "a", "b"),
+        scope("postgresql://ada:secret@db:5433/jobs", "a", "b"),
+        scope("postgresql://ada:secret@elsewhere:5432/jobs", "a", "b"),
+        scope("postgresql:///jobs?host=/run/one", "a", "b"),
+        scope("postgresql:///jobs?host=/run/two", "a", "b"),
+        scope("sqlite:///jobs", "a", "b"),
+    ]
+    assert len({base, *others}) == 1 + len(others)
+    assert scope("sqlite:///jobs.db", "a") == scope(f"sqlite:///{tmp_path / 'jobs.db'}", "a")
 
 
 async def test_nobody_asked_nothing_is_done(app_factory: Factory) -> None:

@@ -100,6 +100,23 @@ async def test_an_id_that_cannot_be_stored_is_refused_before_anything_is(app: Ta
     assert await recorded(app) == []
 
 
+@pytest.mark.parametrize("text", ["a\nb", "wait", "repeat:daily", "x" * 3000])
+async def test_nor_does_a_template_make_one(app: Taurine, text: str) -> None:
+    """The caller hears of it; a record that no queue takes would be open until somebody gives it up."""
+    declared = app.declare("parts.count", _Parts, job_id="{a}")
+    with pytest.raises(InvalidName):
+        await declared.enqueue(_Parts(a=text))
+    with pytest.raises(InvalidName):
+        await declared.enqueue_many([_Parts(a="fine"), _Parts(a=text)])
+    assert await recorded(app) == []
+
+
+@pytest.mark.parametrize("intent", [OncePer("repeat:{a}", 60), EveryTime("repeat:{a}")], ids=["window", "every time"])
+def test_nor_does_a_window_or_a_text_in_front(intent: OncePer | EveryTime) -> None:
+    with pytest.raises(InvalidName, match="is reserved"):
+        Identity(intent, job_type="t", fields=["a"]).id_for(_Parts(), NOON)
+
+
 def test_an_id_without_a_field_would_be_one_job_for_ever() -> None:
     with pytest.raises(CatalogError, match="one job for ever"):
         Identity("invite", job_type="t", fields=["user_id"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 import pytest
 from pydantic import BaseModel
@@ -13,6 +14,7 @@ from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import Permanent
 from taurine.jobs.catalog.job_type import JobType
+from taurine.jobs.handover import dispatch
 from taurine.ledger.records import JobRecord, NewRecord, insert_records
 from taurine.queue.server_changes import ServerChanges
 
@@ -164,6 +166,36 @@ async def test_a_job_that_the_old_queue_has_after_all_stays_there(
     assert (record.queue, record.generation) == ("old", 0)
     assert record.dispatched_at is not None
     assert not await raw.exists(f"{prefix}:new:wait")
+
+
+async def test_a_job_that_the_old_version_is_about_to_add_is_not_moved(
+    old: Program, new: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first delivery asks no record: moved in between, the job would run in both queues."""
+    monkeypatch.setattr(dispatch, "YOUNG_MS", 3_600_000)  # however slow the test is, the record is young
+    await backend_of(old.app).ready()
+    dispatcher = backend_of(old.app).dispatcher
+    committed, go_on = asyncio.Event(), asyncio.Event()
+    add = dispatcher.dispatch_new
+
+    async def add_later(records: Sequence[NewRecord], *, within: float) -> None:
+        committed.set()
+        await go_on.wait()
+        await add(records, within=within)
+
+    monkeypatch.setattr(dispatcher, "dispatch_new", add_later)
+    accepting = asyncio.create_task(old.type.enqueue(Letter(name="a")))
+    await asyncio.wait_for(committed.wait(), 10)
+
+    handed_over = await backend_of(new.app).dispatcher.dispatch([await new.record("a")])
+
+    left = await new.record("a")
+    go_on.set()
+    await accepting
+    async with new.app.worker(upkeep=NO_UPKEEP):
+        await _run(old, "a")
+    assert (old.ran, new.ran) == (["a"], [])
+    assert (handed_over, left.queue, left.generation, left.dispatched_at) == (0, "old", 0, None)
 
 
 @pytest.mark.parametrize("by", ["reconciler", "full look"])

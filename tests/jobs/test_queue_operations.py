@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 
+from jobs.reconciling import NO_UPKEEP, backend_of, reconciler
 from support.eventually import eventually
+from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, NotAuthorized
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.enqueue.access import AccessRequest
+from taurine.ledger.schema import job
 from taurine.retry import Fixed, Retry
 
 
@@ -86,6 +90,41 @@ async def test_draining_takes_what_is_due_and_on_request_what_is_not(app: Taurin
     assert await has_status(app, "due-249", "cancelled")
     assert await has_status(app, "other", "queued")
     assert (await app.compare()).total == 0
+
+
+async def _put_back_before_its_next_attempt(app: Taurine, raw: RawStore, prefix: str) -> None:
+    """The queue loses the job `bad` while it waits for its second attempt, in ten minutes."""
+    await declare(app).enqueue("bad", job_id="bad")
+    async with app.worker(upkeep=NO_UPKEEP):
+        await eventually(lambda: has_status(app, "bad", "retrying"), 20)
+    await raw.delete(*[key async for key in raw.scan_iter(match=f"{prefix}:*")])
+    assert (await reconciler(app).run_once()).put_back == 1
+
+
+async def test_a_retry_that_was_put_back_is_still_one(app: Taurine, raw: RawStore, prefix: str) -> None:
+    """It is not due, so draining leaves it, and it can be run at once by hand."""
+    await _put_back_before_its_next_attempt(app, raw, prefix)
+
+    view = await app.queues.get("notes")
+    drained = await app.queues.drain("notes")
+    hastened = await app.retry("bad")
+
+    assert (view.records["retrying"].number, view.oldest_waiting, drained) == (1, None, 0)
+    assert (hastened.status, hastened.generation, hastened.next_attempt_at) == ("retrying", 1, None)
+
+
+async def test_a_queued_job_is_due_at_its_next_attempt(app: Taurine, raw: RawStore, prefix: str) -> None:
+    """As an earlier version has put it back: queued, with the time of its next attempt."""
+    await _put_back_before_its_next_attempt(app, raw, prefix)
+    as_it_was = update(job).where(job.c.id == "bad").values(status="queued")
+    await backend_of(app).database.write(lambda connection: connection.execute(as_it_was))
+
+    view, work = await app.queues.get("notes"), await app.queues.has_work(["notes"])
+    drained = await app.queues.drain("notes")
+    rest = await app.queues.drain("notes", delayed=True)
+
+    assert (view.records["queued"].number, view.oldest_waiting, work) == (1, None, False)
+    assert (drained, rest) == (0, 1)
 
 
 async def test_removing_a_queue_leaves_the_others(app: Taurine) -> None:

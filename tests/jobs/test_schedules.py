@@ -27,6 +27,12 @@ class Window(BaseModel):
     days: int = 1
 
 
+class Parts(BaseModel):
+    first: str
+    second: str = "daily-report"
+    third: int = 1_773_198_000_000
+
+
 async def nothing(ctx: Context) -> None:
     pass
 
@@ -121,6 +127,27 @@ def test_two_schedules_of_one_id_are_an_error(app: Taurine) -> None:
         app.cron("0 4 * * *", id="daily-report")(nothing)
     with pytest.raises(AlreadyDeclared, match="schedule 'daily-report' is declared already"):
         app.job("usage.roll-over", every=60.0, id="daily-report")(nothing)
+
+
+def test_a_declaration_that_raises_declares_nothing(app: Taurine) -> None:
+    """Neither a job type without its schedule nor a schedule without its job type."""
+    app.cron("0 3 * * *", id="daily-report")(nothing)
+    app.declare("usage.report", Window)
+
+    with pytest.raises(AlreadyDeclared, match="schedule 'daily-report' is declared already"):
+        app.declare("usage.roll-over", Window, every=60.0, id="daily-report")
+    with pytest.raises(AlreadyDeclared, match=r"job type 'usage\.report' is declared already"):
+        app.declare("usage.report", Window, every=60.0, id="hourly-report")
+
+    assert [job_type.name for job_type in app.catalog] == ["daily-report", "usage.report"]
+    app.declare("usage.roll-over", Window, every=60.0, id="hourly-report")
+
+
+def test_a_pattern_and_an_interval_exclude_each_other(app: Taurine) -> None:
+    options: Any = {"every": 60.0}
+    with pytest.raises(InvalidOption, match="every is no option of `cron`"):
+        app.cron("0 3 * * *", id="daily-report", **options)
+    assert len(app.catalog) == 0
 
 
 @pytest.mark.parametrize(
@@ -244,6 +271,21 @@ async def test_no_request_takes_the_place_of_a_tick(app: Taurine) -> None:
 
     with pytest.raises(InvalidName, match="is reserved"):
         await send.enqueue(1, job_id="repeat:daily-report:1773198000000")
+    assert [record async for record in app.list()] == []
+
+
+@pytest.mark.parametrize(
+    ("template", "first"),
+    [("{first}:{second}:{third}", "repeat"), ("{first}", "repeat:daily-report:1773198000000")],
+)
+async def test_no_template_makes_the_id_of_a_tick(app: Taurine, template: str, first: str) -> None:
+    send = app.declare("mail.send", Parts, job_id=template)
+
+    with pytest.raises(InvalidName, match="is reserved"):
+        await send.enqueue(Parts(first=first))
+    with pytest.raises(InvalidName, match="is reserved"):
+        await send.enqueue_many([Parts(first="mail"), Parts(first=first)])
+    assert [record async for record in app.list()] == []
 
 
 @pytest.mark.parametrize(

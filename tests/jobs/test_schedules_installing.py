@@ -154,6 +154,46 @@ async def test_a_schedule_that_is_moved_to_another_queue_leaves_the_old_one(
     assert "schedule report has moved from queue q to reports" in caplog.text
 
 
+async def test_a_moved_schedule_that_an_older_process_puts_back_is_ended_there_again(
+    app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The older one takes it for lost. When it ends, nobody else would know of the one that it has left."""
+    before = app_factory(clock=clock_at())
+    before.cron("0 3 * * *", id="report", queue="q")(nothing)
+    after = app_factory(clock=clock_at())
+    after.cron("0 3 * * *", id="report", queue="reports")(nothing)
+    after.declare("still.here", int, queue="q")
+    older, newer = installer(before), installer(after)
+    await older.run_once()
+    await newer.run_once()
+    assert await older.run_once() == 1
+
+    assert await newer.run_once() == 0
+
+    assert await raw.zrange(f"{prefix}:q:repeat", 0, -1) == []
+    assert await line(raw, prefix) == []
+    assert await raw.zrange(f"{prefix}:reports:repeat", 0, -1) == ["report"]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1, "each look would say it"
+
+
+async def test_of_two_versions_that_know_both_queues_one_schedule_is_left(
+    app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
+    """Each ends that of the other and installs its own in the same look, so that whichever ends first takes nothing with it."""
+    versions: list[Any] = []
+    for queue, other in (("q", "reports"), ("reports", "q")):
+        app = app_factory(clock=clock_at())
+        app.cron("0 3 * * *", id="report", queue=queue)(nothing)
+        app.declare("still.here", int, queue=other)
+        versions.append(installer(app))
+
+    for turn in (0, 1, 0, 1):
+        await versions[turn].run_once()
+        standing = [await raw.zrange(f"{prefix}:{queue}:repeat", 0, -1) for queue in ("q", "reports")]
+        assert standing == ([["report"], []] if turn == 0 else [[], ["report"]])
+
+
 async def test_one_that_cannot_be_installed_keeps_no_other_from_it(
     app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -373,6 +373,42 @@ async def _state(queue: Any, job_id: str, state: str) -> bool:
     return await queue.state(job_id) == state
 
 
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_tick_that_both_queues_of_a_moved_schedule_have_runs_once(
+    app_factory: Factory, clock: ManualClock, raw: RawStore, prefix: str, ended: bool
+) -> None:
+    """While workers are replaced one by one. The second is a duplicate, and no forgery that operators are to hear of."""
+    alerts: list[str] = []
+    older = Ticking(app_factory(clock=clock), clock)
+    app = app_factory(clock=clock, on_alert=lambda alert: alerts.append(alert.kind))
+    ran: list[str] = []
+
+    @app.cron("0 3 * * *", id="report", queue="reports")
+    async def report(ctx: Context) -> None:
+        ran.append(ctx.job_id)
+
+    await installer(older.app).run_once()
+    await installer(app).run_once()
+    older.at(DUE)
+    if not ended:
+        older.may_end.clear()
+    async with older.working():
+        await older.until(TICK, "completed" if ended else "running")
+        async with app.worker(upkeep=NO_UPKEEP):
+
+            async def acknowledged() -> bool:
+                assert await raw.zscore(f"{prefix}:reports:failed", TICK) is None, "it was refused"
+                return await raw.zscore(f"{prefix}:reports:completed", TICK) is not None
+
+            await eventually(acknowledged, 10, "the tick was not acknowledged")
+        older.may_end.set()
+        record = await older.until(TICK, "completed")
+
+    value = await raw.hget(f"{prefix}:reports:{TICK}", "returnvalue")
+    assert (ran, alerts, older.seen) == ([], [], [Seen(TICK, 1, utc(DUE))])
+    assert (record.queue, record.output, value) == ("q", "sent", '"sent"' if ended else "null")
+
+
 async def test_a_schedule_can_be_run_now_beside_its_ticks(ticking: Ticking) -> None:
     await installer(ticking.app).run_once()
     ticking.at("2026-03-10 21:00")

@@ -122,7 +122,8 @@ async def test_a_lost_job_is_put_back_with_its_attempts(database: Database, stat
 
     assert record == await record_at(database, "j")
     assert record is not None
-    assert (record.status, record.generation, record.fence) == ("queued", 1, fence_of(1, 0))
+    becomes = "retrying" if status == "retrying" else "queued"
+    assert (record.status, record.generation, record.fence) == (becomes, 1, fence_of(1, 0))
     assert (record.attempts, record.error) == (seen.attempts, seen.error)
     assert (record.scheduled_for, record.next_attempt_at) == (seen.scheduled_for, seen.next_attempt_at)
     due = {"queued": NOW + 1, "running": None, "retrying": NOW + 60_000}[status]
@@ -130,6 +131,19 @@ async def test_a_lost_job_is_put_back_with_its_attempts(database: Database, stat
     assert [found.id for found in await database.read(lambda c: take_undispatched(c, ["mail"], 9, NOW))] == ["j"]
     [entry] = await database.read(lambda connection: actions_on(connection, "j"))
     assert (entry.action, entry.actor) == ("put_back", None)
+
+
+@pytest.mark.parametrize(("put_back_at", "status"), [(NOW + 19, "retrying"), (NOW + 20, "queued")])
+async def test_a_lost_job_waits_on_until_its_next_attempt(database: Database, put_back_at: int, status: str) -> None:
+    await put_in(database, "j")
+    again = Ending(id="j", fence=2, status="retrying", attempts=1, at=NOW + 3, error='"e"', next_at=NOW + 20)
+    await database.write(lambda connection: apply_endings(connection, [again]))
+
+    [record] = await _raise_generation(database, Lost("j", 0, 2), at=put_back_at)
+
+    assert record is not None
+    assert record.status == status
+    assert record.next_attempt_at is not None
 
 
 async def test_a_record_that_changed_since_it_was_seen_is_not_put_back(database: Database) -> None:

@@ -27,7 +27,16 @@ from taurine import (
     TenantMismatch,
 )
 from taurine.errors import TimeLimitExceeded
-from taurine.testing import AppFactory, DetachedContext, attempt_job, attempt_job_sync, drain, run_job, run_job_sync
+from taurine.testing import (
+    AppFactory,
+    DetachedContext,
+    TestClock,
+    attempt_job,
+    attempt_job_sync,
+    drain,
+    run_job,
+    run_job_sync,
+)
 
 pytest_plugins = ["taurine.testing.fixtures"]
 
@@ -152,6 +161,21 @@ async def test_a_handler_that_is_told_to_stop(app: Taurine) -> None:
 
     attempt = await attempt_job(count, 10, context=context)
     assert (attempt.status, attempt.result, str(attempt.error)) == ("cancelled", 3, "enough")
+
+
+async def test_a_date_to_wait_for_is_seen_from_the_test_s_clock(app: Taurine) -> None:
+    clock = TestClock(datetime(2030, 1, 1, tzinfo=UTC))
+
+    class Overloaded(Exception):
+        status_code = 503
+        headers = {"Retry-After": "Tue, 01 Jan 2030 00:01:30 GMT"}  # noqa: RUF012 - an error of somebody's library
+
+    @app.job("word.say")
+    async def say(_: str) -> None:
+        raise Overloaded
+
+    assert (await attempt_job(say, "x", clock=clock)).pause == 90
+    assert (await attempt_job(say, "x", context=DetachedContext(clock=clock))).pause == 90
 
 
 def _raise(error: Exception) -> Callable[[], None]:

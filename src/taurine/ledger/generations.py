@@ -14,7 +14,9 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Text,
+    and_,
     bindparam,
+    case,
     cast,
     delete,
     func,
@@ -166,6 +168,7 @@ def _replace_tags(connection: Connection, job_id: str, tags: Sequence[str], crea
         connection.execute(insert(job_tag), rows)
 
 
+_at = bindparam("at", type_=BigInteger)
 _raise = (
     update(job)
     .where(
@@ -175,22 +178,23 @@ _raise = (
         status_beside_id.in_(OPEN),
     )
     .values(
-        status="queued",
+        # Who waits for the next attempt waits on: it can be hastened, and is not taken for a job that is due.
+        status=case((and_(job.c.status == "retrying", job.c.next_attempt_at > _at), "retrying"), else_="queued"),
         queue=func.coalesce(bindparam("queue_value", type_=Text), job.c.queue),
         generation=job.c.generation + 1,
         fence=_next_fence,
         dispatched_at=None,
-        updated_at=later(job.c.updated_at, bindparam("at", type_=BigInteger)),
+        updated_at=later(job.c.updated_at, _at),
     )
     .returning(job)
 )
 
 
 def raise_generation(connection: Connection, lost: Sequence[Lost], at: int) -> list[JobRecord | None]:
-    """Put open jobs that the queue does not have back to queued, as a new generation that needs a dispatch; returns their new records. at: now, ms since the epoch.
+    """Put open jobs that the queue does not have back, as a new generation that needs a dispatch; returns their new records. at: now, ms since the epoch.
 
-    Attempts, saved state and the time of the next attempt are kept. None for a record that is no longer as it was seen: a worker has written to it, it has ended,
-    or another reconciler was first.
+    They are queued, but for those whose next attempt is still to come: those stay `retrying`. Attempts, saved state and the time of the next attempt are kept.
+    None for a record that is no longer as it was seen: a worker has written to it, it has ended, or another reconciler was first.
     """
     records: list[JobRecord | None] = []
     # In one order, so that two reconcilers cannot wait for each other.

@@ -62,8 +62,12 @@ def _by_queue(status: Status) -> Select[str, int, int]:
     return select(looked_at.c.queue, counted.label("number"), func.count().label("seen")).group_by(looked_at.c.queue)
 
 
-# A job that is run again waits since then, which is when its record was changed last.
-_due_at = func.coalesce(job.c.scheduled_for, case((job.c.generation == 0, job.c.created_at), else_=job.c.updated_at))
+# `JobRecord.due_at`, or the time since which a job without one waits. One that is run again waits since then, which is when its record was changed last.
+_due_at = func.coalesce(
+    job.c.next_attempt_at,
+    case((job.c.started_at.is_(None), job.c.scheduled_for)),
+    case((job.c.generation == 0, job.c.created_at), else_=job.c.updated_at),
+)
 
 
 def _due(now: int) -> Select[str, int]:

@@ -2,7 +2,7 @@
 
 A server that was restarted, or a replica that took over, may have lost its newest writes. It can have lost some only where another server process answers than
 before. So the one that was seen last is noted on the server itself, with the time at which it was first seen; a note that is gone says that everything is.
-Beside it stands whether somebody has made good what was lost, and who is about to.
+Beside it stands whether somebody has made good what was lost, and who is about to: for each scope by itself, since an application can only put back what is its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ServerChange:
     since_ms: int
     """Jobs of this time or before, ms since the epoch, may stand otherwise than they were left. 0 where none is left from before the change."""
     made_good: bool
-    """True once somebody has said so, by `ServerChanges.made_good`."""
+    """True once somebody of the same scope has said so, by `ServerChanges.made_good`."""
     note: str = field(repr=False)
     """What the server has noted of it."""
 
@@ -35,14 +35,22 @@ class ServerChange:
 class ServerChanges:
     """What one server has noted of the processes that it was, for all queues of a prefix. Holds nothing; several may be used at once.
 
+    scope: whose losses `claim` and `made_good` are about. Default: those of all together. The change itself is noted once for all scopes.
+
     Every method raises StoreUnavailable, and StoreRefused for a user without the right to INFO.
     """
 
-    def __init__(self, connection: Connection, prefix: str) -> None:
+    def __init__(self, connection: Connection, prefix: str, *, scope: str = "") -> None:
         self._connection = connection
+        self._prefix = prefix
+        end = f":{scope}" if scope else ""
         self._note = private_key(prefix, "server")
-        self._made_good = private_key(prefix, "made-good")
-        self._claim = private_key(prefix, "making-good")
+        self._made_good = private_key(prefix, f"made-good{end}")
+        self._claim = private_key(prefix, f"making-good{end}")
+
+    def of(self, scope: str) -> ServerChanges:
+        """The same server's, for what is lost of this scope alone."""
+        return ServerChanges(self._connection, self._prefix, scope=scope)
 
     async def latest(self, now_ms: int) -> ServerChange:
         """The last change, which is noted if it is seen here first. now_ms: ms since the epoch. One round trip; two at a change.

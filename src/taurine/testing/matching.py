@@ -22,6 +22,8 @@ _SHOWN = 3
 
 
 class Difference(NamedTuple):
+    """One thing that was expected of a job and does not hold: the name of the field or fact, what was expected of it, and what was found."""
+
     name: str
     expected: Any
     found: Any

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, Unpack
 
-from taurine.clock import SystemClock
 from taurine.errors import Cancel, RateLimited, Release, Snooze, WaitForChildren
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.handler.detached import DetachedContext
@@ -109,9 +108,8 @@ def judged(error: Exception, context: DetachedContext, retry: Retry) -> JobAttem
         return JobAttempt(status="waiting", context=context, error=error, charged=False)
     if isinstance(error, Cancel):
         return JobAttempt(status="cancelled", context=context, error=error)
-    clock = SystemClock()
-    verdict = retry.classify(error, clock)
-    pause = retry.pause(context.attempt, error, _WithoutJitter(), clock, verdict=verdict)
+    verdict = retry.classify(error, context.clock)
+    pause = retry.pause(context.attempt, error, _WithoutJitter(), context.clock, verdict=verdict)
     if pause is None or context.attempt >= context.max_attempts:
         reason = "permanent" if verdict.kind == "permanent" else "exhausted"
         return JobAttempt(status="failed", context=context, error=error, dead_letter=reason, alert=verdict.alert)

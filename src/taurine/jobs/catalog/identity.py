@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from taurine.errors import CatalogError
-from taurine.ids import sortable_id
+from taurine.ids import sortable_id, wire_id
 from taurine.jobs.catalog.templates import Template
 from taurine.options import Seconds, to_milliseconds
 
@@ -62,10 +62,18 @@ class Identity:
             )
 
     def id_for(self, payload: object, now: float) -> str:
-        """The id of the job that `payload` asks for. now: wall seconds. Raises InvalidOption for an empty field."""
+        """The id of the job that `payload` asks for. now: wall seconds.
+
+        Raises InvalidOption for an empty field, and InvalidName for an id that no job can have: unprintable, over-long, or reserved.
+        """
         if self._template is None:
             return sortable_id(now)
-        text = self._template.render(payload)
+        job_id = self._from_template(self._template.render(payload), now)
+        # Here: the queue would refuse it when the job is accepted already, or would take it for a schedule's tick.
+        wire_id(job_id)
+        return job_id
+
+    def _from_template(self, text: str, now: float) -> str:
         if self.is_fresh:
             return f"{text}:{sortable_id(now)}"
         if self._window_ms is None:

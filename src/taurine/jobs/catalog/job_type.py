@@ -189,6 +189,7 @@ class JobType(Generic[PayloadT, ResultT]):
         Concurrent calls share commits. Repeating a call that raised LedgerUnavailable is safe for a type with a job id, or with an idempotency key.
 
         Raises NotAuthorized, PayloadInvalid, PayloadError, PayloadTooLarge, TenantMismatch (also for an id that another tenant's job has), InvalidOption,
+        InvalidName for an id that no job can have, given or made from the payload,
         DuplicateJob (also for an id that a job of another type has), IdempotencyConflict, QuotaExceeded (see `Taurine.set_quota`; a later try may succeed),
         LedgerUnavailable, LedgerRefused, SchemaMismatch.
         """

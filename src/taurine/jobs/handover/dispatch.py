@@ -119,20 +119,29 @@ class Dispatcher:
         return options
 
     async def dispatch(self, records: Sequence[JobRecord]) -> int:
-        """Add recorded jobs and stamp them; returns how many. Records whose type is not declared here are left to others.
+        """Add recorded jobs and stamp them. Records whose type is not declared here are left to others.
+
+        Returns how many were neither left to others nor to a later pass: also those that were only stamped, since their queue has them, and those that
+        changed while they were moved.
 
         A job goes to the queue that its type declares now. One that was accepted for another becomes a new generation first, unless that one has it after all.
+        While it is younger than `YOUNG_MS` it is left to a later pass: the call that accepted it may be about to add it there, to be run without a look at its record.
         Raises StoreError when the server of queues does not take them.
         """
         mine = [(record, job_type) for record in records if (job_type := self._catalog.find(record.type)) is not None]
         at_home = [record for record, job_type in mine if record.queue == job_type.queue]
+        handed_over = len(at_home)
         if len(at_home) < len(mine):
-            at_home += await self._moved([record for record, job_type in mine if record.queue != job_type.queue])
+            until = self._now_ms() - YOUNG_MS
+            elsewhere = [record for record, job_type in mine if record.queue != job_type.queue]
+            old_enough = [record for record in elsewhere if (_ms(record.created_at) or 0) <= until]
+            handed_over += len(old_enough)
+            at_home += await self._moved(old_enough)
         for name, group in _by_queue(at_home).items():
             now = self._now_ms()
             await self._add(await self._queue(name), [self._entry(record, now) for record in group])
             await self._stamp(group, now)
-        return len(mine)
+        return handed_over
 
     async def _moved(self, records: Sequence[JobRecord]) -> list[JobRecord]:
         """The records of those that can go to another queue by now, where they belong; the others are stamped, and stay."""

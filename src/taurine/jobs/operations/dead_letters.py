@@ -61,6 +61,7 @@ _LOG_LINES = 1000
 class Examination:
     """Everything that is known of a dead letter, to judge it by.
 
+    entry: the dead letter itself: why and when the job failed for good, and whether somebody has dealt with it.
     record: of its job, as it is now; None when it is no longer kept, and then attempts and lines are gone with it.
     attempts: of its generation and those before, oldest first. lines: what its handler wrote, the latest 1,000. actions: who did what to the job.
     """

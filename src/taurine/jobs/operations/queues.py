@@ -228,7 +228,7 @@ class Queues:
         return [
             record.id
             for record in records
-            if record is not None and (record.scheduled_for is None or record.scheduled_for.timestamp() <= now)
+            if record is not None and (record.due_at is None or record.due_at.timestamp() <= now)
         ]
 
     async def _cancel(self, ids: Sequence[str], reason: str, user: str | None) -> builtins.list[JobRecord]:

@@ -4,16 +4,22 @@ The reconciler's usual pace compares a bounded number in each pass, which finds 
 process answers than before, or one without memory, jobs are gone in all likelihood, and their users wait. So this goes from the first record to the last without a rest,
 and also at those that were added just now, which a server loses first.
 
-It is bounded all the same. It reads 500 records at a time, and keeps to two rates, one for looking and one for adding. And one process does it for all: it has a claim
-on the server, which runs out if it dies, and the others look every second whether it has.
+It is bounded all the same. It reads 500 records at a time, and keeps to two rates, one for looking and one for adding. And one process does it for all of the same ledger
+and queues: it has a claim on the server, which runs out if it dies, and the others look every second whether it has. Applications of other ledgers or queues that use the
+same server look for themselves, for nobody else can see their records.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from random import Random
+
+from sqlalchemy.engine import URL
 
 from taurine.clock import Clock
 from taurine.ids import unique_id
@@ -27,7 +33,7 @@ from taurine.queue import Queue
 from taurine.queue.server_changes import ServerChanges
 from taurine.service import Service
 
-__all__ = ["FullLook"]
+__all__ = ["FullLook", "scope_of"]
 
 log = logging.getLogger("taurine.jobs")
 
@@ -37,6 +43,19 @@ _CLAIM_SECONDS = 30.0
 """How long the others wait for a process that compares and no longer says so; each page says it."""
 
 _ANY_TIME = 1 << 62
+
+
+def scope_of(database: URL, queues: Iterable[str]) -> str:
+    """What one full look covers, as 16 hexadecimal digits: the records of a database, and the queues of a catalog, in any order.
+
+    Who logs in to the database makes no difference. One that two processes spell differently is looked at by both, which costs time and loses nothing.
+    """
+    name = database.database or ""
+    if database.get_backend_name() == "sqlite":
+        name = str(Path(name).resolve())
+    host = database.host or database.query.get("host", "")
+    covered = [database.get_backend_name(), host, database.port, name, sorted(queues)]
+    return hashlib.sha256(json.dumps(covered).encode()).hexdigest()[:16]
 
 
 class FullLook(Service[ReconcileReport | None]):
@@ -77,10 +96,10 @@ class FullLook(Service[ReconcileReport | None]):
         self._asked.set()
 
     async def run_once(self) -> ReconcileReport | None:
-        changes = self._changes
-        if changes is None or not self._asked.is_set():
+        if self._changes is None or not self._asked.is_set():
             return None
         self._asked.clear()
+        changes = self._changes.of(scope_of(self._database.url, self._catalog.queues))
         change = await changes.latest(self._now_ms())
         if change.made_good or not await changes.claim(self._by, _CLAIM_SECONDS):
             return None

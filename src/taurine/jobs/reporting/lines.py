@@ -77,6 +77,7 @@ class JobFields(logging.Filter):
         self._redact = redact
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Called by `logging`: changes the record in place, and returns True."""
         context = current_context.get()
         if context is not None and not hasattr(record, "job_id"):
             record.__dict__.update(line_fields(context))

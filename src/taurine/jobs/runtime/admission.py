@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from taurine.clock import Clock
 from taurine.errors import Cancel, Permanent, Release, Snooze, UnknownJobType
+from taurine.ids import run_of
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope, retry_from_json
@@ -138,6 +139,8 @@ class Admission:
             record, granted = await self._recorder.patiently(_take_records, taking)
         if record is None:
             await self._refuse_forged(job)
+        if record.queue != job.queue:
+            return self._acknowledge_moved(job, record)
         if record.status in TERMINAL:
             return self._acknowledge(job, record)
         delivery = self._delivery(job, job_type, envelope or Envelope(), record, now)
@@ -200,6 +203,18 @@ class Admission:
             return Acknowledged(Encoded(record.output_json or "null"))
         raise Decided(Permanent(f"the record says {record.status}"), None)
 
+    def _acknowledge_moved(self, job: Job, record: JobRecord) -> Acknowledged:
+        """Let a tick of a moved schedule be: while workers are replaced one by one, both queues have it, and the other one's has the record."""
+        job_id = one_line(self._redact.job_id(job.id))
+        log.info(
+            "job %s (%s) is a tick that queue %s has too: not run",
+            job_id,
+            one_line(job.name),
+            record.queue,
+            extra=unrun_fields(job_id, job_type=job.name, queue=job.queue, tenant=record.tenant),
+        )
+        return Acknowledged(Encoded(record.output_json or "null"))
+
     async def _refuse_forged(self, job: Job) -> NoReturn:
         job_id = one_line(self._redact.job_id(job.id))
         error = Permanent(f"no record is kept of job {job_id!r}: it was not accepted by this application")
@@ -229,8 +244,10 @@ def _take_records(connection: Connection, items: Sequence[_Taking]) -> list[tupl
 
 def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> tuple[JobRecord | None, Granted]:
     job, envelope = item.job, item.envelope
-    if record is None or not _is_record_of(record, job):
+    if record is None:
         return None, None
+    if not _is_record_of(record, job):
+        return record if _is_moved_tick(record, job) else None, None
     if record.status in TERMINAL or record.cancel_requested_at is not None:
         return record, None
     if _rest_ms(item, record) > 0 or _has_expired(job, envelope, record, item.at):
@@ -259,6 +276,12 @@ def _is_held_by_another(record: JobRecord, item: _Taking) -> bool:
 def _is_record_of(record: JobRecord, job: Job) -> bool:
     """False for a record whose id a foreign job has borrowed."""
     return (record.type, record.queue) == (job.name, job.queue)
+
+
+def _is_moved_tick(record: JobRecord, job: Job) -> bool:
+    """True for a scheduler's run whose time has its record in another queue: the schedule was moved there, or from there."""
+    is_tick = job.scheduler_id is not None and run_of(job.stored_id) is not None
+    return is_tick and record.type == job.name and record.queue != job.queue
 
 
 def _record_id(job: Job, envelope: Envelope | None) -> str:

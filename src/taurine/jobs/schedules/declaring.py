@@ -81,9 +81,13 @@ class Timetable:
 
     def add(self, schedule: DeclaredSchedule) -> None:
         """Declare a schedule. Raises AlreadyDeclared for an id that is taken: its ticks could not be told from the other's."""
-        if schedule.id in self._schedules:
-            raise AlreadyDeclared(f"a schedule {schedule.id!r} is declared already; give each an id of its own")
+        self.require_free(schedule.id)
         self._schedules[schedule.id] = schedule
+
+    def require_free(self, schedule_id: str) -> None:
+        """Raise AlreadyDeclared for an id that is taken, before anything else of a declaration is written down."""
+        if schedule_id in self._schedules:
+            raise AlreadyDeclared(f"a schedule {schedule_id!r} is declared already; give each an id of its own")
 
     def find(self, schedule_id: str) -> DeclaredSchedule | None:
         """The schedule of this id, or None."""

@@ -2,7 +2,8 @@
 
 Each process of workers installs them once, when it starts; installing is idempotent, so that however many processes start there is one of each and its next tick stays
 where it is. A pattern, an interval or an option that has changed in the code takes over then. From then on a process only looks whether they are there, and
-installs again what the server has lost: a process of an older version, which still runs beside the new ones, must not win over them.
+installs again what the server has lost: a process of an older version, which still runs beside the new ones, must not win over them. It also ends, at each look, those that
+stand in a queue from which they were moved: a process of an older version takes them for lost there, and puts them back.
 
 A schedule that the code declares no longer stays, and ticks: the process that declares it may be another program. `Schedules.remove` ends it.
 """
@@ -10,7 +11,7 @@ A schedule that the code declares no longer stays, and ticks: the process that d
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
 from taurine.errors import StoreError, TaurineError
@@ -46,8 +47,11 @@ class ScheduleInstaller(Service[int]):
     async def run_once(self) -> int:
         return sum([await self._install_in(name, schedules) for name, schedules in self._by_queue.items()])
 
-    async def _install_in(self, name: str, schedules: Iterable[DeclaredSchedule]) -> int:
+    async def _install_in(self, name: str, schedules: Sequence[DeclaredSchedule]) -> int:
         queue = await self._backend.queue(name)
+        # Before it is read what stands here: of two versions that move one to and fro, the last to end the other's finds then that its own is gone.
+        for schedule in schedules:
+            await self._succeeds(schedule, self._leave_other_queues(schedule))
         standing = {scheduler.id: scheduler for scheduler in await queue.schedulers()}
         missing = [schedule for schedule in schedules if not self._stands(schedule.id, standing)]
         return sum([await self._install(queue, schedule) for schedule in missing])
@@ -59,17 +63,19 @@ class ScheduleInstaller(Service[int]):
 
     async def _install(self, queue: Queue, schedule: DeclaredSchedule) -> bool:
         try:
-            if schedule.id not in self._seen:
-                await self._leave_other_queues(schedule)
-            await self._upsert(queue, schedule)
+            return await self._succeeds(schedule, self._upsert(queue, schedule))
+        finally:
+            self._seen.add(schedule.id)
+
+    async def _succeeds(self, schedule: DeclaredSchedule, step: Awaitable[None]) -> bool:
+        try:
+            await step
         except StoreError:
             raise
         except TaurineError as error:  # of this one; the others are to be installed all the same
             if schedule.id not in self._seen:
-                log.error("schedule %s of queue %s cannot be installed: %s", schedule.id, queue.name, error)
+                log.error("schedule %s of queue %s cannot be installed: %s", schedule.id, schedule.queue, error)
             return False
-        finally:
-            self._seen.add(schedule.id)
         return True
 
     async def _upsert(self, queue: Queue, schedule: DeclaredSchedule) -> None:
@@ -96,4 +102,5 @@ class ScheduleInstaller(Service[int]):
             before = await queue.get_scheduler(schedule.id)
             if before is not None and before.name == schedule.job_type.name:
                 await queue.remove_scheduler(schedule.id)
-                log.warning("schedule %s has moved from queue %s to %s", schedule.id, name, schedule.queue)
+                level = logging.INFO if schedule.id in self._seen else logging.WARNING
+                log.log(level, "schedule %s has moved from queue %s to %s", schedule.id, name, schedule.queue)

@@ -25,7 +25,7 @@ from taurine.jobs.executors import Executor, ExecutorKind, LoopExecutor, Process
 from taurine.jobs.handler.effects import EffectLedger
 from taurine.jobs.handover.adoption import Adopter
 from taurine.jobs.handover.rollback import RollbackGuard
-from taurine.jobs.reconciler.full_look import FullLook
+from taurine.jobs.reconciler.full_look import FullLook, scope_of
 from taurine.jobs.reporting.alerts import Alerts
 from taurine.jobs.reporting.lines import log
 from taurine.jobs.reporting.redaction import Redact
@@ -242,7 +242,11 @@ class JobWorker:
         for service in self._services:
             service.start()
         guard = RollbackGuard(
-            changes=ServerChanges(connection, backend.settings.prefix),
+            changes=ServerChanges(
+                connection,
+                backend.settings.prefix,
+                scope=scope_of(backend.database.url, backend.catalog.queues),
+            ),
             lost=self._put_back_what_is_lost,
             clock=backend.clock,
             random=backend.random,
