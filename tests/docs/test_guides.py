@@ -1,0 +1,87 @@
+"""The guides, docs/how-it-works.md and docs/upgrading.md: their code is run as it stands there, and prints what its comments say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from docs.consoles import differences, environment_in, run, steps
+from docs.pages import blocks, printed_by, promised, sections
+from embedded.processes import SOURCE
+from taurine import Taurine
+from taurine.jobs.operations.reasons import WhyCode
+
+DOCS = SOURCE.parent / "docs"
+BY_SECTION = ("guides/web.md", "guides/node.md")
+"""Each section of these stands on the beginning of its page alone."""
+AS_A_WHOLE = ("how-it-works.md", "upgrading.md")
+
+
+def text_of(page: str) -> str:
+    return (DOCS / page).read_text("utf-8")
+
+
+def pieces() -> list[Any]:
+    """What is run at once, and what it stands on."""
+    found: list[Any] = []
+    for page in BY_SECTION:
+        beginning, rest = sections(text_of(page))
+        found += [
+            pytest.param("\n".join(blocks(beginning)), "\n".join(blocks(section)), id=f"{page}: {title_of(section)}")
+            for section in rest
+            if blocks(section)
+        ]
+    return found + [pytest.param("", "\n".join(blocks(text_of(page))), id=page) for page in AS_A_WHOLE]
+
+
+def title_of(section: str) -> str:
+    return section.partition("\n")[0]
+
+
+@pytest.fixture
+def settings(redis_socket_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
+    return {"TAURINE_REDIS_URL": redis_socket_url, "TAURINE_PREFIX": prefix, "TAURINE_HOME": str(tmp_path / "home")}
+
+
+@pytest.mark.parametrize(("beginning", "code"), pieces())
+async def test_code_runs_and_prints_what_it_says(
+    beginning: str, code: str, settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {"__name__": "page"}
+    try:
+        printed = await printed_by(f"{beginning}\n{code}", names)
+    finally:
+        application = names.get("app")
+        if isinstance(application, Taurine):
+            await application.close()
+
+    assert printed == promised(code)
+
+
+@pytest.mark.parametrize("page", [*BY_SECTION, *AS_A_WHOLE])
+def test_every_block_is_run(page: str) -> None:
+    assert set(re.findall(r"^```(\w*)", text_of(page), re.MULTILINE)) <= {"python", "text", ""}
+    assert promised("\n".join(blocks(text_of(page)))), "nothing would be noticed"
+
+
+@pytest.mark.timeout(300)  # a dozen commands, one after the other
+def test_what_an_operator_types_shows_what_the_page_says(settings: dict[str, str], tmp_path: Path) -> None:
+    text = text_of("guides/operating.md")
+    (program,) = blocks(text)
+    (tmp_path / "shop.py").write_text(program, "utf-8")
+    terminal = environment_in(tmp_path) | settings | {"TAURINE_APP": "shop:app"}
+
+    for step in steps(text):
+        assert not (difference := differences(step, run(step, tmp_path, terminal))), difference
+
+
+def test_every_reason_is_in_the_operators_table() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", text_of("guides/operating.md"), re.MULTILINE)
+
+    assert sorted(listed) == sorted(get_args(WhyCode))
