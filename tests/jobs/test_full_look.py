@@ -16,6 +16,7 @@ from taurine.app import Taurine
 from taurine.clock import SystemClock
 from taurine.jobs.handover.adoption import Adopter
 from taurine.jobs.reconciler.full_look import scope_of
+from taurine.jobs.reconciler.mending import ReconcileReport
 from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.options import RateLimit
 from taurine.queue.server_changes import ServerChanges
@@ -29,8 +30,8 @@ SLOW = Upkeep(reconcile_every=3600, reconcile_age=3600, expire_every=None, purge
 async def _changes(app: Taurine, prefix: str) -> ServerChanges:
     """What the full look of this application goes by, which has all its types."""
     backend = backend_of(app)
-    changes = ServerChanges(await backend.connection(), prefix)
-    return changes.of(scope_of(backend.database.url, backend.catalog.queues))
+    scope = scope_of(backend.database.url, backend.catalog.queues)
+    return ServerChanges(await backend.connection(), prefix, scope=scope)
 
 
 async def _lose(raw: RawStore, pattern: str) -> None:
@@ -137,11 +138,11 @@ async def test_a_claim_holds_for_who_has_the_same_ledger_and_queues(
     for notes in (one, two):
         await notes.add("a", delay=3600)
     assert await (await _changes(one.app, prefix)).claim("a process", 60)
-    looks = [full_look(notes.app) for notes in (two, again)]
-    for look in looks:
-        look.ask(ServerChanges(await backend_of(one.app).connection(), prefix))
-
-    reports = [await look.run_once() for look in looks]
+    reports: list[ReconcileReport | None] = []
+    for notes in (two, again):
+        look = full_look(notes.app)
+        look.ask(await _changes(notes.app, prefix))
+        reports.append(await look.run_once())
 
     assert [report is not None for report in reports] == [True, False]
 

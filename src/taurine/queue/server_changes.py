@@ -42,15 +42,10 @@ class ServerChanges:
 
     def __init__(self, connection: Connection, prefix: str, *, scope: str = "") -> None:
         self._connection = connection
-        self._prefix = prefix
         end = f":{scope}" if scope else ""
         self._note = private_key(prefix, "server")
         self._made_good = private_key(prefix, f"made-good{end}")
         self._claim = private_key(prefix, f"making-good{end}")
-
-    def of(self, scope: str) -> ServerChanges:
-        """The same server's, for what is lost of this scope alone."""
-        return ServerChanges(self._connection, self._prefix, scope=scope)
 
     async def latest(self, now_ms: int) -> ServerChange:
         """The last change, which is noted if it is seen here first. now_ms: ms since the epoch. One round trip; two at a change.

@@ -30,7 +30,7 @@ from taurine.queue.scheduler import TemplateOptions
 from taurine.queue.wire import Encoded
 from taurine.retry import Custom, Retry
 
-__all__ = ["YOUNG_MS", "Dispatcher", "options_of_any"]
+__all__ = ["YOUNG_MS", "Dispatcher", "envelope_now", "options_of_any"]
 
 YOUNG_MS = 5000
 """Age from which a record without a stamp is anybody's to hand over: the call that accepted a younger one is about to do it itself."""
@@ -177,17 +177,7 @@ class Dispatcher:
             accepted_at=None if record.generation else _ms(record.created_at),
             due_at=_ms(record.due_at),
             now=now,
-            envelope=Envelope(
-                generation=record.generation,
-                attempts=record.attempts,
-                tenant=record.tenant,
-                scheduled_for=_ms(record.scheduled_for),
-                expires_at=_ms(record.expires_at),
-                created_by=record.created_by,
-                trace=record.trace,
-                retry=record.options.get("retry"),
-                late=True,
-            ),
+            envelope=envelope_now(record),
             shared=self._catalog.rules_of(record.queue).shared,
         )
         # A finished run of this id, or an earlier generation, may still stand in the queue; this record is open, so it is over.
@@ -275,6 +265,21 @@ def _options(
         # Counted from the job's own time, which another clock may have told.
         options["delay"] = max(0, due_at - (accepted_at or now)) / 1000
     return options
+
+
+def envelope_now(record: JobRecord) -> Envelope:
+    """What travels with a copy that is made from the record as it stands."""
+    return Envelope(
+        generation=record.generation,
+        attempts=record.attempts,
+        tenant=record.tenant,
+        scheduled_for=_ms(record.scheduled_for),
+        expires_at=_ms(record.expires_at),
+        created_by=record.created_by,
+        trace=record.trace,
+        retry=record.options.get("retry"),
+        late=True,
+    )
 
 
 def _ms(time: datetime | None) -> int | None:

@@ -91,15 +91,15 @@ class FullLook(Service[ReconcileReport | None]):
         self._changes: ServerChanges | None = None
 
     def ask(self, changes: ServerChanges) -> None:
-        """The server that has noted these may have lost data: begin, unless a pass is under way or another process is at it."""
+        """The server that has noted these, of the scope that is looked at, may have lost data: begin, unless a pass is under way or another process is at it."""
         self._changes = changes
         self._asked.set()
 
     async def run_once(self) -> ReconcileReport | None:
-        if self._changes is None or not self._asked.is_set():
+        changes = self._changes
+        if changes is None or not self._asked.is_set():
             return None
         self._asked.clear()
-        changes = self._changes.of(scope_of(self._database.url, self._catalog.queues))
         change = await changes.latest(self._now_ms())
         if change.made_good or not await changes.claim(self._by, _CLAIM_SECONDS):
             return None

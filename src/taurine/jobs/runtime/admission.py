@@ -20,6 +20,7 @@ from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope, retry_from_json
 from taurine.jobs.handover.adoption import record_id_of, tick_of
+from taurine.jobs.handover.dispatch import envelope_now
 from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.jobs.reporting.lines import log, one_line, unrun_fields
 from taurine.jobs.reporting.redaction import Redact
@@ -170,7 +171,7 @@ class Admission:
         attempts = _attempts(job, envelope, record)
         fence = _fence(job, envelope, record)
         if record is not None and record.generation > envelope.generation:
-            envelope, max_attempts, payload = _envelope_now(record), record.max_attempts, record.payload_json
+            envelope, max_attempts, payload = envelope_now(record), record.max_attempts, record.payload_json
         retry = Retry.NONE if job_type is None else job_type.options.retry
         if envelope.retry is not None:
             retry = retry_from_json(envelope.retry, retry)
@@ -302,21 +303,6 @@ def _attempts(job: Job, envelope: Envelope, record: JobRecord | None) -> int:
     return record.attempts if record.generation > envelope.generation else max(record.attempts, told)
 
 
-def _envelope_now(record: JobRecord) -> Envelope:
-    """What would travel with the record's own copy, where the queue still has that of an earlier generation."""
-    return Envelope(
-        generation=record.generation,
-        attempts=record.attempts,
-        tenant=record.tenant,
-        scheduled_for=_ms(record.scheduled_for),
-        expires_at=_ms(record.expires_at),
-        created_by=record.created_by,
-        trace=record.trace,
-        retry=record.options.get("retry"),
-        late=True,
-    )
-
-
 def _rest_ms(item: _Taking, record: JobRecord) -> int:
     """How long the job is still to rest, ms: its worker died after it had recorded a pause, and the queue never heard of that.
 
@@ -334,7 +320,7 @@ def _rest_ms(item: _Taking, record: JobRecord) -> int:
 def _has_expired(job: Job, envelope: Envelope, record: JobRecord | None, now: int) -> bool:
     """True for a job whose time to start has passed, and that has not begun in time."""
     if record is not None and record.generation > envelope.generation:
-        envelope = _envelope_now(record)
+        envelope = envelope_now(record)
     elif job.attempts_started > 1:
         return False
     begun = record is not None and record.started_at is not None
