@@ -82,8 +82,9 @@ $(DOCS_VENV)/made.stamp: requirements/docs.txt | $(VENV)/made.stamp
 	$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
 	@touch $@
 
-node_modules/.stamp: package.json package-lock.json | $(VENV)/node.stamp
+node_modules/.stamp: package.json package-lock.json tools/chromium.mjs | $(VENV)/node.stamp
 	$(NODE) npm ci --ignore-scripts --no-audit --no-fund
+	$(NODE) node tools/chromium.mjs
 	@touch $@
 
 # The lists are compiled for every platform and Python at once, and name no index. A later list holds to the versions of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import adding, backlog, drain, idle, latency, memory, records
+from benchmarks.figures import adding, api, backlog, drain, idle, latency, memory, records
 
 if TYPE_CHECKING:
     from benchmarks.figures.figure import Figure
@@ -17,4 +17,5 @@ ALL: tuple[Figure, ...] = (
     *memory.FIGURES,
     *idle.FIGURES,
     *records.FIGURES,
+    *api.FIGURES,
 )

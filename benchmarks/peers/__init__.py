@@ -158,7 +158,22 @@ PGQUEUER = Peer(
     open="SELECT count(*) FROM pgqueuer",
 )
 
+_NO_WORK = frozenset({"fill", "add_many", "add_concurrent", "add_one", "pace", "drain", "grow", "listen", "idle"})
+
+TAURINE_API = Peer(
+    "taurine-api",
+    "Taurine's API, records in SQLite",
+    _module("taurine_api"),
+    ("taurine", "fastapi", "starlette", "uvicorn"),
+    "sqlite",
+    lacks=_NO_WORK,
+)
+FASTAPI_ALONE = Peer(
+    "fastapi", "FastAPI alone", _module("fastapi_alone"), ("fastapi", "starlette", "uvicorn"), lacks=_NO_WORK
+)
+
 ALL: tuple[Peer, ...] = (
     *(BULLMQ, TAURINE, TAURINE_UVLOOP, BULLMQ_PYTHON, STREAQ, ARQ, SAQ, TASKIQ, DRAMATIQ),
     *(TAURINE_SQLITE, TAURINE_POSTGRESQL, PROCRASTINATE, PGQUEUER),
+    *(TAURINE_API, FASTAPI_ALONE),
 )

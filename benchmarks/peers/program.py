@@ -17,6 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 QUEUE = "bench"
@@ -67,6 +68,10 @@ class Program(ABC):
         on_start is called with the payload when a handler starts; on_done when the job is settled, or when its handler
         returns where the library does not tell.
         """
+
+    def serving(self, port: int, key_file: str) -> AbstractAsyncContextManager[None]:
+        """Inside the block, `POST /v1/jobs/bench.noop` is answered on this port of loopback, to callers with the key in that file."""
+        raise NotImplementedError
 
     async def settled(self) -> None:  # noqa: B027 - most libraries cannot be asked
         """Return when all jobs are settled whose handlers have returned, where on_done comes before that but it can be asked."""
@@ -206,9 +211,46 @@ async def idle(program: Program, args: argparse.Namespace) -> None:
         await _stdin_closed()
 
 
+async def serve(program: Program, args: argparse.Namespace) -> None:
+    async with program.serving(args.port, args.key_file):
+        _report("ready")
+        await _stdin_closed()
+
+
+async def post(program: Program, args: argparse.Namespace) -> None:
+    """Clients on connections that stay open, each with one request after another; the first of each is not counted."""
+    key = await asyncio.to_thread(Path(args.key_file).read_text)
+    body = json.dumps({"payload": PAYLOAD}).encode()
+    head = (
+        f"POST /v1/jobs/bench.noop HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    request = head.encode() + body
+    connections = [await asyncio.open_connection("127.0.0.1", args.port) for _ in range(args.clients)]
+    for connection in connections:
+        await _ask(*connection, request)
+
+    async def client(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        for _ in range(args.jobs // args.clients):
+            await _ask(*connection, request)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*map(client, connections))
+
+    await _measured(all_of_them)
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 202"):
+        raise RuntimeError(f"expected the answer 202, got {head!r}")
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+
+
 ACTIONS = {
     action.__name__: action
-    for action in (install, fill, add_many, add_concurrent, add_one, pace, drain, grow, listen, idle)
+    for action in (install, fill, add_many, add_concurrent, add_one, pace, drain, grow, listen, idle, serve, post)
 }
 
 
@@ -224,6 +266,9 @@ def run(program: type[Program]) -> None:
     parser.add_argument("--gap", type=float, default=20.0, help="milliseconds between two paced jobs")
     parser.add_argument("--queues", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the idle window")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--key-file", default="", help="where a server writes the key that its clients read there")
+    parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--uvloop", action="store_true")
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=_loop_factory(args.uvloop)) as runner:

@@ -60,11 +60,12 @@ if TYPE_CHECKING:
     from taurine.ledger.records import JobRecord
     from taurine.ledger.retention import RetentionPolicy
     from taurine.ledger.statuses import Phase, Status
-    from taurine.options import Dedup, Keep, Parent, RateLimit, Telemetry
+    from taurine.options import Dedup, JobTelemetry, Keep, Parent, RateLimit
     from taurine.pipeline.observers import StageEvent, StageFailure, StageObserver, StageProgress
     from taurine.pipeline.pipeline import Pipeline
     from taurine.pipeline.stages import Stage
     from taurine.retry import Custom, Exponential, Fixed, Retry, Rule
+    from taurine.telemetry import Telemetry
 
 __version__ = "0.1.0"
 
@@ -93,6 +94,7 @@ __all__ = [
     "JobFields",
     "JobHandle",
     "JobRecord",
+    "JobTelemetry",
     "JobType",
     "Keep",
     "LedgerUnavailable",
@@ -161,11 +163,12 @@ _MODULES = {
     "taurine.ledger.records": ("JobRecord",),
     "taurine.ledger.retention": ("RetentionPolicy",),
     "taurine.ledger.statuses": ("Phase", "Status"),
-    "taurine.options": ("Dedup", "Keep", "Parent", "RateLimit", "Telemetry"),
+    "taurine.options": ("Dedup", "JobTelemetry", "Keep", "Parent", "RateLimit"),
     "taurine.pipeline.observers": ("StageEvent", "StageFailure", "StageObserver", "StageProgress"),
     "taurine.pipeline.pipeline": ("Pipeline",),
     "taurine.pipeline.stages": ("Stage",),
     "taurine.retry": ("Custom", "Exponential", "Fixed", "Retry", "Rule"),
+    "taurine.telemetry": ("Telemetry",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import builtins
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 from taurine.clock import Clock, SystemClock
 from taurine.errors import InvalidOption, LedgerError, RecordNotFound
@@ -22,24 +23,35 @@ from taurine.jobs.catalog.job_type import CronDecorator, JobDecorator, JobType
 from taurine.jobs.catalog.queues import OnVanished, QueueRules
 from taurine.jobs.catalog.requests import AnySession, EnqueueOptions
 from taurine.jobs.catalog.signatures import annotations_of, name_of
-from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
+from taurine.jobs.changes.subscription import Subscription, Topic
+from taurine.jobs.credentials.admins import Admins
+from taurine.jobs.credentials.api_keys import ApiKeys
+from taurine.jobs.credentials.sessions import Sessions
+from taurine.jobs.credentials.used_tokens import UsedTokens
+from taurine.jobs.enqueue.access import Authorize
 from taurine.jobs.enqueue.checking import Checks
 from taurine.jobs.enqueue.enqueuer import Recording
 from taurine.jobs.enqueue.handle import JobHandle
 from taurine.jobs.enqueue.joining import session_of_thread
 from taurine.jobs.enqueue.standing_in import Accepting, StandIns
+from taurine.jobs.operations.bulk import OPERATIONS_QUEUE, Bulk
 from taurine.jobs.operations.dead_letters import DeadLetterDepth, DeadLetters
 from taurine.jobs.operations.diagnosis import Diagnosis, Finding
 from taurine.jobs.operations.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operations.operating import Operations
 from taurine.jobs.operations.paging import Listing
 from taurine.jobs.operations.queues import Queues
+from taurine.jobs.operations.readiness import Readiness, look_whether_ready
+from taurine.jobs.operations.readings import Readings, take_readings
+from taurine.jobs.operations.throughput import Throughput, throughput_of, totals_of
 from taurine.jobs.operations.why import Inquiry, Why
+from taurine.jobs.operations.workers import Workers
 from taurine.jobs.reconciler.comparing import Divergence, compare
+from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.jobs.reporting.alerts import Alerts, OnAlert
 from taurine.jobs.reporting.lines import log
 from taurine.jobs.reporting.redaction import Redact
-from taurine.jobs.schedules.declaring import DeclaredSchedule, Timetable
+from taurine.jobs.schedules.declaring import DeclaredSchedule, TickedBy, Timetable
 from taurine.jobs.schedules.installing import ScheduleInstaller
 from taurine.jobs.schedules.schedules import Schedules
 from taurine.jobs.worker.import_path import import_path_of
@@ -47,19 +59,24 @@ from taurine.jobs.worker.options import WorkerOptions, WorkerRules
 from taurine.jobs.worker.processes import WorkerProcesses
 from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.attempts import Attempt
-from taurine.ledger.audit import AuditEntry
+from taurine.ledger.audit import ActionFilter, AuditEntry
 from taurine.ledger.job_logs import NumberedLine
 from taurine.ledger.listing import Count, RecordFilter
 from taurine.ledger.migrate import MigrationReport, migrate
 from taurine.ledger.quotas import Quota
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
+from taurine.observe.queue_gauge import QueueGauge
 from taurine.options import RateLimit, Seconds, require_count, to_seconds
 from taurine.pipeline.pipeline import Pipeline
 from taurine.queue.scheduler import Schedule
 from taurine.queue.stored_options import timestamp_ms
 from taurine.service import Service
 from taurine.settings import Environment, LogFormat, Settings
+from taurine.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from taurine.observe.health_port import ProcessesHealth, WorkerHealth
 
 __all__ = ["Taurine"]
 
@@ -76,6 +93,7 @@ class Taurine:
     authorize: asked before each enqueue and each change; see `AccessRequest`. Default: everything is allowed.
     on_alert: told what operators must hear of at once, one alert after the other; see `Alert`. A plain function is called in a thread. Default: the log only.
     redact: what log lines, and errors that are kept with records, must not show. Default: obvious secrets and e-mail addresses; `Redact.NONE` hides nothing.
+    telemetry: told of what happens to jobs as spans and measures, such as `taurine.observe.otel.OpenTelemetry()`; see `taurine.telemetry`. Default: nobody.
     default_queue: where job types go that name no queue. Default: "jobs".
     dead_letter_limit: open dead letters of one queue above which a worker raises the alert "dead_letters_depth"; None for never. Default: 100.
     import_path: where worker processes find it, as "module:name". Default: looked for in the module that makes it, and in the program's own.
@@ -97,11 +115,13 @@ class Taurine:
         lease: Seconds | None = None,
         env: Environment | None = None,
         cron_secret: str | None = None,
+        secret: str | None = None,
         log_format: LogFormat | None = None,
         deps: Any = None,
         authorize: Authorize | None = None,
         on_alert: OnAlert | None = None,
         redact: Redact = Redact.DEFAULT,
+        telemetry: Telemetry | None = None,
         default_queue: str = "jobs",
         dead_letter_limit: int | None = 100,
         import_path: str | None = None,
@@ -120,6 +140,7 @@ class Taurine:
             lease=lease,
             env=env,
             cron_secret=cron_secret,
+            secret=secret,
             log_format=log_format,
         )
         self.catalog = Catalog()
@@ -128,6 +149,7 @@ class Taurine:
         self._authorize = authorize
         self._on_alert = on_alert
         self._redact = redact
+        self._telemetry = telemetry
         self._default_queue = default_queue
         self._dead_letter_limit = (
             None if dead_letter_limit is None else require_count(dead_letter_limit, "dead_letter_limit", minimum=0)
@@ -136,7 +158,8 @@ class Taurine:
         self._made_in = str(sys._getframe(1).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage] - as the logging module does
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
-        self.stand_ins = StandIns(checks=Checks(authorize=authorize, clock=self._clock, source=name), clock=self._clock)
+        checks = Checks(authorize=authorize, clock=self._clock, source=name)
+        self.stand_ins = StandIns(checks=checks, authorize=authorize, clock=self._clock)
         """What `taurine.testing` puts in place of the servers."""
         self._backends = Backends(
             partial(
@@ -149,8 +172,11 @@ class Taurine:
                 clock=self._clock,
                 random=self._random,
                 redact=redact,
+                telemetry=telemetry,
             )
         )
+        self._bulk = Bulk(self, backend=partial(self._backend_for, "bulk"), authorize=authorize, clock=self._clock)
+        self.catalog.add_system(self._bulk.job_type)
 
     def __repr__(self) -> str:
         return f"Taurine({self.name!r}, {len(self.catalog)} job types)"
@@ -159,6 +185,21 @@ class Taurine:
     def deps(self) -> Any:
         """What handlers find as `ctx.deps`."""
         return self._deps
+
+    @property
+    def clock(self) -> Clock:
+        """The time that it goes by."""
+        return self._clock
+
+    @property
+    def redact(self) -> Redact:
+        """What is not shown in logs, errors and answers."""
+        return self._redact
+
+    @property
+    def telemetry(self) -> Telemetry | None:
+        """Who is told of spans and measures, as it was given."""
+        return self._telemetry
 
     # Declaring ----------------------------------------------------------------------------------------------------------------------
 
@@ -203,14 +244,15 @@ class Taurine:
         *,
         tz: str = "UTC",
         id: str | None = None,  # noqa: A002 - what it is called everywhere
+        by: TickedBy = "workers",
         **options: Unpack[JobTypeOptions],
     ) -> CronDecorator:
         """Decorator: declare a job type that a schedule runs, with its handler, which is given the context alone or a payload whose fields all have defaults. Of a job
         type that is declared already: give it a schedule, or one more.
 
         pattern: cron, five fields or six with the second in front, see docs/cron.md. tz: the zone of its times, such as "Europe/Berlin". Default: UTC.
-        id: what the schedule and the job type are called for ever. Default: the function's name, or the job type's. options: as in `job`; for a type that is declared
-        already, `description` alone.
+        id: what the schedule and the job type are called for ever. Default: the function's name, or the job type's. by: who sees to it that it ticks: "workers", which install it
+        in its queue, or "http", somebody outside who calls `/cron/{id}`. Default: "workers". options: as in `job`; for a type that is declared already, `description` alone.
 
         Nothing is created before a worker of the queue starts. Raises InvalidOption for a pattern, which names the field, a zone that cannot be used, and `every`;
         AlreadyDeclared for an id that is taken; and what `job` raises. What raises declares nothing.
@@ -224,7 +266,7 @@ class Taurine:
 
         def scheduled(job_type: JobType[Any, Any]) -> DeclaredSchedule:
             schedule_id = job_type.name if id is None else id
-            return DeclaredSchedule.of(job_type, schedule_id, times, options.get("description", ""))
+            return DeclaredSchedule.of(job_type, schedule_id, times, options.get("description", ""), by=by)
 
         def decorate(function: Callable[..., Any] | JobType[Any, Any]) -> JobType[Any, Any]:
             if isinstance(function, JobType):
@@ -390,6 +432,43 @@ class Taurine:
         record = await (self.stand_ins.here() or self._backend()).get(job_id)
         return None if record is None or (tenant is not None and record.tenant != tenant) else record
 
+    async def get_many(self, job_ids: Sequence[str], *, tenant: str | None = None) -> dict[str, JobRecord]:
+        """The records of some ids, those that there are, by id. tenant: jobs of another tenant are left out then. Raises LedgerUnavailable."""
+        return await self._operations("get_many").get_many(job_ids, tenant=tenant)
+
+    @asynccontextmanager
+    async def changes(
+        self,
+        *,
+        job_id: str | None = None,
+        tag: str | None = None,
+        tenant: str | None = None,
+        after: str | None = None,
+        follow: bool = False,
+        buffer: int = 256,
+    ) -> AsyncGenerator[Subscription]:
+        """Listen to what changes: `async with app.changes(job_id=…) as changes: async for change in changes: …`.
+
+        Of one job, `change.record` is first what it is now, then what it is after each change, within a quarter of a second; it is over when the job has ended. Of a tag, among its 1,000 newest
+        jobs, or of a tenant it goes on until it is left, and begins with the next change. tenant beside job_id or tag: another tenant's jobs are none of it.
+        after: `position` of the last change that was seen, in whichever process: go on behind it. A change may be told twice. One of which `record` is None says that more has changed than is told
+        one by one: read the list again. follow: of one job, go on after its end. Default: False. buffer: jobs whose latest change may wait to be read. Default: 256.
+
+        All who listen in one process share one look at the ledger. Raises RecordNotFound, InvalidOption, StreamsFull, LedgerUnavailable; and StreamDropped while listening, when more than `buffer`
+        changes waited, and when the application is closed.
+        """
+        backend = self._backend_for("changes")
+        await backend.ready()
+        if job_id is not None and await self.get(job_id, tenant=tenant) is None:
+            raise RecordNotFound(f"there is no job {job_id!r:.80}", job_id=job_id)
+        topic = Topic(job_id=job_id, tag=tag, tenant=tenant)
+        buffer = require_count(buffer, "buffer", minimum=1)
+        subscription = backend.changes.subscribe(topic, after=after, follow=follow, buffer=buffer)
+        try:
+            yield subscription
+        finally:
+            subscription.close()
+
     async def wait(self, job_id: str, timeout: float | None = None, *, tenant: str | None = None) -> JobRecord | None:
         """The record once the job has ended; the latest one when `timeout` seconds have passed before, None if there is none.
 
@@ -416,9 +495,9 @@ class Taurine:
         Returns the record: `cancelled`, or still `running` with the request noted. user: who asks for it.
         Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that has ended, NotAuthorized, LedgerUnavailable.
         """
-        backend = self.stand_ins.here() or await self._backends.ready()
-        await self._allow("cancel", job_id, user, tenant)
-        return await backend.cancel(job_id, reason=reason, user=user)
+        if (stand_in := self.stand_ins.here()) is not None:
+            return await stand_in.cancel(job_id, reason=reason, user=user, tenant=tenant)
+        return await self._operations("cancel").cancel(job_id, reason=reason, user=user, tenant=tenant)
 
     def cancel_sync(
         self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
@@ -462,15 +541,50 @@ class Taurine:
             since=None if since is None else timestamp_ms(since),
             until=None if until is None else timestamp_ms(until),
         )
-        return self._operations().list(wanted, cursor=cursor, limit=limit)
+        return self._operations("list").list(wanted, cursor=cursor, limit=limit)
+
+    def search(
+        self,
+        text: str,
+        *,
+        status: Status | None = None,
+        phase: Phase | None = None,
+        type: str | None = None,  # noqa: A002 - what it is called everywhere
+        queue: str | None = None,
+        tenant: str | None = None,
+        tag: str | None = None,
+        user: str | None = None,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Listing[JobRecord]:
+        """Records in which `text` stands: in the id, the type, a tag or the error, in large or small letters; the newest first, after the one whose id it is.
+
+        text: 1 to 200 printable characters, each of which stands for itself. The filters, cursor and limit are as in `list`.
+        A page looks at 10,000 records at most, so it may have few or none although `next_cursor` says that there is more to look at; it costs the same wherever it is.
+        Raises InvalidOption, LedgerUnavailable.
+        """
+        wanted = RecordFilter(
+            status=status,
+            phase=phase,
+            type=type,
+            queue=queue,
+            tenant=tenant,
+            tag=tag,
+            created_by=user,
+            since=None if since is None else timestamp_ms(since),
+            until=None if until is None else timestamp_ms(until),
+        )
+        return self._operations("search").search(text, wanted, cursor=cursor, limit=limit)
 
     async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
         """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`. Raises LedgerUnavailable, and InvalidOption for a queue as in `list`."""
-        return await self._operations().counts(tenant=tenant, queue=queue)
+        return await self._operations("counts").counts(tenant=tenant, queue=queue)
 
     async def attempts(self, job_id: str, *, tenant: str | None = None) -> Sequence[Attempt]:
         """The attempts of a job with their errors and times, oldest first, the one that runs included. Raises RecordNotFound, LedgerUnavailable."""
-        return await self._operations().attempts(job_id, tenant=tenant)
+        return await self._operations("attempts").attempts(job_id, tenant=tenant)
 
     async def logs(
         self, job_id: str, *, tenant: str | None = None, after: int = 0, limit: int = 100, newest_first: bool = False
@@ -480,31 +594,61 @@ class Taurine:
         after: the number of the last line of the page before; 0, the default, for the first page. limit: 1 to 1,000 lines. Default: 100.
         Raises RecordNotFound, InvalidOption, LedgerUnavailable.
         """
-        return await self._operations().logs(job_id, tenant=tenant, after=after, limit=limit, newest_first=newest_first)
+        operations = self._operations("logs")
+        return await operations.logs(job_id, tenant=tenant, after=after, limit=limit, newest_first=newest_first)
 
     async def audit(self, job_id: str, *, tenant: str | None = None) -> Sequence[AuditEntry]:
         """Who did what to a job, oldest first; also of one whose record is no longer kept. Raises LedgerUnavailable."""
-        return await self._operations().audit(job_id, tenant=tenant)
+        return await self._operations("audit").audit(job_id, tenant=tenant)
+
+    def actions(
+        self,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        tenant: str | None = None,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Listing[AuditEntry]:
+        """Who did what, the latest first, of all jobs and of queues and quotas: `await` gives one page, `async for` goes over all.
+
+        Each filter that is given must hold. actor: who. action: such as "cancel" or "pause_queue". tenant: whose. since, until: wall seconds or aware datetimes; the first is
+        included, the second is not. cursor: `next_cursor` of the page before. limit: 1 to 500. Default: 50. Raises InvalidOption, LedgerUnavailable.
+        """
+        wanted = ActionFilter(
+            actor=actor,
+            action=action,
+            tenant=tenant,
+            since=None if since is None else timestamp_ms(since),
+            until=None if until is None else timestamp_ms(until),
+        )
+        return self._operations("actions").actions(wanted, cursor=cursor, limit=limit)
 
     async def set_quota(
         self,
         tenant: str,
         *,
-        max_open: int | None,
+        max_open: int | None = None,
+        max_rate: RateLimit | None = None,
         type: str | None = None,  # noqa: A002 - what it is called everywhere
         user: str | None = None,
     ) -> None:
-        """Let a tenant have at most so many jobs that have not ended: an enqueue of one more raises QuotaExceeded, and nothing is stored.
+        """Let a tenant have at most so many jobs that have not ended, and add at most so many in a time: an enqueue of one more raises QuotaExceeded, and nothing is stored.
 
-        max_open: 0 or more; None takes the quota away. type: of that job type alone. Default: of all types together; both hold where both are set.
+        max_open: 0 or more. Default: any number. max_rate: `RateLimit(100, 60)` is a hundred at once, and as many again, evenly, in each minute; up to 1,000,000. Default: any
+        number. What is not given is no longer limited, so that neither of them takes the quota away. The rate counts jobs that are accepted, and not repeats of a request, nor what is
+        run again by hand. type: of that job type alone. Default: of all types together; both hold where both are set.
         user: who asks for it. It holds for every process from its next enqueue on, until it is set anew; jobs that are there stay. It is written into the audit.
         Raises InvalidOption, UnknownJobType, NotAuthorized, LedgerUnavailable.
         """
-        await self._operations().set_quota(tenant, max_open=max_open, type=type, user=user)
+        operations = self._operations("set_quota")
+        await operations.set_quota(tenant, max_open=max_open, max_rate=max_rate, type=type, user=user)
 
     async def quotas(self, tenant: str) -> Sequence[Quota]:
         """The quotas of a tenant, the one of all its types first; none for a tenant that may have any number. Raises LedgerUnavailable."""
-        return await self._operations().quotas(tenant)
+        return await self._operations("quotas").quotas(tenant)
 
     async def retry(
         self, job_id: str, *, payload: Any = None, user: str | None = None, tenant: str | None = None
@@ -518,8 +662,32 @@ class Taurine:
         waiting, NotAuthorized, UnknownJobType, PayloadInvalid, TenantMismatch, LedgerUnavailable; StoreUnavailable for a waiting job when the queue
         cannot be told, after which the call may be repeated.
         """
-        await self._backends.ready()
-        return await self._operations().retry(job_id, payload=payload, user=user, tenant=tenant)
+        return await self._operations("retry").retry(job_id, payload=payload, user=user, tenant=tenant)
+
+    async def reschedule(
+        self,
+        job_id: str,
+        *,
+        run_at: datetime | None = None,
+        delay: Seconds | None = None,
+        user: str | None = None,
+        tenant: str | None = None,
+    ) -> JobRecord:
+        """Let a job that waits for its start, or for its next attempt, begin at another time. Give one of the two.
+
+        run_at: an aware datetime. delay: seconds from now; 0 for at once. user: who asks for it. Attempts are kept, and the time by which it expires moves along. A server of queues that is
+        down delays that it starts, and nothing else.
+
+        Returns the record. Raises InvalidOption, RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that runs, waits for others or has
+        ended, NotAuthorized, LedgerUnavailable.
+        """
+        if delay is not None:
+            start: EnqueueOptions = {"delay": delay} if run_at is None else {"delay": delay, "run_at": run_at}
+        elif run_at is not None:
+            start = {"run_at": run_at}
+        else:
+            raise InvalidOption("expected run_at or delay, got neither")
+        return await self._operations("reschedule").reschedule(job_id, start, user=user, tenant=tenant)
 
     async def why(self, job_id: str, *, tenant: str | None = None) -> Why:
         """Why a job is not running: one sentence, the reason as a word with details, and what is expected to happen next and when.
@@ -527,32 +695,93 @@ class Taurine:
         Answers within seconds also when one of the servers, or both, are down, with what can be known then. Its cost does not grow with the queue.
         tenant: a job of another tenant is not found then.
         """
-        return await Inquiry(self._backend()).ask(job_id, tenant=tenant)
+        return await Inquiry(self._backend_for("why")).ask(job_id, tenant=tenant)
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: `list`, `get`, `examine`, `redrive`, `discard`, `depth`."""
-        return DeadLetters(self._backend, self._authorize)
+        return DeadLetters(partial(self._backend_for, "dead_letters"), self._authorize)
 
     @property
     def queues(self) -> Queues:
-        """The queues as an operator sees them: `list`, `get`, `has_work`, `pause`, `resume`, `drain`, `remove`."""
-        return Queues(self._backend, self._authorize)
+        """The queues as an operator sees them: `list`, `get`, `has_work`, `pause`, `resume`, `drain`, `clean`, `set_concurrency`, `set_rate_limit`, `remove`."""
+        return Queues(partial(self._backend_for, "queues"), self._authorize)
+
+    @property
+    def bulk(self) -> Bulk:
+        """Changes of many jobs or dead letters, by a job that any worker runs: `count`, `start`, `list`, `get`."""
+        return self._bulk
 
     @property
     def schedules(self) -> Schedules:
         """Jobs that come back: `list`, `get`, `next_runs`, `trigger`, `remove`."""
-        return Schedules(self._timetable, backend=self._backend, authorize=self._authorize, clock=self._clock)
+        backend = partial(self._backend_for, "schedules")
+        return Schedules(self._timetable, backend=backend, authorize=self._authorize, clock=self._clock)
+
+    @property
+    def api_keys(self) -> ApiKeys:
+        """The keys of callers from outside: `create`, `list`, `revoke`, `verify`."""
+        return ApiKeys(partial(self._backend_for, "api_keys"), self._authorize)
+
+    @property
+    def admins(self) -> Admins:
+        """The people who log in with a password: `add`, `list`, `remove`, `set_password`, `check`."""
+        return Admins(partial(self._backend_for, "admins"), self._authorize)
+
+    @property
+    def sessions(self) -> Sessions:
+        """What cookies stand for after a login: `open`, `find`, `close`."""
+        return Sessions(partial(self._backend_for, "sessions"))
+
+    @property
+    def used_tokens(self) -> UsedTokens:
+        """Public tokens that may be used once: `use`."""
+        return UsedTokens(partial(self._backend_for, "used_tokens"))
+
+    @property
+    def workers(self) -> Workers:
+        """The workers of all processes: `list`."""
+        return Workers(partial(self._backend_for, "workers"))
+
+    async def throughput(self, *, window: Seconds = 300.0) -> builtins.list[Throughput]:
+        """What jobs came to lately, by queue: outcomes, rates, and how long they waited and ran. Every declared queue is there, and each that had an end.
+
+        window: seconds until now, up to seven days. Default: 300. Counted from the start of the minute in which it begins, so `Throughput.seconds` may be up to 60 more.
+        Workers add what they count every five seconds. Its cost grows with the window and not with the jobs. Raises InvalidOption, LedgerUnavailable.
+        """
+        return await throughput_of(self._backend_for("throughput"), window=to_seconds(window, "window"))
+
+    async def totals(self) -> builtins.list[Throughput]:
+        """What jobs ever came to, by queue and type, since the ledger was made. Raises LedgerUnavailable."""
+        return await totals_of(self._backend_for("totals"))
+
+    async def readings(self, *, within: Seconds = 2.0) -> Readings:
+        """What both servers say now, in one look: counts, ages, totals, workers, how late schedules are. For metrics, health and alerts.
+
+        within: seconds that each server has; what one does not say by then is None, and the other's is there. Default: 2. Its cost does not grow with the number of jobs.
+        """
+        seconds = to_seconds(within, "within")
+        return await take_readings(self._backend_for("readings"), self.schedules.list, within=seconds)
+
+    async def readiness(self, *, within: Seconds = 2.0) -> Readiness:
+        """Whether the ledger answers and has the tables of this version, and whether the server of queues answers. within: seconds that each has. Default: 2."""
+        return await look_whether_ready(self._backend_for("readiness"), within=to_seconds(within, "within"))
 
     async def diagnose(self) -> builtins.list[Finding]:
         """Look over the settings, both servers, the disk, and whether anybody works on the queues, changing nothing; each finding says what to do.
 
         Takes some seconds at most, and never raises for a server that does not answer: that is a finding.
         """
-        return await Diagnosis(self._backend(), queues=self.queues, schedules=self.schedules.list).findings()
+        backend = self._backend_for("diagnose")
+        return await Diagnosis(backend, queues=self.queues, schedules=self.schedules.list).findings()
 
-    def _operations(self) -> Operations:
-        return Operations(self._backend(), self._authorize)
+    def _operations(self, name: str) -> Operations:
+        return Operations(self._backend_for(name), self._authorize)
+
+    def _backend_for(self, operation: str) -> Backend:
+        """What is open on this event loop, for an operation that no stand-in has."""
+        self.stand_ins.refuse(operation)
+        return self._backend()
 
     def _services(self, backend: Backend, rules: WorkerRules, alerts: Alerts) -> Sequence[Service[Any]]:
         """What a worker runs beside its jobs."""
@@ -573,16 +802,9 @@ class Taurine:
                     random=self._random,
                 )
             )
+        if self._telemetry is not None and self._telemetry.meter is not None:
+            services.append(QueueGauge(backend, rules.queues_of(self.catalog), clock=self._clock, random=self._random))
         return services
-
-    async def _allow(self, action: str, job_id: str, user: str | None, tenant: str | None) -> None:
-        if self._authorize is None and tenant is None:
-            return
-        record = await self.get(job_id, tenant=tenant)
-        if record is None:
-            raise RecordNotFound(f"the ledger holds no job {job_id!r:.80}", job_id=job_id)
-        request = AccessRequest(action=action, job_type=record.type, tenant=record.tenant, user=user)
-        await authorized(self._authorize, request)
 
     # Working ------------------------------------------------------------------------------------------------------------------------
 
@@ -608,7 +830,13 @@ class Taurine:
             )
         rules.queues_of(self.catalog)  # here, once, rather than in each process
         path = self._import_path or import_path_of(self, self._made_in)
-        return WorkerProcesses(import_path=path, processes=processes, rules=rules, clock=self._clock)
+        health = self._health_of_processes(rules)
+        return WorkerProcesses(import_path=path, processes=processes, rules=rules, clock=self._clock, health=health)
+
+    def operations_worker(self) -> JobWorker:
+        """A worker of bulk operations and of nothing else, for a process that is not there to run jobs, such as a web server. Run and ended as any worker."""
+        idle = Upkeep(reconcile_every=None, expire_every=None, install_every=None, purge_every=None)
+        return self.worker(queues=[OPERATIONS_QUEUE], concurrency=1, upkeep=idle)
 
     def worker_by(self, rules: WorkerRules, *, deps: Any = None) -> JobWorker:
         """The worker of these rules, for this process. deps: as in WorkerOptions."""
@@ -621,7 +849,24 @@ class Taurine:
             alerts=alerts,
             deps=self._deps if deps is None else deps,
             redact=self._redact,
+            health=self._health_of_worker(rules),
         )
+
+    def _health_of_worker(self, rules: WorkerRules) -> WorkerHealth | None:
+        if rules.health_port is None and rules.health_socket is None:
+            return None
+        from taurine.observe.health_port import WorkerHealth  # an HTTP server, which most processes do without
+
+        if rules.health_port is None:
+            return WorkerHealth(self, Path(str(rules.health_socket)), token=None)
+        return WorkerHealth(self, (rules.health_host, rules.health_port), token=rules.metrics_token)
+
+    def _health_of_processes(self, rules: WorkerRules) -> ProcessesHealth | None:
+        if rules.health_port is None:
+            return None
+        from taurine.observe.health_port import ProcessesHealth  # as above
+
+        return ProcessesHealth(self, (rules.health_host, rules.health_port), token=rules.metrics_token)
 
     async def migrate(self) -> MigrationReport:
         """Bring the ledger's tables to this version's; safe to repeat, and in several processes at once."""
@@ -635,7 +880,9 @@ class Taurine:
 
         Raises LedgerUnavailable, StoreUnavailable, StoreRefused.
         """
-        return await compare(await self._backends.ready())
+        backend = self._backend_for("compare")
+        await backend.ready()
+        return await compare(backend)
 
     @property
     def loops(self) -> builtins.list[asyncio.AbstractEventLoop]:
@@ -652,16 +899,24 @@ class Taurine:
         """Close what the calls for code without an event loop have opened."""
         self._backends.close_sync()
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Make ready what this event loop needs, and hand over, in the background, what could not be handed over at once; safe to repeat. `async with app` does so, and
+        closes everything at the end.
+
+        A database that does not answer is told to the log and not raised: each call says so again. Raises InvalidOption for settings that do not go together.
+        """
         if self.stand_ins.here() is not None:
-            return self
+            return
         backend = self._backend()
         try:
             await backend.ready()
         except LedgerError as error:
-            # A web server starts before its database, and `migrate` may be the first thing that the block does: each call says so again.
+            # A web server starts before its database, and `migrate` may be the first thing that the block does.
             log.warning("%s starts without its ledger: %s", self.name, error)
         backend.outbox.start()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -5,12 +5,15 @@ How `classify` judges; the first line that says something counts:
 1. The handler's own word: Permanent and Cancel are permanent, RetryAfter is transient.
 2. The job type's rules, in their order.
 3. An ExceptionGroup is permanent if a member of it is.
-4. Access denied (PermissionError, NotAuthorized, TenantMismatch) is permanent, and operators are alerted. So are, without an alert,
-   validation errors (any class called ValidationError, InvalidOption, PayloadError) and jobs that cannot be read. Taurine's own errors
-   that say `retryable` are transient.
-5. An HTTP status that the error or its response carries: 408, 409, 423, 425, 429 and 5xx are transient, other 4xx are permanent.
+4. Access denied (PermissionError, NotAuthorized, TenantMismatch) is permanent, and operators are alerted. So are,
+without an alert,
+   validation errors (any class called ValidationError, InvalidOption, PayloadError) and jobs that cannot be read.
+   Taurine's own errors that say `retryable` are transient.
+5. An HTTP status that the error or its response carries: 408, 409, 423, 425, 429 and 5xx are transient, other 4xx are
+permanent.
 6. Time-outs and network errors are transient.
-7. The same questions for the error's cause (`raise … from cause`); not for its context, which may have nothing to do with it.
+7. The same questions for the error's cause (`raise … from cause`); not for its context, which may have nothing to do
+with it.
 8. Transient: an error that nobody knows is tried again.
 """
 
@@ -25,7 +28,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, TypeAlias, cast
 
-from taurine.clock import Clock
+from taurine.clock import MAX_DELAY, Clock
 from taurine.error_details import (
     attribute,
     cause_of,
@@ -49,12 +52,9 @@ from taurine.errors import (
     TaurineError,
 )
 
-__all__ = ["LONGEST_PAUSE", "ErrorKind", "ErrorMatch", "Rule", "Verdict", "classify", "leaves_open"]
+__all__ = ["ErrorKind", "ErrorMatch", "Rule", "Verdict", "classify", "leaves_open"]
 
 log = logging.getLogger("taurine.retry")  # one name for all that is said of retries
-
-LONGEST_PAUSE = 366 * 100 * 86_400.0
-"""Seconds, about a century: no attempt waits longer. It is `options.MAX_DELAY`, which stands above this file."""
 
 ErrorKind: TypeAlias = Literal["transient", "permanent"]
 """`transient`: another attempt may succeed. `permanent`: it cannot."""
@@ -90,7 +90,8 @@ _OPEN_STATUSES = frozenset({408, 409, 499})
 class Verdict:
     """What an error means for the next attempt.
 
-    retry_after: seconds to wait, where the error or a rule says so; it goes before the back-off. alert: operators must hear of it.
+    retry_after: seconds to wait, where the error or a rule says so; it goes before the back-off. alert: operators must
+    hear of it.
     why: one line for logs; it names the reason and never holds the error's text.
     """
 
@@ -108,7 +109,8 @@ class Rule:
         Rule((Busy, Locked), "transient", retry_after=30)
         Rule(lambda error: "deadlock" in str(error), "transient")
 
-    retry_after: seconds or a timedelta to wait, of transient errors. Default: what the error itself says, else the back-off.
+    retry_after: seconds or a timedelta to wait, of transient errors. Default: what the error itself says, else the
+    back-off.
     alert: operators must hear of it. Default: False.
     """
 
@@ -129,8 +131,8 @@ class Rule:
         if self.kind == "permanent":
             raise InvalidOption("expected no Rule.retry_after for a permanent error: it is not tried again")
         wait = _plain_seconds(self.retry_after)
-        if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= LONGEST_PAUSE:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise InvalidOption(f"expected Rule.retry_after to be a number from 0 to {LONGEST_PAUSE:g}, got {wait!r}")
+        if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= MAX_DELAY:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise InvalidOption(f"expected Rule.retry_after to be a number from 0 to {MAX_DELAY:g}, got {wait!r}")
 
     def matches(self, error: BaseException) -> bool:
         """True if this rule is for `error`. Never raises."""
@@ -148,9 +150,11 @@ _UNKNOWN = Verdict("transient", why="nothing is known of this error; it is retri
 
 
 def classify(error: BaseException, rules: Iterable[Rule] = (), *, clock: Clock | None = None) -> Verdict:
-    """Whether another attempt may help after `error`, and when; the order of the questions is in this module's docstring.
+    """Whether another attempt may help after `error`, and when; the order of the questions is in this module's
+    docstring.
 
-    rules: asked before the built-in classification; the first that matches counts. clock: for a Retry-After that is a date. Default:
+    rules: asked before the built-in classification; the first that matches counts. clock: for a Retry-After that is a
+    date. Default:
     the machine's time. Never raises, whatever the error does when it is looked at.
     """
     now = time.time() if clock is None else clock.now()
@@ -158,11 +162,13 @@ def classify(error: BaseException, rules: Iterable[Rule] = (), *, clock: Clock |
 
 
 def leaves_open(error: BaseException, not_done: tuple[type[BaseException], ...] = ()) -> bool:
-    """True unless an error proves that what was asked for did not happen. Most errors prove nothing: the request may have been sent before they came up.
+    """True unless an error proves that what was asked for did not happen.
 
-    Proofs are a refused connection, a name that cannot be resolved, an HTTP status from 400 to 499 other than 408, 409 and 499, and Permanent, unless its cause is a
-    time-out or the like. not_done: further errors of which the caller knows that nothing happened. Looks at the error, at its causes, and at all members of a
-    group. Never raises.
+    Most errors prove nothing: the request may have been sent before they came up.
+
+    Proofs are a refused connection, a name that cannot be resolved, an HTTP status from 400 to 499 other than 408, 409
+    and 499, and Permanent, unless its cause is a time-out or the like. not_done: further errors of which the caller
+    knows that nothing happened. Looks at the error, at its causes, and at all members of a group. Never raises.
     """
     try:
         return not issubclass(type(error), not_done) and _leaves_open(error, set())
@@ -225,7 +231,7 @@ def _by_signal(error: BaseException) -> Verdict | None:
     if issubclass(type(error), Permanent | Cancel):
         return Verdict("permanent", why=why)
     delay = seconds_until(attribute(error, "delay"), 0.0)
-    return Verdict("transient", None if delay is None else min(max(0.0, delay), LONGEST_PAUSE), why=why)
+    return Verdict("transient", None if delay is None else min(max(0.0, delay), MAX_DELAY), why=why)
 
 
 def _by_rule(error: BaseException, rules: tuple[Rule, ...], now: float) -> Verdict | None:

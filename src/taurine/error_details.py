@@ -1,7 +1,8 @@
 """What an error carries: its HTTP status, its Retry-After, its system number, its cause, its members.
 
-The errors are of foreign code, and a property of one may raise. So whatever is read off one comes through `attribute` or `_member`, which answer None then. What they
-find may be as strange, and whoever judges an error stands ready for anything. `type(error)` is asked instead of `isinstance`, which would read the error's own `__class__`.
+The errors are of foreign code, and a property of one may raise. So whatever is read off one comes through `attribute`
+or `_member`, which answer None then. What they find may be as strange, and whoever judges an error stands ready for
+anything. `type(error)` is asked instead of `isinstance`, which would read the error's own `__class__`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def is_throttled_by_aws(error: BaseException) -> bool:
 
 
 def retry_after_of(error: BaseException, now: float) -> float | None:
-    """Seconds until the time that the error names, at most LONGEST_RETRY_AFTER; None for none, one in the past, or one that cannot be read.
+    """Seconds until the time that the error names, at most LONGEST_RETRY_AFTER; None for none, one in the past, or one
+    that cannot be read.
 
     Zero is none as well: attempts that follow each other at once are used up before anything has changed.
     """

@@ -18,12 +18,15 @@ TaurineError
 │   ├── RecordNotFound
 │   ├── DuplicateJob                    a job of this id exists, and the caller asked for an error then
 │   ├── IdempotencyConflict             the idempotency key stands for another request
-│   ├── QuotaExceeded                   the tenant has as many unfinished jobs as it may
+│   ├── QuotaExceeded                   the tenant has as many unfinished jobs as it may, or put in as many of late
 │   ├── TransitionRefused               the job's status does not allow it
 │   ├── JobCancelled                    waited for a job, and it was cancelled
 │   └── JobExpired                      waited for a job, and it expired before it ran
 ├── AccessError                         the caller may not do this; never retried, and operators are alerted
 │   ├── NotAuthorized                   the caller has no right to this action
+│   ├── Unauthenticated                 nobody knows who calls: no credential, or none that holds
+│   │   └── TooManyTries                too many wrong passwords of late; try again later
+│   ├── Forbidden                       who calls is known, and may not do this
 │   └── TenantMismatch                  a job, or data of it, belongs to another tenant
 ├── EffectError                         a side effect that is to happen once was not started
 │   ├── EffectUnknown                   an earlier attempt may have done it
@@ -52,6 +55,10 @@ TaurineError
 │   ├── SchedulerIdTaken                code -10
 │   └── SchedulerSlotsTaken             code -11
 ├── ScheduleNotFound                    no schedule of this id is declared, or stands in a queue of the application
+├── MoreThanExpected                    an operation on many would reach more of them than its caller has seen
+├── StreamError                         a stream of changes is not begun, or ended early
+│   ├── StreamDropped                   who listens was too slow, or nothing more can be told
+│   └── StreamsFull                     too many listen in this process already
 ├── AttemptError                        an attempt ended otherwise than by its handler's own result or error
 │   ├── TimeLimitExceeded (TimeoutError)    it ran longer than its time limit
 │   ├── HandlerExited                   the handler tried to end the process it ran in
@@ -76,7 +83,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from taurine.options import RateLimit
 
 __all__ = [
     "AccessError",
@@ -92,6 +102,7 @@ __all__ = [
     "EffectUnknown",
     "EmbeddedServerError",
     "FailedChildren",
+    "Forbidden",
     "HandlerExited",
     "HandlerFailed",
     "HandlerMissing",
@@ -110,6 +121,7 @@ __all__ = [
     "LedgerError",
     "LedgerRefused",
     "LedgerUnavailable",
+    "MoreThanExpected",
     "NotAuthorized",
     "NotInState",
     "ParentNotFound",
@@ -137,12 +149,17 @@ __all__ = [
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
+    "StreamDropped",
+    "StreamError",
+    "StreamsFull",
     "SupervisorGaveUp",
     "TaurineError",
     "TaurineWarning",
     "TenantMismatch",
     "TimeLimitExceeded",
+    "TooManyTries",
     "TransitionRefused",
+    "Unauthenticated",
     "UnknownJobType",
     "WaitForChildren",
     "WaitTimeout",
@@ -181,13 +198,21 @@ class PayloadTooLarge(PayloadError):
 class PayloadInvalid(PayloadError):
     """Job data that is not what the job type declares; nothing was stored.
 
-    `errors` lists (field, what is wrong) in turn; values are left out, since they may be secret.
+    `errors` lists (field, what is wrong) in turn; values are left out, since they may be secret. `places` lists where each of them stands, from the outside in.
     """
 
-    def __init__(self, message: str, *, job_type: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_type: str,
+        errors: Sequence[tuple[str, str]] = (),
+        places: Sequence[tuple[str | int, ...]] = (),
+    ) -> None:
         super().__init__(message)
         self.job_type = job_type
         self.errors = tuple(errors)
+        self.places = tuple(places) or tuple((field,) for field, _ in self.errors)
 
 
 class CatalogError(TaurineError):
@@ -248,18 +273,31 @@ class IdempotencyConflict(RecordError):
 
 
 class QuotaExceeded(RecordError):
-    """The tenant has as many unfinished jobs as it may; nothing was stored.
+    """The tenant has as many unfinished jobs as it may, or has put in as many of late; nothing was stored.
 
-    tenant, max_open: whose quota, and how many it allows. job_type: of that type, or None for all types together.
+    tenant, max_open, max_rate: whose quota, and what it allows: unfinished jobs, and jobs in a time. job_type: of that type, or None for all types together.
+    retry_after: seconds after which there is room by the rate again; None where it is the unfinished jobs, which end when they end.
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, job_id: str, tenant: str, max_open: int, job_type: str | None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str,
+        tenant: str,
+        max_open: int | None,
+        job_type: str | None,
+        max_rate: RateLimit | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message, job_id=job_id)
         self.tenant = tenant
         self.max_open = max_open
+        self.max_rate = max_rate
         self.job_type = job_type
+        self.retry_after = retry_after
 
 
 class TransitionRefused(RecordError):
@@ -284,6 +322,31 @@ class AccessError(TaurineError):
 
 class NotAuthorized(AccessError):
     """The caller has no right to this action."""
+
+
+class Unauthenticated(AccessError):
+    """Nobody knows who calls: there is no credential, or none that holds. HTTP says 401.
+
+    challenge: what the answer's header WWW-Authenticate says; how a caller may say who it is.
+    """
+
+    def __init__(self, message: str, *, challenge: str = 'Bearer realm="taurine"') -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class TooManyTries(Unauthenticated):
+    """Too many tries to log in of late, of this name or from this address; the password was not looked at. HTTP says 429. retry_after: seconds."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Forbidden(AccessError):
+    """Who calls is known, and may not do this. HTTP says 403."""
 
 
 class TenantMismatch(AccessError):
@@ -468,6 +531,31 @@ class ScheduleNotFound(TaurineError):
     def __init__(self, message: str, *, schedule_id: str) -> None:
         super().__init__(message)
         self.schedule_id = schedule_id
+
+
+class MoreThanExpected(TaurineError):
+    """An operation on many jobs would reach more of them than its caller has seen; nothing was done. expected, found: how many the caller has seen, and how many there are."""
+
+    def __init__(self, message: str, *, expected: int, found: int) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
+
+
+class StreamError(TaurineError):
+    """A stream of changes is not begun, or ended early."""
+
+
+class StreamDropped(StreamError):
+    """The stream ended before what it is about: whoever listened was too slow, or nothing more can be told."""
+
+    retryable = True
+
+
+class StreamsFull(StreamError):
+    """Too many listen in this process already, or too many of one caller."""
+
+    retryable = True
 
 
 class AttemptError(TaurineError):

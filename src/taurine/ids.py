@@ -1,10 +1,12 @@
 """Job ids and queue names: which are accepted, and how they stand on the wire.
 
-BullMQ's Node producers refuse some ids: `0`, whole numbers (they would meet its automatic ids), and colons other than two.
-Taurine accepts any printable id and stores such a one as `t%` followed by its percent-encoded text. The form is injective, so an id
-reads back as it was given; an id that starts with `t%` itself is stored in that form too.
+BullMQ's Node producers refuse some ids: `0`, whole numbers (they would meet its automatic ids), and colons other than
+two.
+Taurine accepts any printable id and stores such a one as `t%` followed by its percent-encoded text. The form is
+injective, so an id reads back as it was given; an id that starts with `t%` itself is stored in that form too.
 
-Names that would collide with a queue's own keys (`wait`, `repeat:…`) are refused: a job hash there would break the queue.
+Names that would collide with a queue's own keys (`wait`, `repeat:…`) are refused: a job hash there would break the
+queue.
 """
 
 from __future__ import annotations
@@ -58,7 +60,10 @@ def _require_printable(text: object, what: str, limit: int) -> str:
 
 
 def check_queue_name(name: str) -> str:
-    """`name`, if a queue may be called so. Raises InvalidName for an empty, unprintable or over-long name, or one with a colon."""
+    """`name`, if a queue may be called so.
+
+    Raises InvalidName for an empty, unprintable or over-long name, or one with a colon.
+    """
     _require_printable(name, "a queue name", MAX_NAME_BYTES)
     if ":" in name:
         raise InvalidName(f"expected a queue name without ':', got {name!r}; use '-' or '.' between its parts")
@@ -102,7 +107,8 @@ def _is_storable(job_id: object) -> bool:
 def lookup_ids(job_id: str) -> tuple[str, ...]:
     """The stored ids to try for a job that a caller names, best first.
 
-    The second one finds jobs whose id this module would not give: automatic numbers, runs of schedulers, jobs of other producers.
+    The second one finds jobs whose id this module would not give: automatic numbers, runs of schedulers, jobs of other
+    producers.
     None for what no job can be stored under: a queue's own key, text that UTF-8 cannot hold, and what is no text.
     """
     if not _is_storable(job_id) or job_id in _RESERVED:
@@ -142,7 +148,8 @@ def unique_id() -> str:
 
 
 def sortable_id(now: float) -> str:
-    """A new id that no other process makes, and that sorts by `now`, wall seconds: 12 hexadecimal digits of milliseconds, 20 of chance.
+    """A new id that no other process makes, and that sorts by `now`, wall seconds: 12 hexadecimal digits of
+    milliseconds, 20 of chance.
 
     The layout is that of a ULID (48 bits of time, 80 of randomness), in digits that need no table.
     """

@@ -5,25 +5,24 @@ Durations are seconds (`float`) or `timedelta` everywhere in Python. Millisecond
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias, TypedDict
 
+from taurine.clock import MAX_DELAY
 from taurine.errors import InvalidOption
 from taurine.retry import Backoff
 
 __all__ = [
-    "MAX_DELAY",
     "MAX_PRIORITY",
     "AddOptions",
     "ChildFailurePolicy",
     "Dedup",
+    "JobTelemetry",
     "Keep",
     "Parent",
     "RateLimit",
     "Seconds",
-    "Telemetry",
     "require_count",
     "to_milliseconds",
     "to_seconds",
@@ -42,9 +41,6 @@ it go on when no child is left; `remove` drops the link and records nothing.
 MAX_PRIORITY = 2_097_151
 """The largest priority (2^21 - 1): above it the score of the prioritized set would lose its tie-break bits."""
 
-MAX_DELAY = 366 * 100 * 86_400.0
-"""The longest delay, in seconds (about a century): longer ones are a unit mistake."""
-
 
 def to_seconds(value: Seconds, name: str, *, minimum: float = 0.0, maximum: float = MAX_DELAY) -> float:
     """`value` as seconds. Raises InvalidOption outside [minimum, maximum], for NaN and for a value that is no number."""
@@ -54,8 +50,9 @@ def to_seconds(value: Seconds, name: str, *, minimum: float = 0.0, maximum: floa
         raise InvalidOption(f"expected {name} to be seconds or a timedelta, got {type(value).__name__}")
     else:
         seconds = value
-    if not math.isfinite(seconds) or not minimum <= seconds <= maximum:
-        raise InvalidOption(f"expected {name} to be from {minimum:g} to {maximum:g} seconds, got {seconds:g}")
+    if not minimum <= seconds <= maximum:  # of NaN too; a whole number may be above any float, and is not shown
+        shown = f", got {seconds:g}" if isinstance(seconds, float) or abs(seconds) < 1 << 53 else ""
+        raise InvalidOption(f"expected {name} to be from {minimum:g} to {maximum:g} seconds{shown}")
     return float(seconds)
 
 
@@ -146,8 +143,12 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
-class Telemetry:
-    """Trace context that travels with a job: `metadata` is opaque text; `omit_context` asks consumers to start a new trace."""
+class JobTelemetry:
+    """What a job says of its trace.
+
+    metadata: the trace context that travels with it, opaque text, in place of that of the call that adds it. Default: the call's, where the queue has a telemetry.
+    omit_context: nothing travels but what `metadata` says, and consumers begin a trace of their own. Default: False.
+    """
 
     metadata: str | None = None
     omit_context: bool = False
@@ -186,8 +187,8 @@ class AddOptions(TypedDict, total=False):
     """The job that waits for this one. Default: none."""
     on_child_failure: ChildFailurePolicy
     """What this job's final failure does to its parent. Default: the parent waits on."""
-    telemetry: Telemetry
-    """Trace context. Default: none."""
+    telemetry: JobTelemetry
+    """Its trace context. Default: that of the call, where the queue has a telemetry."""
     application: str
     """JSON that the layer above keeps with the job; every consumer passes over it. Default: none."""
     replace_finished: bool | Literal["other"]

@@ -1,6 +1,7 @@
 """Waiting out an outage: the pauses between two tries, which grow.
 
-Most outages are short, so the first tries come soon. In a long one everybody else tries as well, and who comes back is not to be met by all of them at once and all the time.
+Most outages are short, so the first tries come soon. In a long one everybody else tries as well, and who comes back is
+not to be met by all of them at once and all the time.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ async def waited_out(
 ) -> ResultT:
     """What `call` returns, however long it takes until it does.
 
-    passes: whether an error is of an outage, which will be over some time; any other is raised. told: called with the first such error, and with no further one.
+    passes: whether an error is of an outage, which will be over some time; any other is raised. told: called with the
+    first such error, and with no further one.
     """
     pauses = Pauses()
     while True:

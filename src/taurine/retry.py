@@ -1,8 +1,8 @@
 """Retries: whether a failed attempt is followed by another, and how long to wait before it.
 
-A back-off is a value. It computes the pause from the number of attempts made, and it travels with the job so that whoever
-runs it, here or on Node, waits alike. `classify` tells errors that pass by themselves from those that do not: how is in `classification`, whose
-names are public here. A `Retry` joins both with the number of attempts.
+A back-off is a value. It computes the pause from the number of attempts made, and it travels with the job so that
+whoever runs it, here or on Node, waits alike. `classify` tells errors that pass by themselves from those that do not:
+how is in `classification`, whose names are public here. A `Retry` joins both with the number of attempts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, TypeAlias, cast
 
-from taurine.classification import LONGEST_PAUSE, ErrorKind, ErrorMatch, Rule, Verdict, classify, leaves_open
-from taurine.clock import Clock
+from taurine.classification import ErrorKind, ErrorMatch, Rule, Verdict, classify, leaves_open
+from taurine.clock import MAX_DELAY, Clock
 from taurine.error_details import LONGEST_RETRY_AFTER
 from taurine.errors import InvalidOption, TaurineWarning
 
@@ -116,8 +116,9 @@ class Custom:
     """A pause that a function computes. A function does not travel with a job, so there are two ways to it.
 
     strategy: the function of a job type's Retry, called with the attempts made and the error. Default: none.
-    type: what a job of a plain queue carries in its place; the `backoff_strategy` that its worker has for this type is called with the attempts
-    made, the type, the error and the job. Default: "custom". `Queue.add` refuses a strategy, and Retry refuses to be without one.
+    type: what a job of a plain queue carries in its place; the `backoff_strategy` that its worker has for this type is
+    called with the attempts made, the type, the error and the job. Default: "custom". `Queue.add` refuses a strategy,
+    and Retry refuses to be without one.
 
     Either function returns seconds, 0 to run again at once, or a negative number to fail the job for good.
     Raises InvalidOption for a type that names one of the other back-offs.
@@ -144,8 +145,8 @@ class Retry:
     """How often a job is tried, how long it waits in between, and which errors are worth it.
 
     attempts: tries in all, 1 to 1000. Default: 3.
-    backoff: Fixed, Exponential, or a Custom with its function. Default: 1 s, doubled each time, at most an hour, of which up to a fifth is
-    random. None: the next attempt starts at once.
+    backoff: Fixed, Exponential, or a Custom with its function. Default: 1 s, doubled each time, at most an hour, of
+    which up to a fifth is random. None: the next attempt starts at once.
     rules: the job type's own word on errors. Default: none.
 
     Presets, all with an exponential pause of at most an hour whose last fifth is random:
@@ -158,7 +159,8 @@ class Retry:
     | `Retry.EXPORT` | 2 | 5 |
     | `Retry.NONE` | 1 | |
 
-    Raises InvalidOption for values out of range, at once and not at the first retry. Warns of many attempts without a pause.
+    Raises InvalidOption for values out of range, at once and not at the first retry. Warns of many attempts without a
+    pause.
     """
 
     EMAIL: ClassVar[Retry]
@@ -189,9 +191,11 @@ class Retry:
     def pause(
         self, attempts_made: int, error: BaseException, random: Random, clock: Clock, *, verdict: Verdict | None = None
     ) -> float | None:
-        """Seconds to wait before the next attempt, or None when there is none: no attempt remains, or the error is permanent.
+        """Seconds to wait before the next attempt, or None when there is none: no attempt remains, or the error is
+        permanent.
 
-        attempts_made: failed attempts so far, the last one included. verdict: what `classify` said of the error, if it was asked before.
+        attempts_made: failed attempts so far, the last one included. verdict: what `classify` said of the error, if it
+        was asked before.
         A time that the error names goes before the back-off. At most a century. Never raises.
         """
         if attempts_made >= self.attempts:
@@ -210,9 +214,9 @@ class Retry:
         if isinstance(backoff, Custom):
             pause = _custom_pause(backoff, attempts_made, error)
             if pause is not None:
-                return None if pause < 0 else min(pause, LONGEST_PAUSE)
+                return None if pause < 0 else min(pause, MAX_DELAY)
             backoff = _DEFAULT_BACKOFF
-        return min(backoff.pause(attempts_made, random), LONGEST_PAUSE)
+        return min(backoff.pause(attempts_made, random), MAX_DELAY)
 
 
 def _check_attempts(attempts: object) -> None:
@@ -275,7 +279,7 @@ def _custom_pause(backoff: Custom, attempts_made: int, error: BaseException) -> 
             "a back-off function returned %s instead of seconds; the default pause is taken", type(pause).__name__
         )
         return None
-    return float(min(max(pause, -1.0), LONGEST_PAUSE))
+    return float(min(max(pause, -1.0), MAX_DELAY))
 
 
 Retry.EMAIL = Retry(attempts=5, backoff=Exponential(2.0, factor=2, cap=3600, jitter=0.2))

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from taurine.clock import Clock
 from taurine.errors import LedgerUnavailable, StoreUnavailable
+from taurine.heartbeat import Heartbeat
 
 __all__ = ["Service"]
 
@@ -36,6 +37,8 @@ class Service(ABC, Generic[ResultT]):
         self._random = random
         self._jitter = jitter
         self._task: asyncio.Task[None] | None = None
+        self.heartbeat = Heartbeat(name, clock)
+        """When it turned last. A pass that may take longer than a minute tells of its steps by `heartbeat.turn()`."""
 
     @abstractmethod
     async def run_once(self) -> ResultT:
@@ -61,9 +64,11 @@ class Service(ABC, Generic[ResultT]):
             return
         task.cancel()
         await asyncio.wait({task})  # `await task` would not tell its cancellation from one of the caller
+        self.heartbeat.rest()
 
     async def _loop(self) -> None:
         while True:
+            self.heartbeat.turn()
             try:
                 await self.run_once()
             except (StoreUnavailable, LedgerUnavailable) as error:
@@ -72,4 +77,5 @@ class Service(ABC, Generic[ResultT]):
             except Exception:
                 log.exception("%s failed; it goes on", self.name)
             spread = self._jitter * (self._random.random() * 2 - 1)
+            self.heartbeat.turn(2 * self.interval)
             await self.rest(self.interval * (1 + spread))

@@ -13,6 +13,7 @@ short time-outs and a worker) reads twice. No file is read: a `.env` in the fold
 | `lease` | `TAURINE_LEASE`, seconds | 30 |
 | `env` | `TAURINE_ENV`: `dev`, `production` | `dev` |
 | `cron_secret` | `CRON_SECRET` | none |
+| `secret` | `TAURINE_SECRET` | none: in dev, one that is made in `home` when it is needed |
 | `log_format` | `TAURINE_LOG_FORMAT`: `console`, `json` | `console` in dev, `json` in production |
 
 An empty variable counts as none. Where a variable names a server and a process must not use it, the words "embedded" for `redis_url` and "sqlite" (or "embedded")
@@ -57,6 +58,7 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     "lease": ("TAURINE_LEASE",),
     "env": ("TAURINE_ENV",),
     "cron_secret": ("CRON_SECRET",),
+    "secret": ("TAURINE_SECRET",),
     "log_format": ("TAURINE_LOG_FORMAT",),
 }
 """The variables of each setting; the first that is set counts."""
@@ -73,6 +75,7 @@ _EXPECTED: Mapping[str, str] = {
     "lease": f"seconds from {_SHORTEST_LEASE:g} to {_LONGEST_LEASE:g}",
     "env": "'dev' or 'production'",
     "cron_secret": "a text",
+    "secret": "a text of 32 characters or more",
     "log_format": "'console' or 'json'",
 }
 
@@ -195,6 +198,8 @@ class Settings(BaseSettings):
     """Where this runs; in `production` an application needs a `redis_url`, and the dashboard is off by default."""
     cron_secret: Annotated[SecretStr | None, Field(validation_alias=_variable("cron_secret"))] = None
     """What callers of the HTTP cron route must present. None: that route answers nobody."""
+    secret: Annotated[SecretStr | None, Field(validation_alias=_variable("secret"), min_length=32)] = None
+    """What public tokens, and the steps of a login elsewhere, are signed with; 32 characters or more. None: see `Access.secret`."""
     log_format: Annotated[LogFormat, Field(validation_alias=_variable("log_format"), default_factory=_log_format)]
     """How log lines look."""
 
@@ -210,6 +215,7 @@ class Settings(BaseSettings):
         lease: Seconds | None = None,
         env: Environment | None = None,
         cron_secret: str | SecretStr | None = None,
+        secret: str | SecretStr | None = None,
         log_format: LogFormat | None = None,
     ) -> Settings:
         """The settings of this moment: what is given here, else the environment's, else the defaults. None means not given.
@@ -226,6 +232,7 @@ class Settings(BaseSettings):
             "lease": lease.total_seconds() if isinstance(lease, timedelta) else lease,
             "env": env,
             "cron_secret": cron_secret,
+            "secret": secret,
             "log_format": log_format,
         }
         given = {name: value for name, value in arguments.items() if value is not None}

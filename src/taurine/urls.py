@@ -16,8 +16,8 @@ _SECRET_PARAMETER = re.compile(r"pass|pwd|secret|token|key|user|credential", re.
 def masked_url(url: str) -> str:
     """`url` for messages and logs: credentials before the host are `***`, and so are secret values in the query.
 
-    A text that is no URL is masked whole, since it may be a password in the wrong place. In doubt too much is masked: everything up to
-    the last `@`, because passwords hold characters that URLs should not.
+    A text that is no URL is masked whole, since it may be a password in the wrong place. In doubt too much is masked:
+    everything up to the last `@`, because passwords hold characters that URLs should not.
     """
     scheme = SCHEME.match(url)
     if scheme is None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.in_process import Ended, ended_here
 from cli.terminal import Terminal
 from taurine.app import Taurine
 
@@ -54,19 +53,6 @@ async def walk(gate: str, ctx: Context) -> int:
 """
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 @pytest.fixture
 def environment(redis_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
     """The settings that the commands and the test's own application share: the test run's server, and SQLite in the folder."""
@@ -95,7 +81,7 @@ def private(variables: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def taurine(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
+def process(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
     """Run `python -m taurine` with these words to its end; what is given by name is a variable, or `stdin`."""
 
     async def run(*words: str, stdin: str = "", **more: str) -> Ended:
@@ -107,9 +93,41 @@ def taurine(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await program.communicate(stdin.encode())
+        try:
+            out, err = await program.communicate(stdin.encode())
+        finally:
+            if program.returncode is None:
+                program.kill()
+                await program.wait()
         assert program.returncode is not None
         return Ended(program.returncode, out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def here(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
+    """The same in this process, which is a good deal quicker: with these variables alone, in the folder, one command at a time."""
+    turn = asyncio.Lock()
+
+    async def run(*words: str, stdin: str = "", **more: str) -> Ended:
+        async with turn:
+            return await asyncio.to_thread(ended_here, words, stdin, variables | more, tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def taurine(here: Callable[..., Any], process: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a command to its end, in this process where that can be.
+
+    One that listens to signals needs a process of its own; one that may wait for ever gets one, which ends with its test.
+    """
+
+    async def run(*words: str, **more: str) -> Ended:
+        listens = words[:1] in (("worker",), ("dev",), ("demo",)) and "--help" not in words
+        waits = "--watch" in words or ("--wait" in words and "--timeout" not in words)
+        return await (process if listens or waits else here)(*words, **more)
 
     return run
 

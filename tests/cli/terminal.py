@@ -56,8 +56,8 @@ class Terminal:
         """The same without codes."""
         return without_codes(self.seen)
 
-    async def until(self, pattern: str, within: float = 20.0) -> None:
-        """Return when what was seen matches."""
+    async def until(self, pattern: str, within: float = 60.0) -> None:
+        """Return when what was seen matches. within: a busy machine may take half a minute to start the command."""
         deadline = time.monotonic() + within
         while not re.search(pattern, self._read()):
             assert time.monotonic() < deadline, f"no {pattern!r} within {within:g} s in:\n{self.text}"
@@ -73,7 +73,7 @@ class Terminal:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    async def ended(self, within: float = 30.0) -> int:
+    async def ended(self, within: float = 60.0) -> int:
         """The exit code, once it has ended."""
         deadline = time.monotonic() + within
         while self._process.poll() is None:

@@ -121,7 +121,7 @@ async def test_not_found(app: Taurine, taurine: Callable[..., Any]) -> None:
     ],
 )
 async def test_wrong_usage(taurine: Callable[..., Any], words: list[str], said: str) -> None:
-    """Exit code 2, with nothing on stdout."""
+    """Exit code 2, with nothing on stdout. SEED-254: what cannot be loaded is named, with why."""
     ended = await taurine(*words)
 
     assert (ended.code, ended.out) == (2, "")

@@ -95,7 +95,8 @@ async def test_jobs_are_watched(
     await app.cancel("waits")
 
     await watching.until("waits +late.write")
-    await as_lines.until('"id": "waits"')
+    # To its end: Ctrl-C has the terminal throw away what it has not shown yet.
+    await as_lines.until('"id": "waits".*\n')
     for one in (watching, as_lines):
         one.press("\x03")
         assert await one.ended() == 130

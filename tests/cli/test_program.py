@@ -29,6 +29,8 @@ COMMANDS = (
     "dead",
     "retry",
     "cancel",
+    "top",
+    "workers",
     "doctor",
     "verify",
     "migrate",
@@ -66,8 +68,8 @@ async def test_every_command_has_help_with_its_exit_codes(taurine: Callable[...,
         assert "Exit codes: 0 " in one.out
 
 
-async def test_the_short_help_and_a_misspelt_command(taurine: Callable[..., Any]) -> None:
-    short, misspelt, version = await asyncio.gather(taurine("-h"), taurine("wroker"), taurine("--version"))
+async def test_the_short_help_and_a_misspelt_command(process: Callable[..., Any]) -> None:
+    short, misspelt, version = await asyncio.gather(process("-h"), process("wroker"), process("--version"))
 
     assert short.out.startswith("Usage: ")
     assert misspelt.code == 2
@@ -95,11 +97,13 @@ async def test_a_reader_that_goes_away_is_no_error(app: Taurine, variables: dict
     assert await program.communicate() == (b"{141\n", b"")
 
 
-async def test_completion_knows_commands_options_and_job_types(taurine: Callable[..., Any]) -> None:
-    script = await taurine(_TAURINE_COMPLETE="source_bash")
+async def test_completion_knows_commands_options_and_job_types(
+    process: Callable[..., Any], here: Callable[..., Any]
+) -> None:
+    script = await process(_TAURINE_COMPLETE="source_bash")
 
     async def completed(words: str) -> set[str]:
-        ended = await taurine(
+        ended = await here(
             _TAURINE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1)
         )
         return set(ended.out.split())
@@ -112,16 +116,19 @@ async def test_completion_knows_commands_options_and_job_types(taurine: Callable
     )
 
     assert "complete" in script.out
-    assert (commands, options, types, misspelt) == ({"worker"}, {"--status"}, {"invite.send"}, set())
+    assert (commands, options, types, misspelt) == ({"worker", "workers"}, {"--status"}, {"invite.send"}, set())
 
 
-async def test_json_is_one_value_on_stdout(taurine: Callable[..., Any], app: Taurine) -> None:
-    """Every command that ends by itself."""
+async def test_json_is_one_value_on_stdout(process: Callable[..., Any], here: Callable[..., Any], app: Taurine) -> None:
+    """Every command that ends by itself; one of them as its own process, where nothing else stands between it and stdout."""
     await app.migrate()
-    for words in (["jobs"], ["queues"], ["dead"], ["verify"], ["doctor"], ["migrate"], ["bench", "--jobs", "5"]):
-        ended = await taurine(*words, "--json")
-        json.loads(ended.out)
-        assert ended.code == 0, (words, ended.err)
+    ended = {"doctor": await process("doctor", "--json")}
+    for words in ("jobs", "queues", "dead", "workers", "top --once", "verify", "migrate", "bench --jobs 5"):
+        ended[words] = await here(*words.split(), "--json")
+
+    for words, one in ended.items():
+        json.loads(one.out)
+        assert one.code == 0, (words, one.err)
 
 
 async def test_a_warning_of_ours_is_a_line(taurine: Callable[..., Any]) -> None:

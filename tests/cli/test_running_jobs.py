@@ -85,9 +85,9 @@ async def test_what_is_wrong_is_said_with_what_to_do(
     assert stored.json["jobs"] == []
 
 
-async def test_without_an_application_it_is_said_how_to_name_it(taurine: Callable[..., Any]) -> None:
+async def test_without_an_application_it_is_said_how_to_name_it(here: Callable[..., Any]) -> None:
     for words in (["enqueue", "invite.send"], ["worker"], ["verify"], ["dev"]):
-        ended = await taurine(*words, TAURINE_APP="")
+        ended = await here(*words, TAURINE_APP="")
         assert ended.code == 2
         assert "taurine --app module:name" in ended.err
 
@@ -118,7 +118,7 @@ async def test_waiting_prints_the_result_and_nothing_else_on_stdout(taurine: Cal
         taurine("enqueue", "invite.send", ADA, "--wait", "--timeout", "60"),
         worked_off(taurine, app),
     )
-    told = await taurine("enqueue", "invite.send", ADA, "--wait", "--json")
+    told = await taurine("enqueue", "invite.send", ADA, "--wait", "--timeout", "60", "--json")
 
     assert worked.code == 0
     assert (waiting.code, waiting.json) == (0, {"message": "m-ada"})
@@ -138,7 +138,9 @@ async def worked_off(taurine: Callable[..., Any], app: Taurine) -> Any:
 
 
 async def test_waiting_for_a_job_that_fails_exits_with_5(taurine: Callable[..., Any], app: Taurine) -> None:
-    waiting, _ = await asyncio.gather(taurine("enqueue", "file.copy", '"a"', "--wait"), worked_off(taurine, app))
+    waiting, _ = await asyncio.gather(
+        taurine("enqueue", "file.copy", '"a"', "--wait", "--timeout", "60"), worked_off(taurine, app)
+    )
 
     assert (waiting.code, waiting.out) == (5, "")
     assert "failed in attempt 2 of 2: FileNotFoundError: a" in waiting.err
@@ -150,7 +152,7 @@ async def test_waiting_for_a_job_that_is_cancelled_exits_with_6_and_out_of_time_
 ) -> None:
     late = await taurine("enqueue", "list.walk", '"gate"', "--id", "late", "--wait", "--timeout", "0.1")
     cancelled = await taurine("cancel", "late", "--reason", "no more")
-    again = await taurine("enqueue", "list.walk", '"gate"', "--id", "late", "--wait")
+    again = await taurine("enqueue", "list.walk", '"gate"', "--id", "late", "--wait", "--timeout", "60")
     refused = await taurine("cancel", "late", "absent", "--json")
 
     assert late.code == 7
@@ -209,7 +211,7 @@ async def test_it_is_said_why_a_job_does_not_start(terminal: Callable[..., Termi
 
 
 async def test_a_worker_works_until_nothing_is_left(taurine: Callable[..., Any], app: Taurine) -> None:
-    """PEER-128: exit 0 at empty, retries included; a job of a later time is left. SEED-097 to 099, 104: each step is a line."""
+    """PEER-128: exit 0 at empty, retries included; a job of a later time is left. SEED-097 to 099, 104: each step is a line. SEED-254: a file is enough, nothing is built."""
     await taurine("enqueue", "invite.send", ADA)
     await taurine("enqueue", "file.copy", '"a"', "--id", "copied")
     await taurine("enqueue", "invite.send", ADA, "--id", "later", "--delay", "1d")
@@ -271,8 +273,8 @@ async def test_several_processes_work_until_nothing_is_left(taurine: Callable[..
         (["--grace", "x"], "expected --grace to be seconds"),
     ],
 )
-async def test_a_worker_of_wrong_options(taurine: Callable[..., Any], words: list[str], said: str) -> None:
-    ended = await taurine("worker", *words)
+async def test_a_worker_of_wrong_options(here: Callable[..., Any], words: list[str], said: str) -> None:
+    ended = await here("worker", *words)
 
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err

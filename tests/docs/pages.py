@@ -7,7 +7,9 @@ import inspect
 import re
 from typing import Any
 
-__all__ = ["blocks", "printed_by", "promised", "sections"]
+from taurine import Taurine
+
+__all__ = ["blocks", "printed_by", "printed_by_application", "promised", "sections"]
 
 
 def sections(text: str) -> tuple[str, list[str]]:
@@ -35,3 +37,14 @@ async def printed_by(code: str, names: dict[str, Any]) -> list[str]:
     if inspect.isawaitable(running):
         await running
     return printed
+
+
+async def printed_by_application(code: str) -> list[str]:
+    """As `printed_by`, of code that makes an application `app`, which is closed."""
+    names: dict[str, Any] = {"__name__": "page"}
+    try:
+        return await printed_by(code, names)
+    finally:
+        application = names.get("app")
+        if isinstance(application, Taurine):
+            await application.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import taurine.cli
+from cli.in_process import ended_here
+from docs.consoles import differences, environment_in, run, steps
 from docs.pages import blocks
 from embedded.processes import SOURCE
 
@@ -18,60 +18,27 @@ NOT_ENDING = ("taurine dev",)
 """Commands that go on; other tests have them."""
 
 
-def steps() -> list[tuple[str, list[str]]]:
-    """Each command of the page, with the lines that follow it."""
-    found: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                found.append((line.removeprefix("$ "), []))
-            else:
-                found[-1][1].append(line)
-    return [step for step in found if step[0] not in NOT_ENDING]
-
-
-def shown(run: subprocess.CompletedProcess[str]) -> str:
-    """What a terminal would show of it: both streams, which the page tells apart by nothing, and the exit code if it is not 0."""
-    return run.stdout + (f"[{run.returncode}]\n" if run.returncode else "")
-
-
-def pattern(lines: list[str]) -> str:
-    """What the page says, where … stands for anything."""
-    return "".join(re.escape(line).replace("…", "(?:.|\n)*") + "\n" for line in lines)
-
-
 @pytest.mark.timeout(300)  # thirty commands, one after the other
-def test_the_commands_print_what_the_page_says(redis_socket_url: str, prefix: str, tmp_path: Path) -> None:
+def test_the_commands_print_what_the_page_says(settings: dict[str, str], tmp_path: Path) -> None:
     (program,) = blocks(TEXT)
     (tmp_path / "shop.py").write_text(program, "utf-8")
-    environment = {
-        "TAURINE_APP": "shop:app",
-        "TAURINE_REDIS_URL": redis_socket_url,
-        "TAURINE_PREFIX": prefix,
-        "TAURINE_HOME": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "PYTHONPATH": str(SOURCE),
-    }
-    (tmp_path / "taurine").write_text(f'#!/bin/sh\nexec {sys.executable} -m taurine "$@"\n')
-    (tmp_path / "taurine").chmod(0o755)
-    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
-    for command, lines in steps():
-        run = subprocess.run(
-            ["sh", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert re.fullmatch(pattern(lines), shown(run)), f"$ {command}\n{shown(run)}instead of\n{chr(10).join(lines)}"
+    terminal = environment_in(tmp_path) | settings | {"TAURINE_APP": "shop:app"}
+
+    for step in (step for step in steps(TEXT) if step.command not in NOT_ENDING):
+        assert not (difference := differences(step, run(step, tmp_path, terminal))), difference
 
 
 def test_no_option_is_on_the_page_that_is_not_there() -> None:
     commands = [line.split()[0] for line in helped().partition("Commands:\n")[2].partition("\n\n")[0].splitlines()]
-    families = ["dead list", "dead show", "dead redrive", "dead discard", "queues pause", "queues drain"]
+    families = [
+        "dead list",
+        "dead show",
+        "dead redrive",
+        "dead discard",
+        "queues pause",
+        "queues drain",
+        "queues clean",
+    ]
     every = {
         option for words in ["", *commands, *families] for option in re.findall(r"--[a-z-]+", helped(*words.split()))
     }
@@ -94,14 +61,7 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
 
 
 def helped(*words: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "taurine", *words, "--help"],
-        env={"PYTHONPATH": str(SOURCE), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return run.stdout
+    return ended_here([*words, "--help"], "", {"COLUMNS": "80"}, Path(__file__).parent).out
 
 
 def test_the_list_of_commands_is_that_of_the_help() -> None:
@@ -112,7 +72,7 @@ def test_the_list_of_commands_is_that_of_the_help() -> None:
     assert "..." not in of_page, "cut off"
 
 
-@pytest.mark.parametrize("command", ["worker", "enqueue", "jobs", "dead redrive"])
+@pytest.mark.parametrize("command", ["worker", "enqueue", "jobs", "dead redrive", "retry", "cancel", "top", "workers"])
 def test_every_option_is_on_the_page(command: str) -> None:
     options = set(re.findall(r"(--[a-z-]+)", helped(*command.split()))) - {"--help"}
 

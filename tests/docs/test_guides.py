@@ -9,15 +9,14 @@ from typing import Any, get_args
 import pytest
 
 from docs.consoles import differences, environment_in, run, steps
-from docs.pages import blocks, printed_by, promised, sections
+from docs.pages import blocks, printed_by_application, promised, sections
 from embedded.processes import SOURCE
-from taurine import Taurine
 from taurine.jobs.operations.reasons import WhyCode
 
 DOCS = SOURCE.parent / "docs"
-BY_SECTION = ("guides/web.md", "guides/node.md")
+BY_SECTION = ("guides/web.md", "guides/node.md", "guides/access.md")
 """Each section of these stands on the beginning of its page alone."""
-AS_A_WHOLE = ("how-it-works.md", "upgrading.md")
+AS_A_WHOLE = ("guides/traces.md", "how-it-works.md", "upgrading.md")
 
 
 def text_of(page: str) -> str:
@@ -41,32 +40,15 @@ def title_of(section: str) -> str:
     return section.partition("\n")[0]
 
 
-@pytest.fixture
-def settings(redis_socket_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
-    return {"TAURINE_REDIS_URL": redis_socket_url, "TAURINE_PREFIX": prefix, "TAURINE_HOME": str(tmp_path / "home")}
-
-
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(("beginning", "code"), pieces())
-async def test_code_runs_and_prints_what_it_says(
-    beginning: str, code: str, settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    names: dict[str, Any] = {"__name__": "page"}
-    try:
-        printed = await printed_by(f"{beginning}\n{code}", names)
-    finally:
-        application = names.get("app")
-        if isinstance(application, Taurine):
-            await application.close()
-
-    assert printed == promised(code)
+async def test_code_runs_and_prints_what_it_says(beginning: str, code: str) -> None:
+    assert await printed_by_application(f"{beginning}\n{code}") == promised(code)
 
 
 @pytest.mark.parametrize("page", [*BY_SECTION, *AS_A_WHOLE])
 def test_every_block_is_run(page: str) -> None:
-    assert set(re.findall(r"^```(\w*)", text_of(page), re.MULTILINE)) <= {"python", "text", ""}
+    assert set(re.findall(r"^```(\w*)", text_of(page), re.MULTILINE)) <= {"python", "text", "console", ""}
     assert promised("\n".join(blocks(text_of(page)))), "nothing would be noticed"
 
 

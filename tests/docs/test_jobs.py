@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from docs.pages import blocks, printed_by, promised, sections
+from docs.pages import blocks, printed_by_application, promised, sections
+from docs.programs import programs, run_program
 from embedded.processes import SOURCE
-from taurine import Taurine
 from taurine.jobs.catalog.declaring import JobTypeOptions
 from taurine.jobs.catalog.requests import EnqueueOptions
 from taurine.jobs.worker.options import WorkerOptions
@@ -28,21 +25,6 @@ def title_of(section: str) -> str:
     return section.partition("\n")[0]
 
 
-def programs(section: str) -> list[str]:
-    """The blocks that are whole programs."""
-    return [block for block in blocks(section) if "__main__" in block]
-
-
-@pytest.fixture
-def environment(redis_socket_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The settings that the page's code finds."""
-    monkeypatch.chdir(tmp_path)
-    variables = {"TAURINE_REDIS_URL": redis_socket_url, "TAURINE_PREFIX": prefix, "TAURINE_HOME": str(tmp_path)}
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    return variables
-
-
 @pytest.fixture
 def own_code(section: str, request: pytest.FixtureRequest) -> str:
     """The section's code without its programs; with the URL of a real PostgreSQL, if it needs one."""
@@ -54,13 +36,7 @@ def own_code(section: str, request: pytest.FixtureRequest) -> str:
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("section", SECTIONS, ids=title_of)
 async def test_a_section_runs_and_prints_what_it_says(section: str, own_code: str) -> None:
-    names: dict[str, Any] = {"__name__": "page"}
-    try:
-        printed = await printed_by("\n".join(blocks(BEGINNING)) + own_code, names)
-    finally:
-        application = names.get("app")
-        if isinstance(application, Taurine):
-            await application.close()
+    printed = await printed_by_application("\n".join(blocks(BEGINNING)) + own_code)
 
     assert [without_ids(line) for line in printed] == promised(own_code)
 
@@ -76,18 +52,10 @@ def without_ids(line: str) -> str:
 )
 def test_a_program_runs_and_prints_what_it_says(program: str, environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(program, "utf-8")
-    run = subprocess.run(
-        [sys.executable, "shop.py"],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(SOURCE)},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
 
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == promised(program)
+    ended = run_program("shop.py", folder=tmp_path, environment=environment)
+
+    assert ended.stdout.splitlines() == promised(program)
 
 
 def test_every_section_has_code_that_is_run() -> None:

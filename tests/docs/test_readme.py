@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from docs.programs import run_program
 from embedded.processes import SOURCE, processes_on
 from support.server import ValkeyServer
 
@@ -46,20 +47,9 @@ def answer_to(program: str) -> str:
 def test_the_first_program_runs_and_prints_what_the_readme_says(tmp_path: Path) -> None:
     program = block("python", "Taurine(")
     (tmp_path / "program.py").write_text(program, "utf-8")
-    first, second = [
-        subprocess.run(
-            [sys.executable, "-W", "error", "program.py"],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(SOURCE)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        for _ in range(2)
-    ]
 
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    first, second = [run_program("-W", "error", "program.py", folder=tmp_path) for _ in range(2)]
+
     assert first.stdout == second.stdout == answer_to(program)
     assert re.fullmatch(r"job welcome:ada .* failed in attempt 1 of 3 and is tried again in .*\n", first.stderr)
     assert second.stderr == "", "nothing runs again"

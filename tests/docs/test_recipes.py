@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from configparser import ConfigParser
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from docs.consoles import differences, environment_in, run, steps
 from docs.pages import blocks, promised
+from docs.programs import run_program
 from embedded.processes import SOURCE
 from taurine.cli.reading import read_seconds
 
@@ -26,8 +24,6 @@ PROGRAMS = {
     "django.md": ("try_it.py",),
 }
 """What is started of each page; it needs the others."""
-NEEDS = {"fastapi.md": ("fastapi", "httpx"), "flask.md": ("flask",), "django.md": ("django",)}
-"""What need not be installed where the tests run."""
 
 
 def files(page: str) -> dict[str, str]:
@@ -40,27 +36,14 @@ def files(page: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("page", "programs"), PROGRAMS.items(), ids=list(PROGRAMS))
 def test_a_recipe_runs_and_prints_what_it_says(
-    page: str, programs: tuple[str, ...], redis_socket_url: str, prefix: str, tmp_path: Path
+    page: str, programs: tuple[str, ...], settings: dict[str, str], tmp_path: Path
 ) -> None:
-    for module in NEEDS.get(page, ()):
-        if find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
     for name, code in files(page).items():
         (tmp_path / name).write_text(code, "utf-8")
-    settings = {"TAURINE_REDIS_URL": redis_socket_url, "TAURINE_PREFIX": prefix, "TAURINE_HOME": str(tmp_path)}
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
 
     for program in programs:
-        ended = subprocess.run(
-            [sys.executable, program],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": path} | settings,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
+        ended = run_program(program, folder=tmp_path, environment={"PATH": os.environ["PATH"]} | settings, path=path)
         assert ended.stdout.splitlines() == promised(files(page)[program])
 
 
@@ -112,8 +95,7 @@ def test_kubernetes_waits_longer_than_the_grace() -> None:
     assert float(waits) > grace()
 
 
-def test_the_doctor_says_what_the_page_says(redis_socket_url: str, prefix: str, tmp_path: Path) -> None:
-    settings = {"TAURINE_REDIS_URL": redis_socket_url, "TAURINE_PREFIX": prefix, "TAURINE_HOME": str(tmp_path)}
+def test_the_doctor_says_what_the_page_says(settings: dict[str, str], tmp_path: Path) -> None:
     for step in steps(DEPLOYING):
         shown = run(step, tmp_path, environment_in(tmp_path) | settings)
         assert not (difference := differences(step, shown)), difference

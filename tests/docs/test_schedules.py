@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from docs.pages import blocks, printed_by, promised, sections
+from docs.pages import blocks, printed_by_application, promised, sections
 from embedded.processes import SOURCE
-from taurine import Taurine
 from taurine.jobs.catalog.declaring import JobTypeOptions, RecurringOptions
 
 TEXT = (SOURCE.parent / "docs" / "schedules.md").read_text("utf-8")
@@ -22,22 +19,12 @@ def title_of(section: str) -> str:
     return section.partition("\n")[0]
 
 
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("section", WITH_CODE, ids=title_of)
-async def test_a_section_runs_and_prints_what_it_says(
-    section: str, redis_socket_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TAURINE_REDIS_URL", redis_socket_url)
-    monkeypatch.setenv("TAURINE_PREFIX", prefix)
-    monkeypatch.setenv("TAURINE_HOME", str(tmp_path))
-    names: dict[str, Any] = {"__name__": "page"}
+async def test_a_section_runs_and_prints_what_it_says(section: str) -> None:
     code = "\n".join(blocks(section))
-    try:
-        printed = await printed_by("\n".join(blocks(BEGINNING)) + code, names)
-    finally:
-        application = names.get("app")
-        if isinstance(application, Taurine):
-            await application.close()
+
+    printed = await printed_by_application("\n".join(blocks(BEGINNING)) + code)
 
     assert printed == promised(code)
 

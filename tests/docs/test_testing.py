@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 
 import taurine.testing
 from docs.pages import blocks, printed_by, promised, sections
+from docs.programs import run_program
 from embedded.processes import SOURCE
 from taurine import Taurine
 from taurine.testing import RunOptions
@@ -52,18 +51,11 @@ def test_a_test_module_passes(module: str, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP, "utf-8")
     (tmp_path / "test_shop.py").write_text(module, "utf-8")
     (tmp_path / "pytest.ini").write_text(CONFIGURATION, "utf-8")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey", "test_shop.py"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey", "test_shop.py")
 
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "1 passed" in run.stdout
+    ended = run_program(*words, folder=tmp_path, environment={"PATH": "/usr/bin:/bin"})
+
+    assert "1 passed" in ended.stdout
 
 
 def test_every_section_has_code_that_is_run() -> None:

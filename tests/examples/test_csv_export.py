@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -72,6 +73,31 @@ async def test_no_rows_are_an_answer_and_no_file(example: Any) -> None:
 
     assert record.output == {"status": "empty", "rows": 0, "url": None}
     assert not (example.app.settings.home / "files").exists()
+
+
+async def test_exports_leave_the_database_to_others(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SEED-150: three run at once, over all workers, though each worker has more room."""
+    add_customers(example, 1)
+    running: set[int] = set()
+    seen: list[int] = []
+    meeting, written = threading.Barrier(3), example.write_file
+
+    def counted(*arguments: Any) -> None:
+        running.add(threading.get_ident())
+        meeting.wait(20)  # as many as run at once
+        seen.append(len(running))
+        written(*arguments)
+        meeting.wait(20)
+        running.discard(threading.get_ident())
+
+    monkeypatch.setattr(example, "write_file", counted)
+    for number in range(6):
+        await example.export_customers.enqueue(example.ExportRequest(tenant_id="acme", user_id=f"u-{number}"))
+    async with example.app.worker(concurrency=10):
+        await drain(example.app, until="ended")
+
+    assert seen == [3] * 6
+    assert {record.status async for record in example.app.list()} == {"completed"}
 
 
 async def test_rows_that_come_meanwhile_shift_no_page(

@@ -86,6 +86,18 @@ async def test_a_double_click_is_one_reset_and_another_day_another(example: Any,
     assert mailer.sent == [("password reset", "grace@example.com")] * 2
 
 
+async def test_a_reset_does_not_wait_behind_a_campaign(example: Any, ada: Any) -> None:
+    """SEED-220: they share a queue; those of a number wait for those without, however many there are."""
+    mailer = example.Mailer()
+    await example.resend_invite.enqueue_many([ada] * 500, priority=10)
+    await example.forgot_password(example.PasswordReset(user_id=uuid4(), email="grace@example.com"))
+
+    await drain(example.app, deps=mailer, until=lambda: bool(mailer.sent))
+
+    first_of_all = mailer.sent[:5]  # so many run at once
+    assert ("password reset", "grace@example.com") in first_of_all
+
+
 async def test_the_reminder_comes_a_day_later(example: Any, ada: Any, clock: TestClock) -> None:
     """SEED-088."""
     mailer = example.Mailer()

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,13 +25,14 @@ from taurine.app import Taurine
 from taurine.clock import SystemClock
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.job_type import JobType
-from taurine.jobs.handler.context import Context
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
 from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.jobs.runtime.execution import Execution
 from taurine.ledger import database
 from taurine.ledger.records import JobRecord
 from taurine.options import Keep
+from taurine.queue import Job
 
 __all__ = ["POINTS", "Load", "make_application", "make_outbox"]
 
@@ -44,6 +46,10 @@ POINTS = (
     "after mark",
 )
 """The points at which a relay may die, in the order in which it comes to them."""
+
+
+_token: ContextVar[str] = ContextVar("token", default="")
+"""Of the handler that was called in this task; empty in the task of a job that was not run."""
 
 
 class Load(BaseModel):
@@ -70,10 +76,11 @@ def make_application(
     )
     starts = 0
 
-    async def task(payload: Load, context: Context) -> str:
+    async def task(payload: Load) -> str:
         nonlocal starts
         starts += 1
         token = f"{worker}/{starts}"
+        _token.set(token)
         if history is not None:
             history.start(payload.name, token=token, worker=worker)
             history.effect(payload.name, token=token, worker=worker)
@@ -81,7 +88,7 @@ def make_application(
             await asyncio.sleep(payload.ms / 1000)
         finally:
             if history is not None:
-                # It is the record that says whether the job has ended.
+                # It is the record that says whether the job has ended; until it does, whoever loses the lease has the job run again.
                 history.finish(payload.name, token=token, worker=worker, outcome="returned")
         return payload.name
 
@@ -102,6 +109,20 @@ def make_outbox(backend: Backend, outbox: Callable[..., Outbox] = Outbox, **opti
         random=Random(),
         **options,
     )
+
+
+def _note_ends(history: History, worker: str) -> None:
+    """Put down the end of each delivery that has run: the ledger has answered to its outcome, and what befalls its lease from now on repeats nothing."""
+    run = Execution.run
+
+    async def run_and_note(self: Execution, job: Job) -> Any:
+        try:
+            return await run(self, job)
+        finally:
+            if token := _token.get():
+                history.finish(job.id, token=token, worker=worker, outcome="over")
+
+    Execution.run = run_and_note
 
 
 def _die_at(point: str) -> None:
@@ -146,7 +167,8 @@ def _die_at(point: str) -> None:
 async def main(settings: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.ERROR)
     name = settings["name"]
-    app, *_ = make_application(settings, History(Path(settings["history"])), name)
+    history = History(Path(settings["history"]))
+    app, *_ = make_application(settings, history, name)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
@@ -161,6 +183,7 @@ async def main(settings: dict[str, Any]) -> None:
         await stopping.wait()
         await outbox.stop()
     else:
+        _note_ends(history, name)
         upkeep = Upkeep(reconcile_every=settings.get("reconcile_every", 0.5), reconcile_age=0.5)
         async with app.worker(
             concurrency=settings["concurrency"], stalled_interval=1.0, upkeep=upkeep, name=name, max_crashes=50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from faults.job_process import Load
 from faults.workers import WorkerProcess
 from support.eventually import eventually
 from support.history import History, Verdict, check
+from support.store import RawStore
 from taurine.app import Taurine
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.job_type import JobType
@@ -29,6 +31,7 @@ __all__ = [
     "open_ids",
     "statuses",
     "until_all_ended",
+    "with_its_leases",
 ]
 
 
@@ -48,6 +51,19 @@ def hits_all_leases(history: History, note: str, *workers: str) -> None:
     """Put down a fault in every lease that these workers hold."""
     for worker in workers:
         history.fault(note, worker=worker)
+
+
+async def with_its_leases(store: RawStore, prefix: str, *command: str | int) -> Counter[str]:
+    """Have the server do something that ends all leases; returns the jobs of the queue `q` that were leased at that very moment.
+
+    The workers' own notes tell of others: a handler starts a while after its lease, when the reply has come; and on a busy machine leases are granted between a note here and the
+    command. So jobs would run twice that no fault explains.
+    """
+    async with store.pipeline(transaction=True) as both:
+        both.lrange(f"{prefix}:q:active", 0, -1)
+        both.execute_command(*command)
+        active, _ = await both.execute()
+    return Counter(active)
 
 
 def backend_of(app: Taurine) -> Backend:
@@ -110,11 +126,21 @@ async def _at_rest(app: Taurine) -> int:
     return 0
 
 
-async def judge(app: Taurine, history: History, figure: Callable[[str], None], figures: str = "") -> Verdict:
-    """Judge by the records what has come to rest, print the figures, and require that nothing is wrong and every job completed. figures: put before those of the verdict."""
+async def judge(
+    app: Taurine,
+    history: History,
+    figure: Callable[[str], None],
+    figures: str = "",
+    *,
+    faults: Mapping[str, int] | None = None,
+) -> Verdict:
+    """Judge by the records what has come to rest, print the figures, and require that nothing is wrong and every job completed.
+
+    figures: put before those of the verdict. faults: as for `check`.
+    """
     divergent = await _at_rest(app)
     shown = await statuses(backend_of(app).database)
-    verdict = check(history, states=shown, divergent=divergent)
+    verdict = check(history, states=shown, faults=faults, divergent=divergent)
     figure(f"{figures}; {verdict.summary()}" if figures else verdict.summary())
     verdict.require()
     assert set(shown.values()) == {"completed"}

@@ -6,6 +6,7 @@ Scaled for two busy cores: 1,500 jobs of 10 ms (800 where the ledger is on Postg
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from faults.jobs import (
     backend_of,
     enqueue_all,
     generations,
-    hits_all_leases,
     job_process,
     judge,
     open_ids,
     statuses,
     until_all_ended,
+    with_its_leases,
 )
 from support.eventually import eventually
 from support.history import History
@@ -33,6 +34,9 @@ from support.store import open_store
 
 Figure = Callable[[str], None]
 ServerFactory = Callable[..., ValkeyServer]
+
+_STAND_STILL = ("CLIENT", "PAUSE", 60_000, "ALL")
+"""From here to its kill the server grants no lease and settles no job."""
 
 
 @pytest.fixture
@@ -56,7 +60,13 @@ def _total(settings: dict[str, Any]) -> int:
 
 
 async def test_f19_everything_is_flushed_mid_run(
-    ledger_url: str, server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
+    *,
+    ledger_url: str,
+    server_factory: ServerFactory,
+    settings: dict[str, Any],
+    prefix: str,
+    history: History,
+    figure: Figure,
 ) -> None:
     """F19: FLUSHALL twice under load; the queue is rebuilt from the ledger, and the workers go on without a restart."""
     total = _total(settings)
@@ -67,13 +77,14 @@ async def test_f19_everything_is_flushed_mid_run(
         database, one_two = backend_of(app).database, _workers(settings, history)
         names = [f"j{number}" for number in range(total)]
         rebuild: list[float] = []
+        hit: Counter[str] = Counter()
         lost: set[str] = set()
         async with one_two[0], one_two[1]:
             await enqueue_all(task, history, names)
             for share in (0.25, 0.5):
                 await until_all_ended(database, round(total * share))
-                hits_all_leases(history, "flush", "w1", "w2")
-                await store.flushall()
+                history.fault("flush")
+                hit += await with_its_leases(store, prefix, "FLUSHALL")
                 flushed = time.monotonic()
                 lost |= await open_ids(database)
 
@@ -94,13 +105,20 @@ async def test_f19_everything_is_flushed_mid_run(
                 figure,
                 f"redis_lost {len(lost)}, rebuilt {ended}/{len(lost)} ({raised} as a new generation; the rest ran on, or was not handed over yet), "
                 f"rebuild_s {', '.join(f'{seconds:.2f}' for seconds in rebuild)}",
+                faults=hit,
             )
     assert raised > total // 4, "the flush hit nothing"
     await app.close()
 
 
 async def test_f17_a_failover_loses_the_newest_writes(
-    ledger_url: str, server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
+    *,
+    ledger_url: str,
+    server_factory: ServerFactory,
+    settings: dict[str, Any],
+    prefix: str,
+    history: History,
+    figure: Figure,
 ) -> None:
     """F17: the replica that takes over has not heard of the last jobs, nor of the last ends: the ones run, the others do not run again."""
     total = _total(settings)
@@ -126,7 +144,8 @@ async def test_f17_a_failover_loses_the_newest_writes(
                 await enqueue_all(task, history, names[total // 2 :])
                 await until_all_ended(database, total // 2)
                 forgotten = len(heard - await open_ids(database))
-                hits_all_leases(history, "failover", "w1", "w2")
+                history.fault("failover")
+                hit = await with_its_leases(first, prefix, *_STAND_STILL)
                 proxy.redirect(replica.port)
                 primary.kill()
                 proxy.reset()
@@ -140,13 +159,19 @@ async def test_f17_a_failover_loses_the_newest_writes(
                     f"redis_lost {found.gone} jobs and {forgotten} ends, rebuilt {ended}/{len(still_open)} open ones, "
                     f"reconciled and drained in {seconds:.2f} s"
                 )
-                await judge(app, history, figure, figures)
+                await judge(app, history, figure, figures, faults=hit)
         assert found.gone > 0, "nothing was lost"
         await app.close()
 
 
 async def test_f25_the_log_ends_at_the_last_fsync(
-    ledger_url: str, server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
+    *,
+    ledger_url: str,
+    server_factory: ServerFactory,
+    settings: dict[str, Any],
+    prefix: str,
+    history: History,
+    figure: Figure,
 ) -> None:
     """F25: the append-only file is cut where it ended half a second before the server died."""
     total = _total(settings)
@@ -164,8 +189,10 @@ async def test_f25_the_log_ends_at_the_last_fsync(
             await enqueue_all(task, history, names[total // 2 :])
             await until_all_ended(database, total // 2)
             forgotten = len(before - await open_ids(database))
-            hits_all_leases(history, "power cut", "w1", "w2")
-            server.kill()
+            history.fault("power cut")
+            async with open_store(server) as store:
+                hit = await with_its_leases(store, prefix, *_STAND_STILL)
+                server.kill()
             cut = log.stat().st_size - synced
             with log.open("r+b") as file:
                 file.truncate(synced)
@@ -180,6 +207,6 @@ async def test_f25_the_log_ends_at_the_last_fsync(
                 f"{cut} bytes cut, redis_lost {found.gone} jobs and {forgotten} ends, rebuilt {ended}/{len(still_open)} open ones, "
                 f"reconciled and drained in {seconds:.2f} s"
             )
-            await judge(app, history, figure, figures)
+            await judge(app, history, figure, figures, faults=hit)
     assert found.gone > 0, "nothing was lost"
     await app.close()

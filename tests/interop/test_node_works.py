@@ -11,7 +11,7 @@ import pytest
 from interop.bullmq import Bullmq
 from support.eventually import eventually
 from support.store import RawStore
-from taurine.options import AddOptions, Dedup, Keep, Parent, Telemetry
+from taurine.options import AddOptions, Dedup, JobTelemetry, Keep, Parent
 from taurine.queue import Queue
 from taurine.retry import Custom, Exponential, Fixed
 
@@ -71,7 +71,7 @@ CALLS = {
         {"deduplication": {"id": "d", "keepLastIfActive": True}},
     ),
     "telemetry": SameCall(
-        {"telemetry": Telemetry("trace", omit_context=True)}, {"telemetry": {"metadata": "trace", "omitContext": True}}
+        {"telemetry": JobTelemetry("trace", omit_context=True)}, {"telemetry": {"metadata": "trace", "omitContext": True}}
     ),
     "child, fail": SameCall({"on_child_failure": "fail"}, {"failParentOnFailure": True}),
     "child, continue": SameCall({"on_child_failure": "continue"}, {"continueParentOnFailure": True}),

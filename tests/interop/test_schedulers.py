@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 
 from support.claims import ByHand
 from support.node import NodeProcess
-from taurine.clock import ManualClock
 from taurine.options import Keep
 from taurine.queue.connection import Connection
 from taurine.queue.cron import next_fire_ms
@@ -24,6 +23,7 @@ from taurine.queue.keys import QueueKeys
 from taurine.queue.queue import Queue
 from taurine.queue.scheduler import Schedule
 from taurine.retry import Fixed
+from taurine.testing import TestClock
 
 HOUR_MS = 3_600_000
 
@@ -34,7 +34,7 @@ class Shared:
     def __init__(self, node: NodeProcess, raw: Redis, connection: Connection, keys: QueueKeys) -> None:
         self.raw = raw
         self.keys = keys
-        self.clock = ManualClock()
+        self.clock = TestClock()
         self.queue = Queue(keys.name, connection, prefix=keys.prefix, clock=self.clock)
         self.worker = ByHand(keys, connection, self.clock)
         self._node = node

@@ -18,7 +18,7 @@ from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.completions import Completion, apply_completions
-from taurine.ledger.generations import Lost, NewGeneration, raise_generation, start_generation
+from taurine.ledger.generations import NewGeneration, Seen, raise_generation, start_generation
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 
@@ -113,7 +113,7 @@ async def test_a_job_that_had_begun_in_time_does_not_expire_when_it_is_put_back(
 
     def put_back(connection: Connection) -> None:
         connection.execute(text("update taurine_job set started_at = 1, attempts = 1, expires_at = 2"))
-        assert raise_generation(connection, [Lost(handle.id, 0, 0)], _LONG_AGO)[0] is not None
+        assert raise_generation(connection, [Seen(handle.id, 0, 0)], _LONG_AGO)[0] is not None
         connection.execute(text("update taurine_job set dispatched_at = 1"))
 
     async with app.worker() as worker:
@@ -221,7 +221,7 @@ async def test_a_later_attempt_in_the_same_worker_is_not_stopped_with_the_earlie
         await eventually(runs, message="the first attempt does not run")
         await queue.obliterate(force=True)
         seen = await handle.record()
-        lost = [Lost(handle.id, seen.generation, seen.fence)]
+        lost = [Seen(handle.id, seen.generation, seen.fence)]
         [record] = await change(app, lambda connection: raise_generation(connection, lost, _LONG_AGO))
         await app._backend().dispatcher.dispatch([record])
         assert await handle.result(timeout=20) == "late"

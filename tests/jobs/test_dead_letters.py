@@ -17,7 +17,6 @@ import pytest
 from jobs.operated import Order, declare_orders, ended
 from support.eventually import eventually
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, NotAuthorized, PayloadInvalid, RecordNotFound, TransitionRefused
 from taurine.jobs.enqueue.access import AccessRequest
 from taurine.jobs.handler.context import Context
@@ -27,6 +26,7 @@ from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.dead_letters import DeadLetterFilter
 from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
+from taurine.testing import TestClock
 
 _KILLS = 50
 
@@ -239,6 +239,25 @@ async def test_listing_by_what_they_are(app: Taurine) -> None:
     assert await letters.get("nothing") is None
 
 
+async def test_an_entry_is_got_by_its_id_and_the_latest_by_that_of_its_job(ledger_url: str, app: Taurine) -> None:
+    await app.migrate()
+    declare_orders(app)
+    (job_id,) = await fail_orders(app, 1, tenant="acme")
+    (first,) = await app.dead_letters.list()
+    await app.dead_letters.redrive(first)
+    async with app.worker():
+        await ended(lambda: app.get(job_id), "failed")
+    (second,) = await app.dead_letters.list()
+
+    get = app.dead_letters.get
+    assert [await get(first.id), await get(second.id)] == [first_as_it_is := await get(first.id), second]
+    assert first_as_it_is is not None
+    assert (first_as_it_is.status, second.generation) == ("redriven", 1)
+    assert await get(job_id) == await get(job_id, tenant="acme") == second
+    assert await get(job_id, tenant="umbrella") is None
+    assert await get("nobody's") is None
+
+
 # Dealing with them --------------------------------------------------------------------------------------------------------------
 
 
@@ -307,7 +326,7 @@ async def test_redrive_at_a_rate(app_factory: Callable[..., Taurine]) -> None:
     app = app_factory()
     declare_orders(app)
     await fail_orders(app, 6)
-    clock = ManualClock()
+    clock = TestClock()
     slow = app_factory(clock=clock)
     declare_orders(slow)
     begun = clock.monotonic()

@@ -11,10 +11,10 @@ import pytest
 from support.desk import Ticket, Triage, declare_triage, recorded, ticket
 from support.ledger import complete
 from taurine import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import DuplicateJob, IdempotencyConflict, TenantMismatch
 from taurine.ledger.completions import Completion, apply_completions
 from taurine.queue import Queue
+from taurine.testing import TestClock
 
 NOW = 1_800_000_000.0
 
@@ -29,7 +29,7 @@ async def _complete(app: Taurine, job_id: str, *, fence: int = 1) -> None:
 
 @pytest.fixture
 def app(app_factory: Callable[..., Taurine], ledger_url: str) -> Taurine:
-    return app_factory(clock=ManualClock(NOW))
+    return app_factory(clock=TestClock(NOW))
 
 
 async def test_a_repeat_gives_the_job_that_is_there_and_its_true_status(app: Taurine) -> None:
@@ -156,7 +156,7 @@ async def test_a_key_with_another_request_is_a_conflict(app: Taurine) -> None:
 
 async def test_a_key_has_a_life_of_its_own(app_factory: Callable[..., Taurine], ledger_url: str) -> None:
     """CON-16: as long as its type says, whatever becomes of the job."""
-    clock = ManualClock(NOW)
+    clock = TestClock(NOW)
     app = app_factory(clock=clock)
     count = app.declare("ticket.count", Ticket, keep_keys=3600)
     first = await count.enqueue(ticket(), idempotency_key="evt_1")

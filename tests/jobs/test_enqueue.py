@@ -15,7 +15,6 @@ from support.desk import Ticket, declare_triage, recorded, ticket
 from support.eventually import eventually
 from support.server import ValkeyServer
 from taurine import Exponential, Fixed, Retry, Taurine
-from taurine.clock import ManualClock
 from taurine.errors import (
     DuplicateJob,
     InvalidOption,
@@ -31,6 +30,7 @@ from taurine.jobs.reporting.lines import current_context
 from taurine.ledger.records import NewRecord
 from taurine.ledger.requests import accept_records
 from taurine.queue import Queue
+from taurine.testing import TestClock
 
 NOW = 1_800_000_000.0
 
@@ -130,7 +130,7 @@ async def test_the_options_of_a_call_are_on_the_record_and_the_job(
     app_factory: Callable[..., Taurine], queue: Queue
 ) -> None:
     """SEED-056, SEED-088, SEED-199."""
-    app = app_factory(clock=ManualClock(NOW))
+    app = app_factory(clock=TestClock(NOW))
     handle = await declare_triage(app).enqueue(
         ticket(),
         delay=timedelta(hours=24),
@@ -166,7 +166,7 @@ async def test_the_defaults(app: Taurine, queue: Queue) -> None:
 
 async def test_the_platform_fills_in_when_and_where_from(app_factory: Callable[..., Taurine]) -> None:
     """SEED-171, CON-21: created at, user and source are filled, and records are found by them."""
-    app = app_factory("support-desk", clock=ManualClock(NOW))
+    app = app_factory("support-desk", clock=TestClock(NOW))
     triage = declare_triage(app)
     await triage.enqueue(ticket(1), user="ann", tags=["vip"])
     await triage.enqueue(ticket(2))
@@ -199,7 +199,7 @@ async def test_a_handler_passes_on_who_asked(app: Taurine) -> None:
 
 
 async def test_run_at_and_delay(app_factory: Callable[..., Taurine]) -> None:
-    app = app_factory(clock=ManualClock(NOW))
+    app = app_factory(clock=TestClock(NOW))
     triage = declare_triage(app)
     at = datetime.fromtimestamp(NOW + 3600, UTC)
     assert (await (await triage.enqueue(ticket(1), run_at=at)).record()).scheduled_for == at
@@ -209,7 +209,7 @@ async def test_run_at_and_delay(app_factory: Callable[..., Taurine]) -> None:
 
 
 async def test_a_type_that_expires_counts_from_the_start(app_factory: Callable[..., Taurine]) -> None:
-    triage = declare_triage(app_factory(clock=ManualClock(NOW)), expires_in=60)
+    triage = declare_triage(app_factory(clock=TestClock(NOW)), expires_in=60)
     at_once, later = (
         await (await triage.enqueue(ticket(1))).record(),
         await (await triage.enqueue(ticket(2), delay=600)).record(),

@@ -14,9 +14,9 @@ import pytest
 
 from support.eventually import eventually
 from support.executing import RecordingContext, call_of
-from taurine.clock import ManualClock
 from taurine.errors import HandlerExited, InvalidOption, Release, TimeLimitExceeded
 from taurine.jobs.executors import Call, LoopExecutor, executor_for
+from taurine.testing import TestClock
 
 variable: ContextVar[str] = ContextVar("variable")
 
@@ -58,7 +58,7 @@ async def test_the_handlers_error_is_raised(executor: LoopExecutor) -> None:
 
 async def test_a_handler_over_its_limit_is_cancelled() -> None:
     """SEED-219, CON-28: the limit is the platform's, by its clock, and the handler hears of it."""
-    clock, context = ManualClock(), RecordingContext()
+    clock, context = TestClock(), RecordingContext()
     run = asyncio.create_task(LoopExecutor(clock=clock).run(call_of(forever, None, context), timeout=60))
     await eventually(lambda: clock.sleepers == 1)
     clock.advance(59.9)
@@ -74,7 +74,7 @@ async def test_a_handler_over_its_limit_is_cancelled() -> None:
 
 async def test_each_attempt_has_its_own_limit() -> None:
     """A limit that passes sooner than those before it is heard in time, and so are those after it."""
-    clock = ManualClock()
+    clock = TestClock()
     executor = LoopExecutor(clock=clock)
     runs: dict[float, asyncio.Task[Any]] = {}
     for limit in (50, 10, 30, 10.5):

@@ -10,9 +10,9 @@ import pytest
 from jobs.reconciling import Note, Notes, backend_of
 from support.store import RawStore
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import JobExpired
 from taurine.jobs.reconciler.expiry import Expiry
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 
@@ -32,7 +32,7 @@ def _expiry(app: Taurine, **options: Any) -> Expiry:
 async def test_a_job_that_did_not_start_in_time_expires_and_leaves_its_queue(
     ledger_url: str, app_factory: Factory, raw: RawStore, prefix: str
 ) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock))
     await notes.app.migrate()
     await notes.add("soon", expires_in=10.0)
@@ -49,7 +49,7 @@ async def test_a_job_that_did_not_start_in_time_expires_and_leaves_its_queue(
 
 
 async def test_whoever_waits_hears_that_the_job_expired(app_factory: Factory) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock))
     handle = await notes.type.enqueue(Note(name="soon"), expires_in=10.0)
     clock.advance(13)
@@ -60,7 +60,7 @@ async def test_whoever_waits_hears_that_the_job_expired(app_factory: Factory) ->
 
 
 async def test_more_jobs_than_one_step_takes_expire_in_one_pass(app_factory: Factory) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock))
     await notes.type.enqueue_many([Note(name=f"n{number}") for number in range(450)], expires_in=10.0)
     clock.advance(13)
@@ -69,7 +69,7 @@ async def test_more_jobs_than_one_step_takes_expire_in_one_pass(app_factory: Fac
 
 
 async def test_the_server_of_queues_need_not_answer(app_factory: Factory) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock, redis_url="redis://127.0.0.1:1/0"))
     await notes.type.enqueue(Note(name="soon"), expires_in=10.0)
     clock.advance(13)
@@ -82,7 +82,7 @@ async def test_the_server_of_queues_need_not_answer(app_factory: Factory) -> Non
 async def test_log_lines_hide_what_is_personal_in_a_job_id(
     app_factory: Factory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock))
     await notes.add("ada@example.com", expires_in=10.0)
     clock.advance(13)

@@ -11,11 +11,11 @@ import pytest
 from support.desk import Triage, declare_triage, ticket
 from support.eventually import eventually
 from taurine import JobCancelled, JobExpired, JobFailed, RecordNotFound, Taurine, WaitTimeout
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, PayloadInvalid
 from taurine.ledger.completions import Completion, apply_completions
 from taurine.ledger.endings import Ending, apply_endings
 from taurine.ledger.starts import Start, apply_starts
+from taurine.testing import TestClock
 
 NOW = 1_800_000_000.0
 AT = round(NOW * 1000) + 5
@@ -35,7 +35,7 @@ async def _end(app: Taurine, job_id: str, status: Any, **values: Any) -> None:
 
 @pytest.fixture
 def app(app_factory: Callable[..., Taurine]) -> Taurine:
-    class Clock(ManualClock):
+    class Clock(TestClock):
         """Records have a fixed time; waiting takes the machine's."""
 
         async def sleep(self, seconds: float) -> None:

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from support.desk import Ticket, declare_triage, recorded, ticket
 from taurine import EVERY_TIME, EveryTime, OncePer, Taurine
-from taurine.clock import ManualClock
 from taurine.errors import CatalogError, InvalidName, InvalidOption
 from taurine.jobs.catalog.identity import Identity
 from taurine.queue import Queue
+from taurine.testing import TestClock
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 3600
 
@@ -35,7 +35,7 @@ async def test_once_for_each_entity(app: Taurine) -> None:
 
 async def test_once_in_a_window(app_factory: Callable[..., Taurine]) -> None:
     """CON-15, SEED-253: two clicks in one window are one job; the next window has its own."""
-    clock = ManualClock(NOON)
+    clock = TestClock(NOON)
     resend = app_factory(clock=clock).declare(
         "invite.resend", Ticket, job_id=OncePer("resend:{ticket_id}", timedelta(minutes=10))
     )
@@ -52,7 +52,7 @@ async def test_once_in_a_window(app_factory: Callable[..., Taurine]) -> None:
 )
 async def test_every_time(app_factory: Callable[..., Taurine], job_id: Any) -> None:
     """CON-15, SEED-252, SEED-253: each enqueue is a job of its own, also two in one millisecond."""
-    clock = ManualClock(NOON)
+    clock = TestClock(NOON)
     resend = app_factory(clock=clock).declare("invite.resend", Ticket, job_id=job_id)
     handles = [await resend.enqueue(ticket()) for _ in range(3)]
     assert len({handle.id for handle in handles}) == 3

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from jobs.operated import Order, declare_orders, ended
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, RecordNotFound, UnknownJobType
 from taurine.jobs.handler.context import Context
 from taurine.queue import Queue
+from taurine.testing import TestClock
 
 
 async def test_a_page_and_all_pages(ledger_url: str, app: Taurine) -> None:
@@ -41,7 +41,7 @@ async def test_a_page_and_all_pages(ledger_url: str, app: Taurine) -> None:
 
 
 async def test_filters(app_factory: Callable[..., Taurine]) -> None:
-    clock = ManualClock(1_800_000_000.0)
+    clock = TestClock(1_800_000_000.0)
     app = app_factory(clock=clock)
     orders = declare_orders(app)
     other = app.declare("other", Order, queue="others")

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import text
 
 from jobs.operated import ended
 from jobs.reconciling import NO_UPKEEP, backend_of, full_look, reconciler, undeclared
+from support.eventually import eventually
 from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import Permanent
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.handover import dispatch
+from taurine.ledger.generations import Seen, raise_generation
 from taurine.ledger.records import JobRecord, NewRecord, insert_records
 from taurine.queue.server_changes import ServerChanges
 
@@ -229,3 +232,129 @@ async def test_jobs_that_wait_in_the_old_queue_are_left_there(old: Program, new:
     assert (report.records, report.repaired) == (1, 0)
     assert (await new.record("a")).queue == "old"
     await _run(old, "a")
+
+
+# Delivered in the old queue by a worker of the new version -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def both(ledger_url: str, app_factory: Factory) -> Program:
+    """The new version, which still serves the old queue: another type lives there."""
+    return Program(app_factory(), "new", "old")
+
+
+async def test_a_delivery_in_the_old_queue_sends_the_job_to_the_new_one(
+    old: Program, both: Program, raw: RawStore, prefix: str
+) -> None:
+    """F31: it used to be handed back for ten minutes, and was dead then."""
+    await old.type.enqueue(Letter(name="a"))
+    await backend_of(old.app).group.close()
+
+    await _run(both, "a")
+
+    record = await both.record("a")
+    assert (record.queue, record.generation, record.attempts, both.ran) == ("new", 1, 1, ["a"])
+    assert await raw.zscore(f"{prefix}:old:completed", "letter-a") is not None
+    assert not await raw.zcard(f"{prefix}:old:delayed")
+
+
+async def test_a_declared_type_goes_to_its_queue_too(old: Program, app_factory: Factory) -> None:
+    """A worker that has no handler of it, here or there, still knows where it goes."""
+    await old.type.enqueue(Letter(name="a"))
+    await backend_of(old.app).group.close()
+    app = app_factory()
+    app.declare("letter", Letter, queue="new", job_id="letter-{name}")
+
+    @app.job("other", queue="old")
+    async def other(number: int) -> None: ...
+
+    async with app.worker(upkeep=NO_UPKEEP):
+
+        async def is_there() -> bool:
+            record = await app.get("letter-a")
+            return record is not None and (record.queue, record.status) == ("new", "queued")
+
+        await eventually(is_there, 10, "it was not sent there")
+
+
+async def test_a_job_that_was_sent_here_lately_rests_before_it_is_sent_on(
+    old: Program, both: Program, raw: RawStore, prefix: str
+) -> None:
+    """Two versions, of which each serves the other's queue alone, would send it to and fro as fast as they can."""
+    await old.fail("a")
+    await old.app.retry("letter-a", payload=Letter(name="a"))
+
+    async with both.app.worker(upkeep=NO_UPKEEP):
+
+        async def rests() -> bool:
+            return await raw.zscore(f"{prefix}:old:delayed", "letter-a") is not None
+
+        await eventually(rests, 10, "it was not handed back")
+    assert (await both.record("a")).queue == "old"
+    job = await (await backend_of(both.app).queue("old")).get_job("letter-a")
+    assert job is not None
+    await job.promote()
+
+    await _run(both, "a")
+    assert (await both.record("a")).generation == 2
+
+
+async def test_what_a_cancelled_job_left_in_the_old_queue_goes_nowhere(
+    old: Program, both: Program, raw: RawStore, prefix: str
+) -> None:
+    await old.type.enqueue(Letter(name="a"))
+    await backend_of(old.app).group.close()
+    sql = "update taurine_job set cancel_requested_at = 1"
+    await backend_of(both.app).ready()
+    await backend_of(both.app).database.write(lambda connection: connection.execute(text(sql)) and None)
+
+    async with both.app.worker(upkeep=NO_UPKEEP):
+        await ended(lambda: both.app.get("letter-a"), "cancelled")
+
+    assert both.ran == []
+    assert not await raw.exists(f"{prefix}:new:wait")
+
+
+async def test_a_worker_that_died_when_the_record_had_moved_leaves_a_copy_that_is_let_go(
+    old: Program, both: Program, app_factory: Factory, raw: RawStore, prefix: str
+) -> None:
+    """Nobody is told of a forgery, and it is handed over if that was not done."""
+    await old.type.enqueue(Letter(name="a"))
+    await backend_of(old.app).group.close()
+    seen = await old.record("a")
+    moved = [Seen(seen.id, seen.generation, seen.fence, "new")]
+    await backend_of(both.app).database.write(lambda connection: raise_generation(connection, moved, LONG_AGO))
+    kinds: list[str] = []
+    old_worker = Program(app_factory(on_alert=lambda alert: kinds.append(alert.kind)), "old")
+    await raw.hset(f"{prefix}:old:letter-a", "ats", 1)  # it was claimed before
+
+    async with old_worker.app.worker(upkeep=NO_UPKEEP):
+
+        async def is_let_go() -> bool:
+            return await raw.zscore(f"{prefix}:old:completed", "letter-a") is not None
+
+        await eventually(is_let_go, 10, "it was not acknowledged")
+    assert (old_worker.ran, kinds) == ([], [])
+    await backend_of(both.app).outbox.run_once()
+    await _run(both, "a")
+
+
+async def test_a_copy_that_its_workers_die_of_does_not_end_the_job_in_the_new_queue(
+    old: Program, both: Program, raw: RawStore, prefix: str
+) -> None:
+    await old.type.enqueue(Letter(name="a"))
+    await backend_of(old.app).group.close()
+    seen = await old.record("a")
+    moved = [Seen(seen.id, seen.generation, seen.fence, "new")]
+    await backend_of(both.app).database.write(lambda connection: raise_generation(connection, moved, LONG_AGO))
+    await raw.hset(f"{prefix}:old:letter-a", mapping={"stc": 9, "defa": "job stalled more than allowable limit"})
+
+    async with old.app.worker(upkeep=NO_UPKEEP):
+
+        async def is_refused() -> bool:
+            return await raw.zscore(f"{prefix}:old:failed", "letter-a") is not None
+
+        await eventually(is_refused, 10, "it was not given up")
+
+    record = await both.record("a")
+    assert (record.status, record.queue) == ("queued", "new")

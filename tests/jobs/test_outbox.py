@@ -14,7 +14,7 @@ from support.eventually import eventually
 from support.server import ValkeyServer
 from support.store import RawStore, open_store
 from taurine.app import Taurine
-from taurine.clock import ManualClock, SystemClock
+from taurine.clock import SystemClock
 from taurine.jobs.enqueue.enqueuer import Enqueuer
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
@@ -22,6 +22,7 @@ from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.records import Inserted, JobRecord, NewRecord, insert_records
 from taurine.ledger.schema import job
 from taurine.queue import Job, Queue
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 _LONG_AGO = 1_700_000_000_000
@@ -265,7 +266,7 @@ async def test_a_call_that_stood_still_since_its_commit_makes_no_job_run_twice(
     app_factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P3: a relay was faster, the job has run, and the queue keeps nothing of it."""
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock), keep_completed=False)
     other = Notes(app_factory(), keep_completed=False)
 

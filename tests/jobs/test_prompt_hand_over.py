@@ -10,10 +10,10 @@ import pytest
 from jobs.operated import Order, declare_orders, ended
 from jobs.reconciling import NO_UPKEEP, backend_of
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import LedgerUnavailable, StoreUnavailable
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.prompt import PromptHandOver
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 
@@ -37,7 +37,7 @@ class _Down:
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), TimeoutError(), RuntimeError("a fault of ours")])
 async def test_nothing_is_raised_and_the_outbox_is_told(error: Exception) -> None:
     down, told = _Down(error), list[None]()
-    prompt = PromptHandOver(dispatcher=down, undelivered=lambda: told.append(None), clock=ManualClock())  # type: ignore[arg-type]
+    prompt = PromptHandOver(dispatcher=down, undelivered=lambda: told.append(None), clock=TestClock())  # type: ignore[arg-type]
 
     await prompt.hand_over(new=[object()])  # type: ignore[list-item]
 
@@ -45,7 +45,7 @@ async def test_nothing_is_raised_and_the_outbox_is_told(error: Exception) -> Non
 
 
 async def test_a_server_that_is_down_is_not_tried_by_the_next_call_and_the_outbox_is_told_each_time() -> None:
-    clock, down, told = ManualClock(), _Down(StoreUnavailable("down")), list[None]()
+    clock, down, told = TestClock(), _Down(StoreUnavailable("down")), list[None]()
     prompt = PromptHandOver(dispatcher=down, undelivered=lambda: told.append(None), clock=clock)  # type: ignore[arg-type]
     one: Any = object()
 
@@ -61,7 +61,7 @@ async def test_a_server_that_is_down_is_not_tried_by_the_next_call_and_the_outbo
 
 async def test_a_ledger_that_does_not_take_the_stamps_is_no_outage_of_the_queue() -> None:
     down, told = _Down(LedgerUnavailable("away")), list[None]()
-    prompt = PromptHandOver(dispatcher=down, undelivered=lambda: told.append(None), clock=ManualClock())  # type: ignore[arg-type]
+    prompt = PromptHandOver(dispatcher=down, undelivered=lambda: told.append(None), clock=TestClock())  # type: ignore[arg-type]
     one: Any = object()
 
     await prompt.hand_over(again=[one])

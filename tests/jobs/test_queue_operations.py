@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,7 @@ from taurine.errors import InvalidOption, NotAuthorized
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.enqueue.access import AccessRequest
 from taurine.ledger.schema import job
+from taurine.options import RateLimit
 from taurine.retry import Fixed, Retry
 
 
@@ -159,3 +161,77 @@ async def test_pausing_is_asked_for_and_noted(app_factory: Callable[..., Taurine
     assert view.standing is not None
     assert view.standing.paused
     assert asked == [("pause_queue", "ada"), ("resume_queue", "bob")]
+
+
+async def test_cleaning_by_status_and_age(app: Taurine, raw: RawStore, prefix: str) -> None:
+    """BMQ-042: what has ended for long enough goes, with what the server has of it; dead letters stay, and what is younger."""
+    write = declare(app)
+    for number in range(3):
+        await write.enqueue("a", job_id=f"done-{number}")
+    await write.enqueue("bad", job_id="failing", retry=Retry.NONE)
+    async with app.worker(queues=["notes"]):
+        await eventually(lambda: has_status(app, "done-2", "completed"), 20)
+        await eventually(lambda: has_status(app, "failing", "failed"), 20)
+
+    too_young = await app.queues.clean("notes", "completed", older_than=3600)
+    some = await app.queues.clean("notes", "completed", limit=2)
+    rest = await app.queues.clean("notes", "completed")
+    failed = await app.queues.clean("notes", "failed", user="ada")
+    left = [record.id async for record in app.list()]
+    jobs = [key async for key in raw.scan_iter(match=f"{prefix}:notes:done-*")]
+
+    assert (too_young, some, rest, failed) == (0, 2, 1, 1)
+    assert left == []
+    assert jobs == []
+    assert await app.dead_letters.depth() == {"notes": 1}
+    (cleaned,) = await app.actions(actor="ada")
+    assert (cleaned.action, cleaned.job_id) == ("clean_queue", None)
+
+
+async def test_cleaning_what_waits_cancels_it(app: Taurine) -> None:
+    """BMQ-042: a job that was accepted and is not wanted any more keeps its record."""
+    write = declare(app)
+    await write.enqueue("a", job_id="old")
+
+    young = await app.queues.clean("notes", "queued", older_than=3600)
+    cleaned = await app.queues.clean("notes", "queued")
+
+    assert (young, cleaned) == (0, 1)
+    assert await has_status(app, "old", "cancelled")
+    with pytest.raises(InvalidOption, match="did you mean 'failed'"):
+        await app.queues.clean("notes", "faild")  # pyright: ignore[reportArgumentType] - that is the test
+
+
+async def test_limits_are_set_and_lifted(app_factory: Callable[..., Taurine]) -> None:
+    """BMQ-046, BMQ-047, BMQ-049: over all workers, asked for and noted."""
+    asked: list[str] = []
+    app = app_factory(authorize=lambda request: asked.append(request.action))
+    declare(app)
+
+    await app.queues.set_concurrency("notes", 3, user="ada")
+    await app.queues.set_rate_limit("notes", RateLimit(10, 1.0), user="ada")
+    limited = (await app.queues.get("notes")).standing
+    await app.queues.set_concurrency("notes", None)
+    await app.queues.set_rate_limit("notes", None)
+    lifted = (await app.queues.get("notes")).standing
+    details = [json.loads(entry.detail or "") async for entry in app.actions(actor="ada", action="limit_queue")]
+
+    assert limited is not None
+    assert (limited.concurrency, limited.rate_limit) == (3, RateLimit(10, 1.0))
+    assert lifted is not None
+    assert (lifted.concurrency, lifted.rate_limit) == (None, None)
+    assert details == [
+        {"queue": "notes", "rate_limit": {"max": 10, "duration": 1.0}},
+        {"queue": "notes", "concurrency": 3},
+    ]
+    assert asked == ["limit_queue"] * 4
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 1 << 31])
+async def test_a_limit_out_of_range(app_factory: Callable[..., Taurine], concurrency: int) -> None:
+    """A12."""
+    app = app_factory()
+    declare(app)
+
+    with pytest.raises(InvalidOption, match="concurrency"):
+        await app.queues.set_concurrency("notes", concurrency)

@@ -10,7 +10,6 @@ import pytest
 
 from jobs.reconciling import NO_UPKEEP, Note, Notes, backend_of, until_status
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
 from taurine.jobs.catalog.declaring import JobOptions
 from taurine.jobs.reconciler.follower import Follower
@@ -18,6 +17,7 @@ from taurine.jobs.reconciler.retention import Retention
 from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.jobs.reporting.alerts import Alerts
 from taurine.ledger.retention import RetentionPolicy
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 
@@ -27,7 +27,7 @@ def _retention(app: Taurine, upkeep: Upkeep) -> Retention:
 
 
 async def test_records_are_kept_as_their_type_declares(app_factory: Factory) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock), keep_records=3600.0)
     async with notes.working():
         await notes.type.enqueue(Note(name="a"))
@@ -43,7 +43,7 @@ async def test_records_are_kept_as_their_type_declares(app_factory: Factory) -> 
 
 
 async def test_the_workers_policy_comes_before_the_types(app_factory: Factory) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock), keep_records=3600.0)
     async with notes.working():
         await notes.type.enqueue(Note(name="a"))
@@ -56,7 +56,7 @@ async def test_the_workers_policy_comes_before_the_types(app_factory: Factory) -
 
 async def test_records_of_types_that_are_not_declared_here_stay(app_factory: Factory) -> None:
     """Another program declares them, and there it is written how long they are kept."""
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock), keep_records=86_400.0 * 3650)
     async with notes.working():
         await notes.type.enqueue(Note(name="a"))
@@ -78,7 +78,7 @@ async def test_records_of_types_that_are_not_declared_here_stay(app_factory: Fac
 async def test_the_policy_is_for_types_without_an_age_of_their_own(
     app_factory: Factory, own: dict[str, Any], kept_days: int | None
 ) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     notes = Notes(app_factory(clock=clock), **own)
     async with notes.working():
         await notes.type.enqueue(Note(name="a"))

@@ -19,12 +19,18 @@ from taurine.queue.connection import Connection
 from taurine.queue.server_changes import ServerChanges
 
 
-@pytest.fixture
-async def guard(server_factory: Callable[..., ValkeyServer], prefix: str) -> AsyncIterator[RollbackGuard]:
-    """A guard whose server refuses INFO."""
-    server = server_factory()
+async def refuse_info(server: ValkeyServer) -> None:
     async with open_store(server) as store:
         await store.execute_command("ACL", "SETUSER", "default", "-info")
+
+
+@pytest.fixture
+def server(server_factory: Callable[..., ValkeyServer]) -> ValkeyServer:
+    return server_factory()
+
+
+@pytest.fixture
+async def guard(server: ValkeyServer, prefix: str) -> AsyncIterator[RollbackGuard]:
     connection = Connection.to(server.url)
     guard = RollbackGuard(changes=ServerChanges(connection, prefix), clock=SystemClock(), random=Random(1))
     yield guard
@@ -33,8 +39,9 @@ async def guard(server_factory: Callable[..., ValkeyServer], prefix: str) -> Asy
 
 
 async def test_where_the_server_cannot_be_asked_it_is_said_once_and_tried_ever_more_rarely(
-    guard: RollbackGuard, caplog: pytest.LogCaptureFixture
+    guard: RollbackGuard, server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    await refuse_info(server)
     caplog.set_level(logging.DEBUG, "taurine")
     rests: list[float] = []
 
@@ -56,3 +63,13 @@ async def test_where_the_server_cannot_be_asked_it_is_said_once_and_tried_ever_m
     assert rests[:4] == [0.1, 0.2, 0.4, 0.8]
     assert max(rests) <= 1.1
     assert len([line for line in caplog.records if line.levelno >= logging.WARNING]) == 1
+
+
+async def test_a_right_that_is_taken_away_later_makes_every_job_ask_again(
+    guard: RollbackGuard, server: ValkeyServer
+) -> None:
+    """What was known of the server before tells nothing of what it has become since."""
+    assert await guard.run_once() < math.inf
+    await refuse_info(server)
+
+    assert await guard.run_once() == guard.until == math.inf

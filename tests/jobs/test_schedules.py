@@ -11,11 +11,11 @@ import pytest
 from pydantic import BaseModel
 
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import AlreadyDeclared, CatalogError, InvalidName, InvalidOption, ScheduleNotFound
 from taurine.ids import run_of
 from taurine.jobs.catalog.without_payload import NoPayload
 from taurine.jobs.handler.context import Context
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 
@@ -52,7 +52,7 @@ def _shown(times: list[datetime]) -> list[str]:
 )
 def test_the_next_times_of_a_pattern(app_factory: Factory, pattern: str, expected: list[str]) -> None:
     """SEED-140: the table of next runs, with five fields and with six."""
-    app = app_factory(clock=ManualClock(FRIDAY.timestamp()))
+    app = app_factory(clock=TestClock(FRIDAY.timestamp()))
     app.cron(pattern, id="tick")(nothing)
 
     assert _shown(app.schedules.next_runs("tick", 4)) == expected

@@ -14,9 +14,10 @@ from jobs.ticking import Ticking, clock_at, installer, tick_id
 from support.eventually import eventually
 from support.store import RawStore
 from taurine.app import Taurine
-from taurine.errors import InvalidOption, NotAuthorized, ScheduleNotFound
+from taurine.errors import InvalidOption, NotAuthorized, ScheduleNotFound, StoreUnavailable
 from taurine.jobs.handler.context import Context
 from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.queue import Queue
 from taurine.retry import Retry
 
 Factory = Callable[..., Taurine]
@@ -273,3 +274,25 @@ async def test_a_schedule_is_listed_before_and_after_it_is_installed(ticking: Ti
     assert f"{after.next_run:%Y-%m-%d %H:%M %Z}" == "2026-03-11 03:00 UTC"
     with pytest.raises(ScheduleNotFound, match="did you mean 'report'"):
         await ticking.app.schedules.get("reprot")
+
+
+async def test_what_the_code_has_changed_takes_over_though_the_server_did_not_answer_at_first(
+    app_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stands from before the change was taken for what had been installed."""
+    clock = clock_at()
+    before = Ticking(app_factory(clock=clock), clock, pattern="0 3 * * *")
+    await installer(before.app).run_once()
+    ticking = Ticking(app_factory(clock=clock), clock, pattern="0 4 * * *")
+    starting = installer(ticking.app)
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Queue, "upsert_scheduler", away)
+        with pytest.raises(StoreUnavailable):
+            await starting.run_once()
+
+    assert await starting.run_once() == 1
+    assert (await ticking.next_at()).endswith("04:00")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,11 +18,11 @@ from support.eventually import eventually
 from support.process_handlers import scheduled_for
 from support.store import RawStore
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import Cancel
 from taurine.jobs.handler.context import Context
 from taurine.queue.connection import Connection
 from taurine.retry import Fixed, Retry
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 
@@ -31,12 +32,12 @@ QUICK = Retry(attempts=3, backoff=Fixed(0.0))
 
 
 @pytest.fixture
-def clock() -> ManualClock:
+def clock() -> TestClock:
     return clock_at()
 
 
 @pytest.fixture
-def ticking(app_factory: Factory, clock: ManualClock) -> Ticking:
+def ticking(app_factory: Factory, clock: TestClock) -> Ticking:
     return Ticking(app_factory(clock=clock), clock, retry=QUICK)
 
 
@@ -94,7 +95,7 @@ async def test_an_interval_ticks_at_its_multiples_each_once(app: Taurine) -> Non
     assert all(tick is not None and round(tick.timestamp() * 1000) % 200 == 0 for tick in ticks)
 
 
-async def test_a_tick_that_a_stopping_worker_hands_back_is_one_record(app_factory: Factory, clock: ManualClock) -> None:
+async def test_a_tick_that_a_stopping_worker_hands_back_is_one_record(app_factory: Factory, clock: TestClock) -> None:
     app = app_factory(clock=clock)
     attempts: list[int] = []
     started, go = asyncio.Event(), asyncio.Event()
@@ -166,7 +167,7 @@ async def _binary(url: str) -> AsyncGenerator[Any]:
 
 
 async def test_a_tick_that_the_server_loses_is_put_back_as_what_it_was(
-    app_factory: Factory, clock: ManualClock, raw: RawStore, prefix: str
+    app_factory: Factory, clock: TestClock, raw: RawStore, prefix: str
 ) -> None:
     """P1: it waits for its second attempt when Redis is flushed. Its record is put back under the same id, and the schedule is installed again."""
     retry = Retry(attempts=3, backoff=Fixed(600.0))
@@ -193,7 +194,7 @@ async def test_a_tick_that_the_server_loses_is_put_back_as_what_it_was(
     assert (await ticking.app.compare()).total == 0
 
 
-async def test_a_tick_is_retried_dies_and_is_redriven_as_any_job_is(app_factory: Factory, clock: ManualClock) -> None:
+async def test_a_tick_is_retried_dies_and_is_redriven_as_any_job_is(app_factory: Factory, clock: TestClock) -> None:
     """Whenever it runs, it is the tick of its time; what follows is not moved."""
     ticking = Ticking(app_factory(clock=clock), clock, failing=3, retry=QUICK)
     await installer(ticking.app).run_once()
@@ -240,7 +241,7 @@ async def test_a_tick_whose_worker_dies_too_often_is_dead_and_the_schedule_goes_
 
 
 async def test_a_running_tick_can_be_cancelled_and_says_why_it_does_not_run(
-    app_factory: Factory, clock: ManualClock
+    app_factory: Factory, clock: TestClock
 ) -> None:
     ticking = Ticking(app_factory(clock=clock), clock, failing=1, retry=Retry(attempts=3, backoff=Fixed(600.0)))
     await installer(ticking.app).run_once()
@@ -255,7 +256,7 @@ async def test_a_running_tick_can_be_cancelled_and_says_why_it_does_not_run(
     assert (await ticking.app.compare()).total == 0
 
 
-async def test_a_handler_may_cancel_its_own_tick(app_factory: Factory, clock: ManualClock) -> None:
+async def test_a_handler_may_cancel_its_own_tick(app_factory: Factory, clock: TestClock) -> None:
     app = app_factory(clock=clock)
 
     @app.cron("0 3 * * *", id="report", queue="q")
@@ -268,7 +269,7 @@ async def test_a_handler_may_cancel_its_own_tick(app_factory: Factory, clock: Ma
         await eventually(lambda: _has(app, TICK, "cancelled"))
 
 
-async def test_a_tick_that_is_too_late_expires_where_its_type_says_so(app_factory: Factory, clock: ManualClock) -> None:
+async def test_a_tick_that_is_too_late_expires_where_its_type_says_so(app_factory: Factory, clock: TestClock) -> None:
     ticking = Ticking(app_factory(clock=clock), clock, expires_in=timedelta(hours=2))
     await installer(ticking.app).run_once()
     ticking.at("2026-03-11 05:30")
@@ -286,7 +287,7 @@ class Usage(BaseModel):
     months: int = 1
 
 
-async def test_a_payload_has_its_defaults_of_the_day_and_its_tenant(app_factory: Factory, clock: ManualClock) -> None:
+async def test_a_payload_has_its_defaults_of_the_day_and_its_tenant(app_factory: Factory, clock: TestClock) -> None:
     """What the queue holds is empty, so that a default that changes in the code holds from then on (SEED-054)."""
     before, after = app_factory(clock=clock), app_factory(clock=clock)
     before.declare("usage", Usage, queue="q", every=3600.0, tenant="{tenant_id}")
@@ -312,7 +313,7 @@ async def test_a_payload_has_its_defaults_of_the_day_and_its_tenant(app_factory:
 
 
 async def test_a_schedule_that_is_declared_no_longer_ticks_while_its_type_is(
-    app_factory: Factory, clock: ManualClock
+    app_factory: Factory, clock: TestClock
 ) -> None:
     """Another program may declare it."""
     await installer(Ticking(app_factory(clock=clock), clock).app).run_once()
@@ -331,7 +332,7 @@ async def test_a_schedule_that_is_declared_no_longer_ticks_while_its_type_is(
 
 
 async def test_a_tick_of_a_type_that_nobody_knows_is_left_to_others_and_dead_in_the_end(
-    app_factory: Factory, clock: ManualClock, raw: RawStore, prefix: str
+    app_factory: Factory, clock: TestClock, raw: RawStore, prefix: str
 ) -> None:
     """SEED-201: it does not succeed in silence, and while workers are replaced one by one it is not lost."""
     await installer(Ticking(app_factory(clock=clock), clock).app).run_once()
@@ -375,7 +376,7 @@ async def _state(queue: Any, job_id: str, state: str) -> bool:
 
 @pytest.mark.parametrize("ended", [True, False])
 async def test_a_tick_that_both_queues_of_a_moved_schedule_have_runs_once(
-    app_factory: Factory, clock: ManualClock, raw: RawStore, prefix: str, ended: bool
+    app_factory: Factory, clock: TestClock, raw: RawStore, prefix: str, ended: bool
 ) -> None:
     """While workers are replaced one by one. The second is a duplicate, and no forgery that operators are to hear of."""
     alerts: list[str] = []
@@ -409,6 +410,31 @@ async def test_a_tick_that_both_queues_of_a_moved_schedule_have_runs_once(
     assert (record.queue, record.output, value) == ("q", "sent", '"sent"' if ended else "null")
 
 
+async def test_a_tick_that_is_due_in_the_queue_that_its_schedule_has_left_runs_in_the_new_one(
+    app_factory: Factory, clock: TestClock
+) -> None:
+    """A worker of the new version serves the old queue too, and nobody has ended the schedule there yet."""
+    await installer(Ticking(app_factory(clock=clock), clock).app).run_once()
+    app = app_factory(clock=clock)
+    ran: list[Seen] = []
+
+    @app.cron("0 3 * * *", id="report", queue="reports")
+    async def report(ctx: Context) -> None:
+        assert ctx.scheduled_for is not None
+        ran.append(Seen(ctx.job_id, ctx.attempt, ctx.scheduled_for))
+
+    @app.job("other", queue="q")
+    async def other(number: int) -> None: ...
+
+    clock.advance(7 * 3600)
+    async with app.worker(upkeep=replace(NO_UPKEEP, install_every=None)):
+        await eventually(lambda: _has(app, TICK, "completed"), 10, "it did not run")
+
+    record = await app.get(TICK)
+    assert record is not None
+    assert (record.queue, record.generation, ran) == ("reports", 1, [Seen(TICK, 1, utc(DUE))])
+
+
 async def test_a_schedule_can_be_run_now_beside_its_ticks(ticking: Ticking) -> None:
     await installer(ticking.app).run_once()
     ticking.at("2026-03-10 21:00")
@@ -424,7 +450,7 @@ async def test_a_schedule_can_be_run_now_beside_its_ticks(ticking: Ticking) -> N
     assert await ticking.next_at() == DUE
 
 
-async def test_reports_of_07_00_run_two_at_once_at_most(app_factory: Factory, clock: ManualClock) -> None:
+async def test_reports_of_07_00_run_two_at_once_at_most(app_factory: Factory, clock: TestClock) -> None:
     """SEED-200: daily 07:00 under a fixed id, concurrency 2."""
     app = app_factory(clock=clock)
     running: list[int] = [0, 0]

@@ -16,10 +16,10 @@ from pydantic import BaseModel
 from jobs.operated import ended
 from jobs.reconciling import NO_UPKEEP
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.errors import PayloadInvalid, Permanent
 from taurine.jobs.handler.context import Context
 from taurine.retry import Fixed, Retry, classify
+from taurine.testing import TestClock
 
 TWICE = Retry(attempts=2, backoff=Fixed(0.001))
 
@@ -199,7 +199,7 @@ async def test_an_exports_row_is_one_however_often_it_is_written(app: Taurine, s
 
 async def test_a_files_name_comes_from_the_jobs_time(app_factory: Callable[..., Taurine]) -> None:
     """SEED-267: a retry after midnight writes the same file."""
-    clock = ManualClock(datetime(2027, 3, 1, 23, 59, 50, tzinfo=UTC).timestamp())
+    clock = TestClock(datetime(2027, 3, 1, 23, 59, 50, tzinfo=UTC).timestamp())
     app = app_factory(clock=clock)
     names: list[str] = []
 

@@ -14,13 +14,13 @@ from jobs.operated import Order, declare_orders, ended
 from jobs.reconciling import NO_UPKEEP
 from support.eventually import eventually
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.reporting.alerts import Alert
 from taurine.options import Keep
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.states import JobState
 from taurine.retry import Exponential, Retry
+from taurine.testing import TestClock
 
 DAY = 86_400.0
 Run = Callable[[int, str | None], Awaitable[str]]
@@ -50,7 +50,7 @@ async def kept(queue: Queue, *job_ids: str) -> list[bool]:
 
 async def test_completed_jobs_are_kept_for_a_day(app_factory: Callable[..., Taurine], queue: Queue) -> None:
     """SEED-010, CON-02: by the default; the record outlives what the queue keeps."""
-    clock = ManualClock()
+    clock = TestClock()
     app = app_factory(clock=clock)
     run = runner(declare_orders(app), app)
     first = await run(1, None)
@@ -99,7 +99,7 @@ async def test_a_job_type_says_what_is_kept(
     app_factory: Callable[..., Taurine], queue: Queue, keep: Any, expected: list[bool]
 ) -> None:
     """CON-02, CON-03: age and number may each be set alone; True keeps what there is, and False nothing."""
-    clock = ManualClock()
+    clock = TestClock()
     app = app_factory(clock=clock)
     run = runner(declare_orders(app, keep_completed=keep, keep_failed=keep), app)
     completed, failed = list[str](), list[str]()
@@ -115,7 +115,7 @@ async def test_a_job_type_says_what_is_kept(
 
 async def test_failed_jobs_are_kept_for_a_week(app_factory: Callable[..., Taurine], queue: Queue) -> None:
     """SEED-011, SEED-251, CON-03: by the default, which is finite; the record and the dead letter are kept for longer."""
-    clock = ManualClock()
+    clock = TestClock()
     app = app_factory(clock=clock)
     run = runner(declare_orders(app), app)
     first = await run(1, "permanent")
@@ -151,7 +151,7 @@ async def test_of_failed_jobs_five_thousand_are_kept(
 
 async def test_failed_jobs_may_be_kept_for_ever(app_factory: Callable[..., Taurine], queue: Queue) -> None:
     """SEED-092, SEED-251: by who says so."""
-    clock = ManualClock()
+    clock = TestClock()
     app = app_factory(clock=clock)
     run = runner(declare_orders(app, keep_failed=True), app)
     first = await run(1, "permanent")

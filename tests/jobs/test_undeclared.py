@@ -12,11 +12,11 @@ from sqlalchemy import delete
 from jobs.reconciling import Notes, backend_of, undeclared
 from support.eventually import eventually
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.ledger.records import NewRecord, insert_records
 from taurine.ledger.schema import job
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 
@@ -43,7 +43,7 @@ async def test_a_type_is_alerted_when_a_second_look_finds_it_and_again_after_an_
     ledger_url: str, app_factory: Factory, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SEED-139: as after a type was renamed. One alert, though it waits for two queues, and though more than one is looked at in an hour."""
-    clock = ManualClock()
+    clock = TestClock()
     app = app_factory(clock=clock)
     Notes(app)
     await app.migrate()
@@ -76,7 +76,7 @@ async def test_a_type_is_alerted_when_a_second_look_finds_it_and_again_after_an_
 
 
 async def test_what_another_program_hands_over_meanwhile_is_no_alert(app_factory: Factory) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     app = app_factory(clock=clock)
     Notes(app)
     heard: list[Alert] = []
@@ -97,7 +97,7 @@ async def test_what_another_program_hands_over_meanwhile_is_no_alert(app_factory
 
 
 async def test_a_worker_tells_the_hook_of_its_application(app_factory: Factory) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     heard: list[Alert] = []
     app = app_factory(clock=clock, on_alert=heard.append)
     Notes(app)

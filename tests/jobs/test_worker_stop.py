@@ -137,7 +137,7 @@ async def test_the_record_of_a_handler_that_is_slow_to_end_is_put_back(app: Taur
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(1.4)  # longer than a cancelled handler is given
+            await eventually(lambda: worker.running == 0, 30)  # longer than a cancelled handler is given
 
     handle = await linger.enqueue(Visit(number=1))
     worker = app.worker()

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from jobs.reconciling import NO_UPKEEP, backend_of
 from support.eventually import eventually
 from taurine.app import Taurine
-from taurine.clock import ManualClock
 from taurine.jobs.handler.context import Context
 from taurine.jobs.schedules.installing import ScheduleInstaller
 from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.records import JobRecord
 from taurine.queue.scheduler import Scheduler
+from taurine.testing import TestClock
 
 __all__ = ["EVENING", "Seen", "Ticking", "clock_at", "installer", "tick_id", "utc"]
 
@@ -36,8 +36,8 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def clock_at(text: str = EVENING) -> ManualClock:
-    return ManualClock(utc(text).timestamp())
+def clock_at(text: str = EVENING) -> TestClock:
+    return TestClock(utc(text).timestamp())
 
 
 def tick_id(schedule_id: str, at: str) -> str:
@@ -54,7 +54,7 @@ class Ticking:
     """A schedule `report` on the queue `q`, at 03:00 UTC, and what its handler has seen. failing: attempts that fail before one succeeds."""
 
     def __init__(
-        self, app: Taurine, clock: ManualClock, *, pattern: str = "0 3 * * *", failing: int = 0, **options: Any
+        self, app: Taurine, clock: TestClock, *, pattern: str = "0 3 * * *", failing: int = 0, **options: Any
     ) -> None:
         self.app = app
         self.clock = clock

@@ -13,7 +13,7 @@ from taurine.ledger.audit import actions_on
 from taurine.ledger.cancellations import CancelAnswer, Stop, expire_due, request_cancel, requested_stops
 from taurine.ledger.database import Database
 from taurine.ledger.endings import Ending, apply_endings
-from taurine.ledger.generations import Lost, raise_generation
+from taurine.ledger.generations import Seen, raise_generation
 from taurine.ledger.reconciliation import cancel_vanished
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import OPEN
@@ -56,7 +56,7 @@ async def test_a_job_that_vanished_while_it_waited_for_its_next_attempt_has_none
     await put_in(database, "j")
     await _end(database, "j", "retrying")
     seen = await record_at(database, "j")
-    lost = [Lost("j", seen.generation, seen.fence)]
+    lost = [Seen("j", seen.generation, seen.fence)]
 
     assert await database.write(lambda connection: cancel_vanished(connection, lost, NOW + 50, "gone")) == [True]
 
@@ -68,7 +68,7 @@ async def test_a_job_that_expires_after_it_was_put_back_has_no_next_attempt(data
     await put_in(database, "j", expires_at=NOW + 10)
     await _end(database, "j", "waiting")
     seen = await record_at(database, "j")
-    lost = [Lost("j", seen.generation, seen.fence)]
+    lost = [Seen("j", seen.generation, seen.fence)]
     await database.write(lambda connection: raise_generation(connection, lost, NOW + 20))
 
     [record] = await database.write(lambda connection: expire_due(connection, NOW + 30, 10))

@@ -12,7 +12,7 @@ from taurine.ledger.audit import actions_on
 from taurine.ledger.database import Database
 from taurine.ledger.endings import Ending, apply_endings
 from taurine.ledger.fences import fence_of
-from taurine.ledger.generations import Lost, NewGeneration, raise_generation, start_generation
+from taurine.ledger.generations import NewGeneration, Seen, raise_generation, start_generation
 from taurine.ledger.outbox import Dispatched, stamp_dispatched, take_undispatched
 from taurine.ledger.records import JobRecord
 from taurine.ledger.schema import attempt, dead_letter, job
@@ -101,32 +101,32 @@ async def test_of_two_at_once_one_starts_the_generation(database: Database, othe
 # Lost by the queue ------------------------------------------------------------------------------------------------------------
 
 
-async def _raise_generation(database: Database, *lost: Lost, at: int = NOW + 10) -> list[JobRecord | None]:
+async def _raise_generation(database: Database, *lost: Seen, at: int = NOW + 10) -> list[JobRecord | None]:
     return await database.write(lambda connection: raise_generation(connection, lost, at))
 
 
-@pytest.mark.parametrize("status", ["queued", "running", "retrying"])
+@pytest.mark.parametrize("status", ["queued", "running", "retrying", "waiting"])
 async def test_a_lost_job_is_put_back_with_its_attempts(database: Database, status: str) -> None:
     """P1: all of Redis is gone; the record says what is to run, and the outbox finds it."""
     await put_in(database, "j", scheduled_for=NOW + 1, expires_at=NOW + 999)
     if status == "running":
         await start(database, "j", fence=2)
-    if status == "retrying":
-        again = Ending(id="j", fence=2, status="retrying", attempts=2, at=NOW + 3, error='"e"', next_at=NOW + 60_000)
+    if status in ("retrying", "waiting"):
+        again = Ending(id="j", fence=2, status=status, attempts=2, at=NOW + 3, error='"e"', next_at=NOW + 60_000)
         await database.write(lambda connection: apply_endings(connection, [again]))
     await database.write(lambda connection: stamp_dispatched(connection, [Dispatched("j", 0, NOW)]))
     seen = await record_at(database, "j")
     assert seen.status == status
 
-    [record] = await _raise_generation(database, Lost("j", seen.generation, seen.fence))
+    [record] = await _raise_generation(database, Seen("j", seen.generation, seen.fence))
 
     assert record == await record_at(database, "j")
     assert record is not None
-    becomes = "retrying" if status == "retrying" else "queued"
+    becomes = "queued" if status == "running" else status
     assert (record.status, record.generation, record.fence) == (becomes, 1, fence_of(1, 0))
     assert (record.attempts, record.error) == (seen.attempts, seen.error)
     assert (record.scheduled_for, record.next_attempt_at) == (seen.scheduled_for, seen.next_attempt_at)
-    due = {"queued": NOW + 1, "running": None, "retrying": NOW + 60_000}[status]
+    due = {"queued": NOW + 1, "running": None}.get(status, NOW + 60_000)
     assert (record.due_at and round(record.due_at.timestamp() * 1000)) == due
     assert [found.id for found in await database.read(lambda c: take_undispatched(c, ["mail"], 9, NOW))] == ["j"]
     [entry] = await database.read(lambda connection: actions_on(connection, "j"))
@@ -139,7 +139,7 @@ async def test_a_lost_job_waits_on_until_its_next_attempt(database: Database, pu
     again = Ending(id="j", fence=2, status="retrying", attempts=1, at=NOW + 3, error='"e"', next_at=NOW + 20)
     await database.write(lambda connection: apply_endings(connection, [again]))
 
-    [record] = await _raise_generation(database, Lost("j", 0, 2), at=put_back_at)
+    [record] = await _raise_generation(database, Seen("j", 0, 2), at=put_back_at)
 
     assert record is not None
     assert record.status == status
@@ -151,10 +151,10 @@ async def test_a_record_that_changed_since_it_was_seen_is_not_put_back(database:
     await put_in(database, "started", "ended", "raised", "lost")
     await start(database, "started")
     await complete(database, "ended")
-    await _raise_generation(database, Lost("raised", 0, 0))
+    await _raise_generation(database, Seen("raised", 0, 0))
 
     records = await _raise_generation(
-        database, *(Lost(job_id, 0, 0) for job_id in ("started", "ended", "lost", "raised", "missing"))
+        database, *(Seen(job_id, 0, 0) for job_id in ("started", "ended", "lost", "raised", "missing"))
     )
 
     assert [record and record.id for record in records] == [None, None, "lost", None, None]
@@ -165,7 +165,7 @@ async def test_a_record_that_changed_since_it_was_seen_is_not_put_back(database:
 async def test_reconcilers_at_once_put_a_job_back_once(database: Database, other_database: Database) -> None:
     ids = [f"j{number}" for number in range(30)]
     await put_in(database, *ids)
-    lost = [Lost(job_id, 0, 0) for job_id in ids]
+    lost = [Seen(job_id, 0, 0) for job_id in ids]
 
     one, other = await asyncio.gather(
         _raise_generation(database, *lost), _raise_generation(other_database, *lost[::-1])

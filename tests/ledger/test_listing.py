@@ -245,7 +245,7 @@ async def large(database: Database) -> Database:
 async def test_each_filter_walks_its_index_in_the_pages_order(large: Database) -> None:
     """EXPLAIN on both databases, for the first page and for one in the middle: no scan of the table, and nothing is sorted."""
     for name, (wanted, index) in PLANS.items():
-        for after in (None, listing._Position(NOW + 10_000, "x")):
+        for after in (None, listing.Position(NOW + 10_000, "x")):
             for newest_first in (True, False):
                 plan = await large.read(
                     lambda connection, wanted=wanted, after=after, newest_first=newest_first: _plan(
@@ -260,7 +260,7 @@ async def test_each_filter_walks_its_index_in_the_pages_order(large: Database) -
 
 def _plan(connection: Connection, wanted: RecordFilter, after: Any, newest_first: bool) -> str:
     status = (wanted.statuses() or (None,))[0]
-    query = listing._query(connection, wanted, status, after, newest_first=newest_first).limit(51)
+    query = listing.query_of(connection, wanted, status, after, newest_first=newest_first).limit(51)
     if connection.dialect.name == "postgresql":
         # It plans with the values that it is given.
         words = str(query.compile(connection, compile_kwargs={"literal_binds": True}))

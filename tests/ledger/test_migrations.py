@@ -27,12 +27,14 @@ from taurine.ledger.database import Database, open_database
 from taurine.ledger.migrate import MigrationReport, check_schema, migrate, schema_version
 from taurine.ledger.schema import VERSION, metadata
 
-SECOND = """
+VERSIONS = tuple(f"{number:04}" for number in range(1, int(VERSION) + 1))
+
+LATER = f"""
 from alembic.operations import Operations
 from sqlalchemy import Column, Integer, Text
 
-revision = "0002"
-down_revision = "0001"
+revision = "0999"
+down_revision = "{VERSION}"
 
 
 def upgrade(op: Operations) -> None:
@@ -54,8 +56,8 @@ def second_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str
     """A later Taurine: the folder of its migrations, and its version. This one stays as it is."""
     scripts = tmp_path / "migrations"
     shutil.copytree(module._MIGRATIONS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "0002_second.py").write_text(SECOND)
-    return str(scripts), "0002"
+    (scripts / "versions" / "0999_later.py").write_text(LATER)
+    return str(scripts), "0999"
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def migrators() -> Iterator[Callable[..., dict[str, Any]]]:
 
 
 async def test_a_new_database_gets_its_tables_and_a_second_run_changes_nothing(empty: Database) -> None:
-    assert await migrate(empty) == MigrationReport(None, VERSION, ("0001",))
+    assert await migrate(empty) == MigrationReport(None, VERSION, VERSIONS)
     assert await migrate(empty) == MigrationReport(VERSION, VERSION, ())
     await check_schema(empty)
 
@@ -98,17 +100,17 @@ async def test_tables_that_are_not_there_are_a_typed_error_that_says_what_to_do(
 async def test_older_tables_with_newer_code_name_both_versions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "VERSION", "0002")
-    with pytest.raises(SchemaMismatch, match=f"are of version {VERSION}, and this version of Taurine works with 0002"):
+    monkeypatch.setattr(module, "VERSION", "0999")
+    with pytest.raises(SchemaMismatch, match=f"are of version {VERSION}, and this version of Taurine works with 0999"):
         await check_schema(database)
 
 
 async def test_newer_tables_are_never_taken_back(database: Database) -> None:
-    await database.write(lambda connection: connection.execute(text("UPDATE taurine_version SET version_num = '0007'")))
+    await database.write(lambda connection: connection.execute(text("UPDATE taurine_version SET version_num = '9999'")))
     for attempt in (check_schema, migrate):
-        with pytest.raises(SchemaMismatch, match=f"version 0007, newer than {VERSION}"):
+        with pytest.raises(SchemaMismatch, match=f"version 9999, newer than {VERSION}"):
             await attempt(database)
-    assert await database.read(schema_version) == "0007"
+    assert await database.read(schema_version) == "9999"
 
 
 async def test_a_second_version_is_made_with_rows_there(
@@ -117,7 +119,7 @@ async def test_a_second_version_is_made_with_rows_there(
     monkeypatch.setattr(module, "_MIGRATIONS", Path(second_version[0]))
     monkeypatch.setattr(module, "VERSION", second_version[1])
     await database.write(_insert_one)
-    assert await migrate(database) == MigrationReport("0001", "0002", ("0002",))
+    assert await migrate(database) == MigrationReport(VERSION, "0999", ("0999",))
     assert await database.read(lambda connection: connection.scalar(text("SELECT colour FROM taurine_job"))) == "red"
 
 
@@ -224,7 +226,7 @@ async def test_of_many_migrators_at_once_one_makes_each_version(ledger_url: str)
     finally:
         for database in databases:
             await database.close()
-    assert sorted(len(report.applied) for report in reports) == [0, 0, 0, 0, 0, 1]
+    assert sorted(version for report in reports for version in report.applied) == list(VERSIONS)
 
 
 async def test_two_databases_are_migrated_at_once_by_one_program(tmp_path: Path, postgres_url: str) -> None:
@@ -235,7 +237,7 @@ async def test_two_databases_are_migrated_at_once_by_one_program(tmp_path: Path,
     finally:
         for database in databases:
             await database.close()
-    assert [report.applied for report in reports] == [("0001",)] * 3
+    assert [report.applied for report in reports] == [VERSIONS] * 3
 
 
 async def test_migrators_in_processes_of_their_own_take_turns(ledger_url: str) -> None:
@@ -268,7 +270,7 @@ async def test_a_migrator_waits_for_the_other_in_bounded_time(
         with pytest.raises(LedgerUnavailable, match="lock"):
             await migrate(empty, wait=0.0)
         waiting = asyncio.create_task(migrate(empty))
-    assert (await waiting).applied == ("0001",)
+    assert (await waiting).applied == VERSIONS
 
 
 @contextlib.asynccontextmanager
@@ -293,13 +295,15 @@ async def test_a_migrator_killed_after_any_statement_leaves_a_whole_version(
     ledger_url: str,
     second_version: tuple[str, str],
     migrators: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
     figure: Callable[[str], None],
 ) -> None:
     """F39: one after the other dies one statement later; the tables are those of a whole version each time."""
     scripts, version = second_version
     request = {"url": ledger_url, "scripts": scripts, "version": version}
-    tables_of_first = len(metadata.tables) + 1  # and the one with the version
-    whole: dict[str | None, int] = {None: 0, "0001": tables_of_first, "0002": tables_of_first + 1}
+    whole: dict[str | None, int] = {None: 0, **await _tables_of_each(ledger_url, monkeypatch)}
+    whole[version] = whole[VERSION] + 1
+    assert whole[VERSION] == len(metadata.tables) + 1, "and the one with the version"
     seen: dict[str | None, int] = {}
     points = 0
     for point in range(1, 200):
@@ -312,10 +316,26 @@ async def test_a_migrator_killed_after_any_statement_leaves_a_whole_version(
         assert tables == whole[found], f"killed after statement {point}: version {found}, {tables} tables"
         seen[found] = seen.get(found, 0) + 1
         await _drop_everything(ledger_url)
-    assert await _look(ledger_url) == ("0002", whole["0002"])
+    assert await _look(ledger_url) == (version, whole[version])
     assert seen[None] > 20, "deaths were to fall into the first version"
-    assert seen["0001"] >= 3, "deaths were to fall into the second version"
+    for earlier in VERSIONS:
+        assert seen[earlier] >= 3, f"deaths were to fall into the version after {earlier}"
     figure(f"F39 {'sqlite' if 'sqlite' in ledger_url else 'postgresql'}: {points}/{points} deaths left a whole version")
+
+
+async def _tables_of_each(url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many tables each version leaves that nobody kills."""
+    found: dict[str, int] = {}
+    database = open_database(url)
+    try:
+        for version in VERSIONS:
+            monkeypatch.setattr(module, "VERSION", version)
+            await migrate(database)
+            found[version] = (await _look(url))[1]
+    finally:
+        await database.close()
+    await _drop_everything(url)
+    return found
 
 
 async def _look(url: str) -> tuple[str | None, int]:

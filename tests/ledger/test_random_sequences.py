@@ -21,7 +21,7 @@ from taurine.ledger.generations import NewGeneration, start_generation
 from taurine.ledger.records import insert_records
 from taurine.ledger.schema import attempt, dead_letter, job, metadata
 from taurine.ledger.starts import apply_starts
-from taurine.ledger.statuses import TERMINAL, may_follow
+from taurine.ledger.statuses import TERMINAL, allowed_from
 
 IDS = ("a", "b")
 ENDINGS = ("retrying", "waiting", "queued", "failed", "cancelled")
@@ -44,7 +44,7 @@ class Model:
 
     def write(self, status: Any, fence: int, at: int, attempts: int, output: str | None) -> Any:
         """The answer to a worker's write; the record changes when it is granted."""
-        if self.fence <= fence and may_follow(status, after=self.status):
+        if self.fence <= fence and self.status in allowed_from(status):
             self.status, self.fence, self.attempts, self.output = status, fence, attempts, output
             self.finished_at = at if status in TERMINAL else None
             self.updated_at = max(self.updated_at, at)

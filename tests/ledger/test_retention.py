@@ -13,13 +13,13 @@ from sqlalchemy import Connection, func, insert, select
 
 from ledger.writing import NOW, insert_raw
 from support.eventually import eventually
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
 from taurine.jobs.reconciler.retention import PurgeReport, Retention
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.database import Database, Work
 from taurine.ledger.retention import RetentionPolicy, purge_records
 from taurine.ledger.schema import attempt, audit, dead_letter, effect, idempotency, job, job_log, job_tag
+from taurine.testing import TestClock
 
 DAY = 86_400_000
 ERROR = '{"type":"E"}'
@@ -78,12 +78,12 @@ async def _all(database: Database, column: Any) -> set[Any]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(NOW / 1000)
+def clock() -> TestClock:
+    return TestClock(NOW / 1000)
 
 
 @pytest.fixture
-def sweep(database: Database, clock: ManualClock) -> Callable[..., Retention]:
+def sweep(database: Database, clock: TestClock) -> Callable[..., Retention]:
     def make(rows_per_step: int = 3, **policy: Any) -> Retention:
         return Retention(
             database, RetentionPolicy(**policy), clock=clock, random=Random(1), rows_per_step=rows_per_step
@@ -104,7 +104,9 @@ async def test_finished_records_go_after_their_age_with_all_that_is_theirs(
 
     await database.write(fill)
     report = await sweep().run_once()
-    assert report == PurgeReport(records=10, dead_letters=0, effects=0, idempotency_keys=0, audit=0)
+    assert report == PurgeReport(
+        records=10, dead_letters=0, effects=0, idempotency_keys=0, audit=0, tallies=0, workers=0
+    )
     for column in (job.c.id, job_tag.c.job_id, attempt.c.job_id, job_log.c.job_id):
         assert await _all(database, column) == {"young", "slow"}
     assert (await sweep().run_once()).total == 0
@@ -262,7 +264,7 @@ async def test_sweeps_at_once_remove_each_row_once(database: Database, sweep: Ca
     assert await _all(database, job.c.id) == set()
 
 
-async def test_it_runs_without_traffic(database: Database, sweep: Callable[..., Retention], clock: ManualClock) -> None:
+async def test_it_runs_without_traffic(database: Database, sweep: Callable[..., Retention], clock: TestClock) -> None:
     """BMQ-167: time alone removes; nothing is enqueued, and nothing finishes."""
     await database.write(lambda connection: _finished(connection, "a", 29.99))
     service = sweep()
@@ -280,7 +282,7 @@ async def test_it_runs_without_traffic(database: Database, sweep: Callable[..., 
         await service.stop()
 
 
-async def test_other_writes_go_between_its_steps(database: Database, clock: ManualClock) -> None:
+async def test_other_writes_go_between_its_steps(database: Database, clock: TestClock) -> None:
     """Each step is a transaction of its own, so that nobody waits for a whole pass."""
 
     def fill(connection: Connection) -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.desk import Heard
 from taurine import Context, Pipeline, Stage
-from taurine.clock import ManualClock
 from taurine.jobs.handler.context import Context as WorkersContext
 from taurine.jobs.handler.detached import DetachedContext
 from taurine.jobs.handler.part import Part
+from taurine.testing import TestClock
 
 WEIGHTS = st.floats(min_value=1e-300, max_value=1.7e308, allow_nan=False)
 TOLD = st.lists(st.tuples(st.floats(), st.none() | st.floats()), max_size=5)
@@ -73,7 +73,7 @@ async def test_weights_are_shares_and_a_stage_tells_of_its_own() -> None:
 
 
 async def test_durations_are_those_of_the_monotonic_clock_without_the_observers() -> None:
-    clock = ManualClock(start=1_000_000.0)
+    clock = TestClock(start=1_000_000.0)
 
     class Slow(Heard):
         async def stage_started(self, event: Any) -> None:

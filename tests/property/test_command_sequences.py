@@ -22,7 +22,6 @@ from redis import Redis
 
 from property import keyspace
 from property.model import Ask, Collection, FinishedSet, Model
-from taurine.clock import ManualClock
 from taurine.errors import JobError, JobLocked, QueueBusy
 from taurine.ids import public_id, wire_id
 from taurine.options import AddOptions, ChildFailurePolicy, Dedup, Keep, Parent, RateLimit
@@ -45,6 +44,7 @@ from taurine.queue.turn import (
     TurnReply,
     WaitingForChildren,
 )
+from taurine.testing import TestClock
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ class Commands(RuleBasedStateMachine):
         super().__init__()
         self.keys = QueueKeys("q", prefix)
         self.raw = raw
-        self.clock = ManualClock(1_800_000_000.0)
+        self.clock = TestClock(1_800_000_000.0)
         self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.connection = Connection(url)
         self.queue = Queue("q", self.connection, prefix=prefix, clock=self.clock)

@@ -8,9 +8,9 @@ import pytest
 from redis.asyncio import Redis
 
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.queue import Queue, Worker
 from taurine.queue.connection import Connection
+from taurine.testing import TestClock
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ async def site(prefix: str, redis_socket_url: str, raw: Redis) -> AsyncIterator[
 
 
 @pytest.fixture
-def hand_clock() -> ManualClock:
+def hand_clock() -> TestClock:
     """A clock that stands at 2027-01-15 08:00:00 UTC until it is advanced."""
-    return ManualClock(1_800_000_000.0)
+    return TestClock(1_800_000_000.0)
 
 
 @pytest.fixture
-async def timed_site(prefix: str, redis_socket_url: str, raw: Redis, hand_clock: ManualClock) -> AsyncIterator[Site]:
+async def timed_site(prefix: str, redis_socket_url: str, raw: Redis, hand_clock: TestClock) -> AsyncIterator[Site]:
     """A queue whose time is `hand_clock`."""
     site = Site("q", prefix, redis_socket_url, raw, clock=hand_clock)
     yield site
@@ -43,18 +43,18 @@ async def connection(redis_socket_url: str) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
+def clock() -> TestClock:
     """A clock that stands still at the machine's time until it is advanced."""
-    return ManualClock()
+    return TestClock()
 
 
 @pytest.fixture
-def queue(connection: Connection, prefix: str, clock: ManualClock) -> Queue:
+def queue(connection: Connection, prefix: str, clock: TestClock) -> Queue:
     """The queue `q`, on `clock`."""
     return Queue("q", connection, prefix=prefix, clock=clock)
 
 
 @pytest.fixture
-def hand(connection: Connection, prefix: str, clock: ManualClock) -> Worker:
+def hand(connection: Connection, prefix: str, clock: TestClock) -> Worker:
     """A worker of `queue` without a handler: the test fetches and settles."""
     return Worker("q", None, connection, prefix=prefix, clock=clock)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from taurine.clock import ManualClock
 from taurine.errors import InvalidName, InvalidOption, PayloadError, PayloadTooLarge
 from taurine.options import AddOptions
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.connection import Connection
 from taurine.retry import Exponential
+from taurine.testing import TestClock
 
 
 async def stored_events(raw: Redis, prefix: str) -> list[dict[str, str]]:
@@ -215,7 +215,7 @@ async def test_the_creation_time_may_be_given(queue: Queue) -> None:
         await queue.add("n", timestamp=datetime(2026, 1, 2))  # noqa: DTZ001 - that it is naive is the point
 
 
-async def test_a_delayed_job_does_not_start_before_its_time(queue: Queue, hand: Worker, clock: ManualClock) -> None:
+async def test_a_delayed_job_does_not_start_before_its_time(queue: Queue, hand: Worker, clock: TestClock) -> None:
     """BMQ-012."""
     job = await queue.add("n", delay=0.3)
     assert await job.state() == "delayed"
@@ -243,13 +243,13 @@ async def test_a_delay_is_heard_by_a_waiting_worker(redis_socket_url: str, prefi
         assert stored.processed_at >= job.created_at + 0.299
 
 
-async def test_delays_count_from_the_given_creation_time(queue: Queue, hand: Worker, clock: ManualClock) -> None:
+async def test_delays_count_from_the_given_creation_time(queue: Queue, hand: Worker, clock: TestClock) -> None:
     """BMQ-011, BMQ-012."""
     await queue.add("past", timestamp=clock.now() - 61, delay=60)
     assert await run_order(hand) == ["past"]
 
 
-async def test_jobs_due_at_the_same_moment_keep_their_order(queue: Queue, hand: Worker, clock: ManualClock) -> None:
+async def test_jobs_due_at_the_same_moment_keep_their_order(queue: Queue, hand: Worker, clock: TestClock) -> None:
     """BMQ-012: 4,096 per millisecond keep it."""
     await queue.add_many([(str(number), None, {"delay": 1.0}) for number in range(300)])
     clock.advance(1.1)

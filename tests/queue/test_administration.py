@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 from support.claims import ByHand
 from support.eventually import eventually
 from support.server import ValkeyServer
-from taurine.clock import ManualClock
 from taurine.errors import (
     BelongsToScheduler,
     InvalidOption,
@@ -31,13 +30,14 @@ from taurine.queue.connection import Connection
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.turn import Failed, Outcome, Turn, TurnReply, WaitingForChildren
+from taurine.testing import TestClock
 
 FAILED = Failed("boom", "[]", "::", 1)
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> TestClock:
+    return TestClock()
 
 
 @pytest.fixture
@@ -53,18 +53,18 @@ def keys(prefix: str) -> QueueKeys:
 
 
 @pytest.fixture
-def queue(connection: Connection, prefix: str, clock: ManualClock) -> Queue:
+def queue(connection: Connection, prefix: str, clock: TestClock) -> Queue:
     return Queue("q", connection, prefix=prefix, clock=clock)
 
 
 @pytest.fixture
-def other(connection: Connection, prefix: str, clock: ManualClock) -> Queue:
+def other(connection: Connection, prefix: str, clock: TestClock) -> Queue:
     """Another queue under the same prefix."""
     return Queue("other", connection, prefix=prefix, clock=clock)
 
 
 @pytest.fixture
-def worker(keys: QueueKeys, connection: Connection, clock: ManualClock) -> ByHand:
+def worker(keys: QueueKeys, connection: Connection, clock: TestClock) -> ByHand:
     return ByHand(keys, connection, clock)
 
 
@@ -146,7 +146,7 @@ async def test_steps_out_of_range_are_refused(queue: Queue, count: Any) -> None:
         await queue.retry_jobs(count=count)
 
 
-async def test_retry_jobs_takes_the_older_half(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_retry_jobs_takes_the_older_half(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-044."""
     await queue.add_many([("n", {}, {"job_id": f"j{n}"}) for n in range(50)])
     cutoff = clock.now()
@@ -351,7 +351,7 @@ async def finish(queue: Queue, worker: ByHand, ids: Sequence[str]) -> None:
         await worker.complete(await claimed(worker))
 
 
-async def test_clean_removes_only_what_is_old(queue: Queue, worker: ByHand, clock: ManualClock, raw: Redis) -> None:
+async def test_clean_removes_only_what_is_old(queue: Queue, worker: ByHand, clock: TestClock, raw: Redis) -> None:
     """BMQ-042."""
     old = [f"old{n}" for n in range(10)]
     for job_id in old:
@@ -369,14 +369,14 @@ async def test_clean_removes_only_what_is_old(queue: Queue, worker: ByHand, cloc
     assert ("cleaned", None) in await events_of(raw, queue._store.keys, "cleaned")
 
 
-async def test_clean_of_each_state_that_is_still_to_run(queue: Queue, clock: ManualClock) -> None:
+async def test_clean_of_each_state_that_is_still_to_run(queue: Queue, clock: TestClock) -> None:
     """BMQ-042: by age since creation, with jobs of any age in between."""
     for age in (100, 10, 100, 10, 100):
-        clock.advance(-age)
+        created = clock.now() - age
         places: dict[str, dict[str, Any]] = {"waiting": {}, "prioritized": {"priority": 2}, "delayed": {"delay": 9000}}
         for state, options in places.items():
-            await queue.add("n", {}, job_id=f"{state}{age}-{clock.now():.3f}", **options)
-        clock.advance(age + 0.5)
+            await queue.add("n", {}, job_id=f"{state}{age}-{created:.3f}", timestamp=created, **options)
+        clock.advance(0.5)
 
     for state in ("waiting", "prioritized", "delayed"):
         ids = await queue.clean(50, None, state)
@@ -386,7 +386,7 @@ async def test_clean_of_each_state_that_is_still_to_run(queue: Queue, clock: Man
 
 
 async def test_clean_keeps_leased_jobs_and_frees_a_slot(
-    queue: Queue, worker: ByHand, clock: ManualClock, raw: Redis, keys: QueueKeys
+    queue: Queue, worker: ByHand, clock: TestClock, raw: Redis, keys: QueueKeys
 ) -> None:
     """BMQ-042: of active jobs only those that nobody works on."""
     await queue.add_many([("n", {}, {"job_id": job_id}) for job_id in ("gone", "leased", "next")])
@@ -402,7 +402,7 @@ async def test_clean_keeps_leased_jobs_and_frees_a_slot(
     assert await raw.zscore(keys.marker, "0") == 0
 
 
-async def test_clean_keeps_the_next_run_of_a_scheduler(queue: Queue, clock: ManualClock) -> None:
+async def test_clean_keeps_the_next_run_of_a_scheduler(queue: Queue, clock: TestClock) -> None:
     """BMQ-042, BMQ-127."""
     armed = await queue.upsert_scheduler("tick", pattern="0 0 1 1 *", tz="UTC")
     clock.advance(60)
@@ -411,7 +411,7 @@ async def test_clean_keeps_the_next_run_of_a_scheduler(queue: Queue, clock: Manu
     assert await queue.state(armed.id) == "delayed"
 
 
-async def test_cleaning_a_failed_child_lets_its_parent_go_on(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_cleaning_a_failed_child_lets_its_parent_go_on(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-042: BullMQ deletes the parent as well."""
     await waiting_parent(queue, worker, "p", (queue, "c"))
     await fail_next(worker)
@@ -422,7 +422,7 @@ async def test_cleaning_a_failed_child_lets_its_parent_go_on(queue: Queue, worke
     assert await queue.state("p") == "waiting"
 
 
-async def test_clean_goes_in_steps(queue: Queue, clock: ManualClock) -> None:
+async def test_clean_goes_in_steps(queue: Queue, clock: TestClock) -> None:
     """BMQ-042: 2,500 waiting jobs of which every other is old."""
     old = clock.now() - 100
     await queue.add_many(

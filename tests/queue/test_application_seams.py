@@ -11,7 +11,6 @@ import pytest
 
 from support.eventually import eventually
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import CorruptJob, InvalidOption, PayloadTooLarge, Permanent, WaitForChildren
 from taurine.options import AddOptions, Dedup, Parent
 from taurine.queue.attempt import Decided
@@ -20,6 +19,7 @@ from taurine.queue.job import Job
 from taurine.queue.queue import Queue
 from taurine.queue.wire import Encoded
 from taurine.queue.worker import Worker
+from taurine.testing import TestClock
 
 ENVELOPE = '{"g":2,"t":"acme","note":",\\"jobId\\":\\"other\\""}'
 
@@ -339,7 +339,7 @@ async def test_an_attempt_that_is_decided_to_be_repeated_at_once_is(site: Site, 
     assert (fields["ats"], fields["atm"], fields["returnvalue"]) == ("3", "3", '"done"')
 
 
-async def test_an_attempt_that_is_decided_to_be_repeated_later_is(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_an_attempt_that_is_decided_to_be_repeated_later_is(timed_site: Site, hand_clock: TestClock) -> None:
     site = timed_site
     await site.queue.add("work", attempts=1)
     async with site.working(deciding(90.5)):

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 
 from support.eventually import eventually
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
 from taurine.options import Dedup, Parent
 from taurine.queue import Job, Queue, Worker
+from taurine.testing import TestClock
 
 THROTTLE = Dedup("x", ttl=60)
 DEBOUNCE = Dedup("x", ttl=5, extend=True, replace=True)
@@ -139,7 +139,7 @@ async def test_an_extended_throttle_starts_anew_with_each_refused_job(queue: Que
 # Debounce ---------------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_burst_leaves_one_job_with_the_last_data(queue: Queue, hand: Worker, clock: ManualClock) -> None:
+async def test_a_burst_leaves_one_job_with_the_last_data(queue: Queue, hand: Worker, clock: TestClock) -> None:
     """BMQ-032: and the delay starts anew with each."""
     for number in range(1, 11):
         job = await queue.add("n", number, delay=5, deduplication=DEBOUNCE)
@@ -171,7 +171,7 @@ async def test_without_extend_the_first_window_goes_on(queue: Queue, raw: Redis,
     assert 0 < await raw.pttl(f"{prefix}:q:de:x") <= 10_000
 
 
-async def test_a_job_that_is_due_is_not_replaced(queue: Queue, hand: Worker, clock: ManualClock) -> None:
+async def test_a_job_that_is_due_is_not_replaced(queue: Queue, hand: Worker, clock: TestClock) -> None:
     """BMQ-032: it is about to run, or runs."""
     first = await queue.add("n", 1, delay=1, deduplication=DEBOUNCE)
     clock.advance(1.1)
@@ -198,7 +198,7 @@ async def test_a_parent_does_not_wait_for_a_child_that_was_replaced(
 
 
 async def test_a_duplicate_moves_the_due_time_and_nothing_else(
-    queue: Queue, hand: Worker, clock: ManualClock, raw: Redis, prefix: str
+    queue: Queue, hand: Worker, clock: TestClock, raw: Redis, prefix: str
 ) -> None:
     """BMQ-033."""
     move = Dedup("x", reschedule=True)

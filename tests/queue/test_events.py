@@ -15,13 +15,13 @@ from redis.asyncio import Redis
 from support.eventually import eventually
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption, StoreUnavailable
 from taurine.options import Dedup, Parent
 from taurine.queue import Job, Queue, Worker, events
 from taurine.queue.connection import Connection
 from taurine.queue.event_stream import stream_order
 from taurine.queue.events import Event, QueueEvents
+from taurine.testing import TestClock
 
 
 async def fetched(hand: Worker) -> Job:
@@ -56,7 +56,7 @@ def happenings(connection: Connection, prefix: str) -> QueueEvents:
 
 
 async def test_every_event_is_told_typed(
-    queue: Queue, hand: Worker, happenings: QueueEvents, *, clock: ManualClock, raw: Redis, prefix: str
+    queue: Queue, hand: Worker, happenings: QueueEvents, *, clock: TestClock, raw: Redis, prefix: str
 ) -> None:
     """BMQ-132: each of them provoked, and heard by one listener."""
     async with happenings:

@@ -8,11 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from support.eventually import eventually
-from taurine.clock import ManualClock
 from taurine.errors import FailedChildren, JobFailed, LeaseLost, LeaseMissing, Permanent, Snooze, WaitForChildren
 from taurine.options import Dedup, Parent
 from taurine.queue import Job, Queue, Worker
 from taurine.retry import Custom, Fixed
+from taurine.testing import TestClock
 
 
 async def fetched(hand: Worker) -> Job:
@@ -366,7 +366,7 @@ async def test_a_cancelled_handler_is_told_why(redis_socket_url: str, prefix: st
 
 
 async def test_the_delay_of_a_job_that_delays_itself_is_in_its_hash(
-    queue: Queue, hand: Worker, clock: ManualClock
+    queue: Queue, hand: Worker, clock: TestClock
 ) -> None:
     """BMQ-072."""
     await queue.add("n")

@@ -10,7 +10,6 @@ import pytest
 from redis.asyncio import Redis
 
 from support.eventually import eventually
-from taurine.clock import ManualClock
 from taurine.errors import (
     InvalidOption,
     JobNotFound,
@@ -22,6 +21,7 @@ from taurine.errors import (
 )
 from taurine.options import Parent
 from taurine.queue import Job, Queue, Worker
+from taurine.testing import TestClock
 
 
 async def fetched(hand: Worker) -> Job:
@@ -53,7 +53,7 @@ async def dangling(queue: Queue, raw: Redis, prefix: str, **options: Any) -> Job
 
 
 async def test_change_delay_counts_from_now(
-    queue: Queue, hand: Worker, clock: ManualClock, raw: Redis, prefix: str
+    queue: Queue, hand: Worker, clock: TestClock, raw: Redis, prefix: str
 ) -> None:
     """BMQ-013."""
     job = await queue.add("n", delay=60)
@@ -175,7 +175,7 @@ async def test_change_priority_wakes_a_worker(queue: Queue, raw: Redis, prefix: 
 
 
 async def test_change_priority_of_a_delayed_job_counts_when_it_is_due(
-    queue: Queue, hand: Worker, clock: ManualClock
+    queue: Queue, hand: Worker, clock: TestClock
 ) -> None:
     """BMQ-018."""
     await queue.add("a", priority=5)

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from support.eventually import eventually
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
-from taurine.clock import ManualClock
 from taurine.errors import CorruptJob, JobFailed, JobNotFound, StoreUnavailable, WaitTimeout
 from taurine.options import Dedup
 from taurine.queue import Job, Queue, Worker
+from taurine.testing import TestClock
 
 
 async def fetched(hand: Worker) -> Job:
@@ -75,7 +75,7 @@ async def test_a_job_that_has_ended_is_not_waited_for(queue: Queue, hand: Worker
         await bad.wait(timeout=5)
 
 
-async def test_a_wait_ends_in_time(queue: Queue, raw: Redis, clock: ManualClock) -> None:
+async def test_a_wait_ends_in_time(queue: Queue, raw: Redis, clock: TestClock) -> None:
     """BMQ-071: and the job goes on."""
     job = await queue.add("n")
     task = asyncio.create_task(job.wait(timeout=30))
@@ -202,7 +202,7 @@ async def test_no_end_is_missed_between_the_question_and_listening(redis_socket_
 
 
 async def test_a_wait_outlives_an_outage(
-    valkey: ValkeyServer, hand: Worker, prefix: str, raw: Redis, clock: ManualClock
+    valkey: ValkeyServer, hand: Worker, prefix: str, raw: Redis, clock: TestClock
 ) -> None:
     """BMQ-071: the end happens while nobody can listen, and its event is cut from the stream before anybody can."""
     async with FaultProxy(valkey.port) as proxy, Queue("q", proxy.url, prefix=prefix, clock=clock) as queue:
@@ -220,7 +220,7 @@ async def test_a_wait_outlives_an_outage(
 
 
 async def test_an_end_whose_event_was_cut_is_found_by_asking_again(
-    queue: Queue, hand: Worker, raw: Redis, prefix: str, clock: ManualClock
+    queue: Queue, hand: Worker, raw: Redis, prefix: str, clock: TestClock
 ) -> None:
     """BMQ-071: a stream that is cut faster than it is read hides ends."""
     job = await queue.add("n")
@@ -257,9 +257,7 @@ async def test_a_wait_that_is_cancelled_at_any_step_leaves_no_connection(queue: 
 # What it knows afterwards -----------------------------------------------------------------------------------------------------------
 
 
-async def test_after_a_failed_wait_the_job_knows_what_went_wrong(
-    queue: Queue, hand: Worker, clock: ManualClock
-) -> None:
+async def test_after_a_failed_wait_the_job_knows_what_went_wrong(queue: Queue, hand: Worker, clock: TestClock) -> None:
     """BMQ-071: no second look at the job is needed."""
     job = await queue.add("n", attempts=2)
     for reason in ("first", "second"):

@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from support.claims import ByHand
 from support.eventually import eventually
 from support.server import ValkeyServer
-from taurine.clock import ManualClock
 from taurine.errors import InvalidOption
 from taurine.options import Parent
 from taurine.queue import Queue, Worker
@@ -26,11 +25,12 @@ from taurine.queue.keys import QueueKeys
 from taurine.queue.states import JobState
 from taurine.queue.store import QueueStore
 from taurine.queue.turn import Completed, Failed, Turn, WaitingForChildren
+from taurine.testing import TestClock
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(1_800_000_000.0)
+def clock() -> TestClock:
+    return TestClock(1_800_000_000.0)
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def keys(prefix: str) -> QueueKeys:
 
 
 @pytest.fixture
-def queue(connection: Connection, prefix: str, clock: ManualClock) -> Queue:
+def queue(connection: Connection, prefix: str, clock: TestClock) -> Queue:
     return Queue("q", connection, prefix=prefix, clock=clock)
 
 
 @pytest.fixture
-def worker(keys: QueueKeys, connection: Connection, clock: ManualClock) -> ByHand:
+def worker(keys: QueueKeys, connection: Connection, clock: TestClock) -> ByHand:
     return ByHand(keys, connection, clock)
 
 
@@ -161,7 +161,7 @@ async def test_jobs_of_a_paused_queue_count_as_waiting(queue: Queue, raw: Redis,
     assert await queue.state("legacy") == "waiting"
 
 
-async def test_delayed_count_before_a_time(queue: Queue, clock: ManualClock) -> None:
+async def test_delayed_count_before_a_time(queue: Queue, clock: TestClock) -> None:
     """BMQ-059: three of five before the cutoff; one that is due at the very time counts."""
     await queue.add_many([("n", {}, {"delay": delay}) for delay in (1.0, 2.0, 3.0, 4.0, 5.0)])
     now = clock.now()
@@ -176,7 +176,7 @@ async def test_delayed_count_before_a_time(queue: Queue, clock: ManualClock) -> 
 # Listing --------------------------------------------------------------------------------------------------------------------------
 
 
-async def fill(queue: Queue, worker: ByHand, clock: ManualClock, state: JobState) -> list[str]:
+async def fill(queue: Queue, worker: ByHand, clock: TestClock, state: JobState) -> list[str]:
     """25 jobs of one state, and their ids: the oldest, or the next to run, first."""
     options: dict[str, Any] = {"delayed": {"delay": 5.0}, "prioritized": {"priority": 3}}.get(state, {})
     ids = [f"j{number:02}" for number in range(25)]
@@ -191,7 +191,7 @@ async def fill(queue: Queue, worker: ByHand, clock: ManualClock, state: JobState
 
 
 @pytest.mark.parametrize("state", ["waiting", "active", "completed", "delayed", "prioritized"])
-async def test_pages_of_ten_both_ways(queue: Queue, worker: ByHand, clock: ManualClock, state: JobState) -> None:
+async def test_pages_of_ten_both_ways(queue: Queue, worker: ByHand, clock: TestClock, state: JobState) -> None:
     """BMQ-060."""
     ids = await fill(queue, worker, clock, state)
 
@@ -357,7 +357,7 @@ _VALUES = st.one_of(
 @given(st.dictionaries(st.sampled_from(_FIELDS), _VALUES))
 def test_whatever_a_hash_holds_can_be_looked_at(fields: dict[str, bytes]) -> None:
     """BMQ-060: any bytes in any field."""
-    store = QueueStore(QueueKeys("q", "p"), cast(Connection, None), ManualClock())
+    store = QueueStore(QueueKeys("q", "p"), cast(Connection, None), TestClock())
 
     job = Job.stored(store, "j", {name.encode(): value for name, value in fields.items()})
 
@@ -434,7 +434,7 @@ async def test_workers_are_unknown_where_the_server_keeps_them_secret(
         assert await queue.count() == 0
 
 
-async def test_metrics_by_the_minute(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_metrics_by_the_minute(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-136 as far as the queue reads it: points newest first, and the whole."""
     assert (await queue.metrics("completed")).points == []
     for finished in (1, 2, 3, 0, 4):

@@ -19,7 +19,6 @@ from redis.asyncio import Redis
 
 from support.claims import ByHand
 from support.server import ValkeyServer
-from taurine.clock import ManualClock
 from taurine.errors import (
     BelongsToScheduler,
     InvalidName,
@@ -38,6 +37,7 @@ from taurine.queue.queue import Queue
 from taurine.queue.scheduler import Schedule
 from taurine.queue.worker import Worker
 from taurine.retry import Exponential
+from taurine.testing import TestClock
 
 MIDNIGHT = 1_795_305_600.0
 """2026-11-22 00:00 UTC, a Sunday; wall seconds."""
@@ -45,8 +45,8 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(MIDNIGHT + 20)
+def clock() -> TestClock:
+    return TestClock(MIDNIGHT + 20)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def keys(prefix: str) -> QueueKeys:
 
 
 @pytest.fixture
-def worker(keys: QueueKeys, connection: Connection, clock: ManualClock) -> ByHand:
+def worker(keys: QueueKeys, connection: Connection, clock: TestClock) -> ByHand:
     return ByHand(keys, connection, clock)
 
 
@@ -101,7 +101,7 @@ async def next_at(queue: Queue, scheduler_id: str = "s") -> float:
     return scheduler.next_at
 
 
-async def runs(worker: ByHand, clock: ManualClock, queue: Queue, count: int) -> list[float]:
+async def runs(worker: ByHand, clock: TestClock, queue: Queue, count: int) -> list[float]:
     """Let `count` runs happen, each when it is due; returns their due times, fewer when the series ends."""
     found: list[float] = []
     for _ in range(count):
@@ -132,7 +132,7 @@ async def test_an_upsert_with_another_pattern_changes_the_one_scheduler(queue: Q
     "schedule", [{"every": 60.0}, {"pattern": "*/5 * * * *", "tz": "UTC"}], ids=["every", "pattern"]
 )
 async def test_repeating_an_upsert_makes_no_run_more(
-    queue: Queue, line: Line, worker: ByHand, clock: ManualClock, schedule: dict[str, Any]
+    queue: Queue, line: Line, worker: ByHand, clock: TestClock, schedule: dict[str, Any]
 ) -> None:
     """BMQ-119, BMQ-120: an application upserts its schedulers each time it starts."""
     await queue.upsert_scheduler("s", **schedule)
@@ -160,7 +160,7 @@ async def test_many_upserts_at_once_make_one_scheduler(queue: Queue, line: Line)
 @pytest.mark.parametrize("where", ["delayed", "waiting", "prioritized"])
 @pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
 async def test_an_upsert_replaces_the_next_run_wherever_it_stands(
-    *, queue: Queue, line: Line, raw: Redis, keys: QueueKeys, clock: ManualClock, where: str, paused: bool
+    *, queue: Queue, line: Line, raw: Redis, keys: QueueKeys, clock: TestClock, where: str, paused: bool
 ) -> None:
     """BMQ-119, BMQ-126: on a paused queue BullMQ looks for it in the wrong list, and then has two."""
     if paused:
@@ -179,7 +179,7 @@ async def test_an_upsert_replaces_the_next_run_wherever_it_stands(
 
 
 async def test_a_run_is_made_when_the_one_before_starts(
-    queue: Queue, line: Line, worker: ByHand, clock: ManualClock
+    queue: Queue, line: Line, worker: ByHand, clock: TestClock
 ) -> None:
     """BMQ-125, BMQ-126: a queue that is behind gathers no runs."""
     await queue.upsert_scheduler("s", every=60.0)
@@ -196,7 +196,7 @@ async def test_a_run_is_made_when_the_one_before_starts(
 # Intervals ----------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_interval_starts_at_once_and_keeps_its_beat(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_an_interval_starts_at_once_and_keeps_its_beat(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-120."""
     first = clock.now()
     await queue.upsert_scheduler("s", every=timedelta(minutes=1))
@@ -205,7 +205,7 @@ async def test_an_interval_starts_at_once_and_keeps_its_beat(queue: Queue, worke
 
 
 async def test_an_interval_that_is_behind_skips_runs_and_keeps_its_phase(
-    queue: Queue, worker: ByHand, clock: ManualClock
+    queue: Queue, worker: ByHand, clock: TestClock
 ) -> None:
     """BMQ-125."""
     first = clock.now()
@@ -216,7 +216,7 @@ async def test_an_interval_that_is_behind_skips_runs_and_keeps_its_phase(
     assert await runs(worker, clock, queue, 3) == [first + 60, first + 300, first + 360]
 
 
-async def test_a_changed_interval_starts_anew(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_a_changed_interval_starts_anew(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-120."""
     await queue.upsert_scheduler("s", every=60.0)
     await worker.run()
@@ -230,7 +230,7 @@ async def test_a_changed_interval_starts_anew(queue: Queue, worker: ByHand, cloc
 
 @pytest.mark.parametrize(("offset", "first"), [(7.0, 67.0), (25.0, 25.0), (0.0, 60.0)])
 async def test_offset_sets_the_phase(
-    queue: Queue, worker: ByHand, clock: ManualClock, offset: float, first: float
+    queue: Queue, worker: ByHand, clock: TestClock, offset: float, first: float
 ) -> None:
     """BMQ-123: it is 20 seconds past the minute."""
     await queue.upsert_scheduler("s", every=60.0, offset=offset)
@@ -245,7 +245,7 @@ async def test_offset_sets_the_phase(
 
 
 async def test_an_upsert_of_an_interval_that_is_behind_keeps_its_phase(
-    queue: Queue, worker: ByHand, clock: ManualClock
+    queue: Queue, worker: ByHand, clock: TestClock
 ) -> None:
     """BMQ-120: the run before was started, and its worker has not come to advance it."""
     await queue.upsert_scheduler("s", every=60.0)
@@ -269,7 +269,7 @@ async def test_a_changed_offset_moves_the_next_run(queue: Queue) -> None:
 
 @pytest.mark.parametrize("pattern", ["*/7 * * * *", "15 30 9 * * *", "0 0 L * *", "0 12 * * 1-5", "@weekly"])
 async def test_a_pattern_runs_at_the_times_it_names(
-    queue: Queue, worker: ByHand, clock: ManualClock, pattern: str
+    queue: Queue, worker: ByHand, clock: TestClock, pattern: str
 ) -> None:
     """BMQ-121: five or six fields, L; the times are compared with the pattern's own reading."""
     expected = [next_fire(pattern, after=clock.now(), tz="UTC")]
@@ -285,7 +285,7 @@ async def test_a_pattern_runs_at_the_times_it_names(
     ("day", "hours"), [("2027-03-27", [24, 23, 24]), ("2027-10-30", [24, 25, 24])], ids=["spring", "autumn"]
 )
 async def test_a_pattern_follows_its_time_zone(
-    queue: Queue, worker: ByHand, clock: ManualClock, day: str, hours: list[int]
+    queue: Queue, worker: ByHand, clock: TestClock, day: str, hours: list[int]
 ) -> None:
     """BMQ-122: nine o'clock in Berlin, through both changes of the clock."""
     berlin = ZoneInfo("Europe/Berlin")
@@ -299,7 +299,7 @@ async def test_a_pattern_follows_its_time_zone(
 
 
 async def test_immediately_runs_a_pattern_now_and_then_at_its_times(
-    queue: Queue, worker: ByHand, clock: ManualClock
+    queue: Queue, worker: ByHand, clock: TestClock
 ) -> None:
     """BMQ-123."""
     await queue.upsert_scheduler("s", pattern="0 9 * * *", tz="UTC", immediately=True)
@@ -310,7 +310,7 @@ async def test_immediately_runs_a_pattern_now_and_then_at_its_times(
 # Bounds -------------------------------------------------------------------------------------------------------------------
 
 
-async def test_no_run_is_due_before_the_start(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_no_run_is_due_before_the_start(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-123: an interval counts from its start; a pattern's first time is after it."""
     start = MIDNIGHT + HOUR
     await queue.upsert_scheduler("every", every=60.0, start=datetime.fromtimestamp(start, UTC))
@@ -334,7 +334,7 @@ async def test_a_later_start_moves_the_next_run(queue: Queue) -> None:
     "schedule", [{"every": 60.0}, {"pattern": "20 * * * * *", "tz": "UTC"}], ids=["every", "pattern"]
 )
 async def test_no_run_is_due_after_the_end(
-    queue: Queue, worker: ByHand, clock: ManualClock, schedule: dict[str, Any]
+    queue: Queue, worker: ByHand, clock: TestClock, schedule: dict[str, Any]
 ) -> None:
     """BMQ-123: the record stays, without a next run."""
     await queue.upsert_scheduler("s", **schedule, end=MIDNIGHT + 200)
@@ -350,9 +350,7 @@ async def test_no_run_is_due_after_the_end(
 
 
 @pytest.mark.parametrize("schedule", [{"every": 60.0}, {"pattern": "* * * * *", "tz": "UTC"}], ids=["every", "pattern"])
-async def test_limit_counts_the_runs(
-    queue: Queue, worker: ByHand, clock: ManualClock, schedule: dict[str, Any]
-) -> None:
+async def test_limit_counts_the_runs(queue: Queue, worker: ByHand, clock: TestClock, schedule: dict[str, Any]) -> None:
     """BMQ-123: three runs, and each of them knows its number."""
     await queue.upsert_scheduler("s", **schedule, limit=3)
 
@@ -367,7 +365,7 @@ async def test_limit_counts_the_runs(
     assert await queue.count_schedulers() == 1
 
 
-async def test_an_ended_series_starts_again_with_an_upsert(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_an_ended_series_starts_again_with_an_upsert(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-123: the limit counts from the latest upsert, also when the last run's job is still stored."""
     await queue.upsert_scheduler("s", every=60.0, limit=1)
     first = await worker.run()
@@ -380,7 +378,7 @@ async def test_an_ended_series_starts_again_with_an_upsert(queue: Queue, worker:
 # The jobs -----------------------------------------------------------------------------------------------------------------
 
 
-async def test_every_run_has_the_template(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_every_run_has_the_template(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-124."""
     options: dict[str, Any] = {
         "attempts": 3,
@@ -405,7 +403,7 @@ async def test_every_run_has_the_template(queue: Queue, worker: ByHand, clock: M
 
 
 async def test_the_queue_defaults_stand_under_the_template(
-    connection: Connection, prefix: str, clock: ManualClock
+    connection: Connection, prefix: str, clock: TestClock
 ) -> None:
     """BMQ-124: those that fit a job that comes back."""
     queue = Queue("q", connection, prefix=prefix, clock=clock, defaults={"attempts": 4, "keep_logs": 2, "delay": 9.0})
@@ -415,7 +413,7 @@ async def test_the_queue_defaults_stand_under_the_template(
     assert (job.options.attempts, job.options.keep_logs, job.options.delay) == (4, 5, 0.0)
 
 
-async def test_a_template_may_run_its_jobs_first(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_a_template_may_run_its_jobs_first(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-124: lifo, for the first run and for one that is due as soon as it is made."""
     await queue.add("plain")
     await queue.upsert_scheduler("s", every=60.0, lifo=True)
@@ -454,7 +452,7 @@ async def test_a_template_takes_no_option_that_is_for_one_job(queue: Queue, opti
 
 @pytest.mark.parametrize("schedule", [{"every": 60.0}, {"pattern": "* * * * *", "tz": "UTC"}], ids=["every", "pattern"])
 async def test_only_the_armed_run_makes_the_next(
-    queue: Queue, line: Line, worker: ByHand, clock: ManualClock, schedule: dict[str, Any]
+    queue: Queue, line: Line, worker: ByHand, clock: TestClock, schedule: dict[str, Any]
 ) -> None:
     """BMQ-126: a retry, a redelivery and a repeated call change nothing."""
     await queue.upsert_scheduler("s", **schedule)
@@ -474,7 +472,7 @@ async def test_only_the_armed_run_makes_the_next(
 
 
 async def test_a_run_whose_worker_died_before_it_advanced_is_advanced_by_the_next_worker(
-    *, queue: Queue, line: Line, worker: ByHand, clock: ManualClock, raw: Redis, keys: QueueKeys
+    *, queue: Queue, line: Line, worker: ByHand, clock: TestClock, raw: Redis, keys: QueueKeys
 ) -> None:
     """BMQ-126: the claim and the advance are two calls."""
     await queue.upsert_scheduler("s", every=60.0)
@@ -508,7 +506,7 @@ async def test_a_taken_id_does_not_end_the_schedule(
     *,
     queue: Queue,
     worker: ByHand,
-    clock: ManualClock,
+    clock: TestClock,
     raw: Redis,
     keys: QueueKeys,
     schedule: dict[str, Any],
@@ -526,7 +524,7 @@ async def test_a_taken_id_does_not_end_the_schedule(
 
 
 async def test_an_upsert_passes_over_taken_ids(
-    queue: Queue, worker: ByHand, clock: ManualClock, raw: Redis, keys: QueueKeys
+    queue: Queue, worker: ByHand, clock: TestClock, raw: Redis, keys: QueueKeys
 ) -> None:
     """BMQ-119: a run that was promoted and has ended is not run again at its time, nor is its job overwritten."""
     early = await queue.upsert_scheduler("s", pattern="0 9 * * *", tz="UTC")
@@ -540,7 +538,7 @@ async def test_an_upsert_passes_over_taken_ids(
 
 
 async def test_very_many_taken_ids_are_an_error_and_change_nothing(
-    queue: Queue, line: Line, raw: Redis, keys: QueueKeys, clock: ManualClock
+    queue: Queue, line: Line, raw: Redis, keys: QueueKeys, clock: TestClock
 ) -> None:
     """BMQ-119."""
     for millisecond in range(1200):
@@ -557,7 +555,7 @@ async def test_very_many_taken_ids_are_an_error_and_change_nothing(
     assert await queue.schedulers() == []
 
 
-async def test_an_upsert_keeps_a_run_that_is_due(queue: Queue, line: Line, clock: ManualClock) -> None:
+async def test_an_upsert_keeps_a_run_that_is_due(queue: Queue, line: Line, clock: TestClock) -> None:
     """BMQ-119: BullMQ drops the overdue run of a pattern, so that a deployment at five past nine loses the report of nine."""
     job = await queue.upsert_scheduler("s", pattern="0 9 * * *", tz="UTC")
     clock.advance(9 * HOUR + 300)
@@ -580,7 +578,7 @@ async def test_a_run_that_is_replaced_gives_up_its_deduplication_id(queue: Queue
 
 
 async def test_an_upsert_leaves_a_run_that_was_started(
-    queue: Queue, line: Line, worker: ByHand, clock: ManualClock
+    queue: Queue, line: Line, worker: ByHand, clock: TestClock
 ) -> None:
     """BMQ-119: its retries go on, and it does not advance the scheduler any more."""
     await queue.upsert_scheduler("s", every=60.0)
@@ -602,7 +600,7 @@ async def test_an_upsert_makes_a_lost_run_again(
     queue: Queue,
     line: Line,
     worker: ByHand,
-    clock: ManualClock,
+    clock: TestClock,
     raw: Redis,
     keys: QueueKeys,
     schedule: dict[str, Any],
@@ -628,7 +626,7 @@ async def test_an_upsert_makes_a_lost_run_again(
 
 
 async def test_a_lost_record_does_not_stop_the_schedule(
-    queue: Queue, worker: ByHand, clock: ManualClock, raw: Redis, keys: QueueKeys
+    queue: Queue, worker: ByHand, clock: TestClock, raw: Redis, keys: QueueKeys
 ) -> None:
     """F50: the claimed run is what is left to go by."""
     await queue.upsert_scheduler("s", every=60.0, name="report", data={"n": 1})
@@ -660,7 +658,7 @@ async def test_a_schedule_that_cannot_be_worked_out_says_so(
 
 
 async def test_a_schedule_goes_on_while_memory_is_full(
-    server_factory: Callable[..., ValkeyServer], clock: ManualClock
+    server_factory: Callable[..., ValkeyServer], clock: TestClock
 ) -> None:
     """F20: a refused advance would end the schedule."""
     server = server_factory(maxmemory_policy="noeviction")
@@ -686,7 +684,7 @@ async def test_a_job_that_no_scheduler_made_is_let_be(queue: Queue, worker: ByHa
 
 
 async def test_a_worker_advances_the_schedulers_of_the_jobs_it_claims(
-    queue: Queue, clock: ManualClock, connection: Connection
+    queue: Queue, clock: TestClock, connection: Connection
 ) -> None:
     """BMQ-120: three ticks, each when the clock has come to it."""
     ticks: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
@@ -789,7 +787,7 @@ def every_tenth_second(after: float, schedule: Schedule) -> float | None:
 
 
 async def test_a_strategy_works_out_patterns_of_its_own(
-    queue: Queue, keys: QueueKeys, connection: Connection, clock: ManualClock
+    queue: Queue, keys: QueueKeys, connection: Connection, clock: TestClock
 ) -> None:
     """BMQ-129: the producer and the worker are given the same one."""
     worker = ByHand(keys, connection, clock, strategy=every_tenth_second)
@@ -805,7 +803,7 @@ async def test_a_strategy_works_out_patterns_of_its_own(
 
 
 async def test_a_strategy_that_does_not_move_on_is_refused(
-    queue: Queue, keys: QueueKeys, connection: Connection, clock: ManualClock
+    queue: Queue, keys: QueueKeys, connection: Connection, clock: TestClock
 ) -> None:
     """BMQ-129."""
     with pytest.raises(InvalidOption, match="to return a time after"):
@@ -868,7 +866,7 @@ async def test_an_id_that_cannot_be_stored_is_refused(queue: Queue, scheduler_id
         await queue.upsert_scheduler(scheduler_id, every=60.0)
 
 
-async def test_any_other_id_will_do(queue: Queue, worker: ByHand, clock: ManualClock) -> None:
+async def test_any_other_id_will_do(queue: Queue, worker: ByHand, clock: TestClock) -> None:
     """BMQ-119: quotes, colons and letters of all kinds read back as given."""
     for scheduler_id in ('a"b\\c', "report:7:eu", "täglich ✓"):
         job = await queue.upsert_scheduler(scheduler_id, every=60.0)
@@ -889,7 +887,7 @@ async def test_the_old_repeat_option_is_refused_with_a_hint(queue: Queue) -> Non
 
 
 async def test_whatever_happens_there_is_one_next_run(
-    *, queue: Queue, line: Line, worker: ByHand, clock: ManualClock, raw: Redis, keys: QueueKeys, seed: int
+    *, queue: Queue, line: Line, worker: ByHand, clock: TestClock, raw: Redis, keys: QueueKeys, seed: int
 ) -> None:
     """BMQ-126, F50: a random history; after every upsert and every advance exactly one run stands in line unstarted."""
     choice = random.Random(seed)

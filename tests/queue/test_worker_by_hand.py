@@ -8,9 +8,9 @@ import pytest
 
 from support.eventually import eventually
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import CorruptJob, JobNotFound, LeaseLost, LeaseMissing, Permanent
 from taurine.retry import Fixed
+from taurine.testing import TestClock
 
 
 async def test_a_hand_made_loop_bmq_095(site: Site) -> None:
@@ -115,7 +115,7 @@ async def test_a_corrupt_job_is_failed_as_it_is_fetched_bmq_095(site: Site) -> N
     await site.until(failed=1)
 
 
-async def test_a_failed_attempt_pauses_as_its_options_say_bmq_095(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_a_failed_attempt_pauses_as_its_options_say_bmq_095(timed_site: Site, hand_clock: TestClock) -> None:
     worker = timed_site.worker(None)
     await timed_site.queue.add("work", attempts=2, backoff=Fixed(5.0))
     job = await worker.fetch()

@@ -13,11 +13,11 @@ from support.eventually import eventually
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import CorruptJob, InvalidOption, StoreUnavailable
 from taurine.queue.job import Job
 from taurine.queue.worker import Worker
 from taurine.queue.worker_events import WorkerEvent, WorkerEvents
+from taurine.testing import TestClock
 
 
 class Diary:
@@ -83,7 +83,7 @@ async def test_a_job_that_cannot_be_decoded_is_told_with_what_is_corrupt_bmq_100
 
 
 async def test_a_stalled_job_and_renewed_and_lost_leases_are_told_bmq_100(
-    timed_site: Site, hand_clock: ManualClock
+    timed_site: Site, hand_clock: TestClock
 ) -> None:
     site = timed_site
     gate = asyncio.Event()

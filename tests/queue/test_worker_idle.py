@@ -14,10 +14,10 @@ from support.eventually import eventually
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import StoreUnavailable
 from taurine.queue.connection import Connection
 from taurine.queue.job import Job
+from taurine.testing import TestClock
 
 NEVER = 3_600
 """Seconds of drain_delay: a worker that nobody wakes would sleep longer than any test waits."""
@@ -75,7 +75,7 @@ async def test_an_idle_worker_starts_a_new_job_at_once_bmq_093(site: Site, prior
             await site.until(completed=number)
 
 
-async def test_an_idle_worker_starts_a_job_when_it_is_due_bmq_093(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_an_idle_worker_starts_a_job_when_it_is_due_bmq_093(timed_site: Site, hand_clock: TestClock) -> None:
     site = timed_site
     handler = Recording()
     async with site.working(handler, drain_delay=NEVER):

@@ -13,9 +13,9 @@ from support.eventually import eventually
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import LeaseLost, StoreUnavailable
 from taurine.queue.job import Job
+from taurine.testing import TestClock
 
 
 class Held:
@@ -65,7 +65,7 @@ async def test_a_job_much_longer_than_its_lease_runs_once_bmq_084(site: Site) ->
     assert (await site.hash("long"))["ats"] == "1"
 
 
-async def test_all_jobs_are_renewed_in_one_call_bmq_084(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_all_jobs_are_renewed_in_one_call_bmq_084(timed_site: Site, hand_clock: TestClock) -> None:
     site = timed_site
     handler = Held()
     renewals: list[list[str]] = []
@@ -89,7 +89,7 @@ async def test_all_jobs_are_renewed_in_one_call_bmq_084(timed_site: Site, hand_c
 
 
 async def test_jobs_that_end_soon_are_never_renewed_bmq_084(
-    timed_site: Site, hand_clock: ManualClock, caplog: pytest.LogCaptureFixture
+    timed_site: Site, hand_clock: TestClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And no false alarm of a missing lease is raised over thousands of short jobs."""
     renewals: list[list[str]] = []
@@ -108,7 +108,7 @@ async def test_jobs_that_end_soon_are_never_renewed_bmq_084(
     assert [record.getMessage() for record in caplog.records] == []
 
 
-async def test_renewal_can_be_switched_off_bmq_087(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_renewal_can_be_switched_off_bmq_087(timed_site: Site, hand_clock: TestClock) -> None:
     handler = Held()
     renewals: list[list[str]] = []
     await timed_site.queue.add("work")
@@ -147,9 +147,7 @@ async def test_a_renewal_that_fails_and_one_that_works_again_are_told_bmq_088(si
     assert handler.cancelled == [], "an outage is no reason to give a job up"
 
 
-async def test_a_lost_lease_ends_the_handler_and_leaves_the_job_alone(
-    timed_site: Site, hand_clock: ManualClock
-) -> None:
+async def test_a_lost_lease_ends_the_handler_and_leaves_the_job_alone(timed_site: Site, hand_clock: TestClock) -> None:
     site = timed_site
     handler = Held()
     lost: list[str] = []
@@ -218,7 +216,7 @@ async def test_the_outcome_of_a_job_that_is_no_longer_held_is_dropped(site: Site
 
 
 async def test_a_lease_that_ran_out_while_nobody_took_the_job_is_given_back(
-    timed_site: Site, hand_clock: ManualClock
+    timed_site: Site, hand_clock: TestClock
 ) -> None:
     handler = Held()
     renewals: list[list[str]] = []

@@ -9,10 +9,10 @@ import pytest
 
 from support.eventually import eventually
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import RateLimited
 from taurine.options import RateLimit
 from taurine.queue.job import Job
+from taurine.testing import TestClock
 
 LONG = 60.0
 """Seconds of a window or pause that no test waits for: its end is made, not awaited."""
@@ -34,7 +34,7 @@ class Counting:
         self.running -= 1
 
 
-async def end_window(site: Site, clock: ManualClock) -> None:
+async def end_window(site: Site, clock: TestClock) -> None:
     """What time would do: the limiter's key is gone, and the workers have slept for as long as they were told."""
     await site.raw.delete(site.keys.limiter)
     clock.advance(LONG)
@@ -112,7 +112,7 @@ async def test_raising_the_queues_concurrency_is_heard_at_once_bmq_046(site: Sit
 
 @pytest.mark.parametrize("limited_by", ["worker", "queue", "both"])
 async def test_no_window_sees_more_starts_than_allowed(
-    timed_site: Site, hand_clock: ManualClock, limited_by: str
+    timed_site: Site, hand_clock: TestClock, limited_by: str
 ) -> None:
     """BMQ-092 a worker's limit is shared by all workers; BMQ-047 one that is set on the queue comes first."""
     site = timed_site
@@ -170,7 +170,7 @@ async def test_a_job_that_is_only_failed_costs_no_start_bmq_092(timed_site: Site
 
 
 async def test_a_limited_worker_looks_again_though_nobody_calls_it_bmq_092(
-    timed_site: Site, hand_clock: ManualClock
+    timed_site: Site, hand_clock: TestClock
 ) -> None:
     """The limiter may be deleted by hand, or by an older version that wakes nobody: 30 s are the most it idles."""
     site = timed_site

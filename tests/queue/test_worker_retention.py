@@ -11,15 +11,15 @@ import pytest
 
 from support.eventually import eventually
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.options import Keep
 from taurine.queue.job import Job
+from taurine.testing import TestClock
 
 
 class Ticking:
     """A handler that moves the clock by a second at each job, so that no two finish in the same millisecond."""
 
-    def __init__(self, clock: ManualClock, *, fail: bool = False) -> None:
+    def __init__(self, clock: TestClock, *, fail: bool = False) -> None:
         self._clock = clock
         self._fail = fail
 
@@ -37,7 +37,7 @@ async def kept(site: Site, kind: str) -> list[str]:
     return ids
 
 
-async def finish(site: Site, clock: ManualClock, jobs: list[tuple[str, dict[str, Any]]], **worker: Any) -> None:
+async def finish(site: Site, clock: TestClock, jobs: list[tuple[str, dict[str, Any]]], **worker: Any) -> None:
     """Run the jobs one after the other, to their end."""
     done: list[str] = []
     async with site.working(Ticking(clock), concurrency=1, **worker) as running:
@@ -63,7 +63,7 @@ async def finish(site: Site, clock: ManualClock, jobs: list[tuple[str, dict[str,
     ],
 )
 async def test_what_a_rule_keeps_of_twenty_jobs_bmq_029(
-    timed_site: Site, hand_clock: ManualClock, name: str, kind: str, *, rule: Any, expected: list[str]
+    timed_site: Site, hand_clock: TestClock, name: str, kind: str, *, rule: Any, expected: list[str]
 ) -> None:
     option = "remove_on_complete" if kind == "completed" else "remove_on_fail"
     own: dict[str, Any] = {} if rule is None else {option: rule}
@@ -72,7 +72,7 @@ async def test_what_a_rule_keeps_of_twenty_jobs_bmq_029(
 
 
 async def test_the_workers_rule_holds_for_jobs_without_their_own_bmq_029(
-    timed_site: Site, hand_clock: ManualClock
+    timed_site: Site, hand_clock: TestClock
 ) -> None:
     jobs: list[tuple[str, dict[str, Any]]] = [
         ("work", {}),
@@ -85,7 +85,7 @@ async def test_the_workers_rule_holds_for_jobs_without_their_own_bmq_029(
     assert (await kept(timed_site, "completed"), await kept(timed_site, "failed")) == (["2"], ["4"])
 
 
-async def test_nothing_goes_from_a_queue_at_rest_bmq_029(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_nothing_goes_from_a_queue_at_rest_bmq_029(timed_site: Site, hand_clock: TestClock) -> None:
     rule = Keep(age=60.0)
     await finish(timed_site, hand_clock, [("work", {"remove_on_complete": rule})])
     hand_clock.advance(58.0)
@@ -101,7 +101,7 @@ async def test_nothing_goes_from_a_queue_at_rest_bmq_029(timed_site: Site, hand_
     assert await kept(timed_site, "completed") == ["4"]
 
 
-async def test_removals_by_age_are_bounded_bmq_029(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_removals_by_age_are_bounded_bmq_029(timed_site: Site, hand_clock: TestClock) -> None:
     await finish(timed_site, hand_clock, [("work", {})] * 5)
     hand_clock.advance(3_600.0)
     await finish(timed_site, hand_clock, [("work", {"remove_on_complete": Keep(age=60.0, limit=2)})])

@@ -10,7 +10,6 @@ import pytest
 
 from support.eventually import eventually
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.errors import (
     Cancel,
     InvalidOption,
@@ -22,6 +21,7 @@ from taurine.errors import (
 )
 from taurine.queue.job import Job
 from taurine.retry import Backoff, Custom, Exponential, Fixed
+from taurine.testing import TestClock
 
 
 class Failing:
@@ -39,7 +39,7 @@ class Failing:
         return "done"
 
 
-async def pauses_of(site: Site, clock: ManualClock, job: Job, pauses: int) -> list[int]:
+async def pauses_of(site: Site, clock: TestClock, job: Job, pauses: int) -> list[int]:
     """The ms between the end of each attempt and when the next is due; the clock is moved to each."""
     seen: list[int] = []
     for attempt in range(1, pauses + 1):
@@ -97,7 +97,7 @@ async def test_an_attempt_that_succeeds_ends_the_job_bmq_022(site: Site) -> None
     ],
 )
 async def test_the_pause_between_attempts(
-    timed_site: Site, hand_clock: ManualClock, backoff: Backoff | float, expected: list[int]
+    timed_site: Site, hand_clock: TestClock, backoff: Backoff | float, expected: list[int]
 ) -> None:
     handler = Failing()
     job = await timed_site.queue.add("work", attempts=4, backoff=backoff)
@@ -108,7 +108,7 @@ async def test_the_pause_between_attempts(
     assert len(handler.runs) == 4
 
 
-async def test_a_job_does_not_run_before_its_pause_is_over_bmq_023(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_a_job_does_not_run_before_its_pause_is_over_bmq_023(timed_site: Site, hand_clock: TestClock) -> None:
     handler = Failing(times=1)
     await timed_site.queue.add("pausing", attempts=2, backoff=Fixed(10.0))
     async with timed_site.working(handler):
@@ -122,7 +122,7 @@ async def test_a_job_does_not_run_before_its_pause_is_over_bmq_023(timed_site: S
         await timed_site.until(completed=2)
 
 
-async def test_jitter_shortens_the_pause_within_its_band_bmq_025(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_jitter_shortens_the_pause_within_its_band_bmq_025(timed_site: Site, hand_clock: TestClock) -> None:
     job = await timed_site.queue.add("work", attempts=6, backoff=Fixed(10.0, jitter=0.5))
     async with timed_site.working(Failing(), random=Random(1)):
         pauses = await pauses_of(timed_site, hand_clock, job, 5)
@@ -139,7 +139,7 @@ def test_a_jitter_out_of_range_is_refused_bmq_025(jitter: float) -> None:
         Exponential(1.0, jitter=jitter)
 
 
-async def test_a_custom_back_off_is_asked_with_what_it_needs_bmq_026(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_a_custom_back_off_is_asked_with_what_it_needs_bmq_026(timed_site: Site, hand_clock: TestClock) -> None:
     asked: list[tuple[int, str, str, str]] = []
 
     def strategy(attempts_made: int, kind: str, error: BaseException, job: Job) -> float:
@@ -154,7 +154,7 @@ async def test_a_custom_back_off_is_asked_with_what_it_needs_bmq_026(timed_site:
     assert asked == [(1, "mine", "attempt 1", job.id), (2, "mine", "attempt 2", job.id)]
 
 
-async def test_a_strategy_for_each_type_bmq_026(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_a_strategy_for_each_type_bmq_026(timed_site: Site, hand_clock: TestClock) -> None:
     def now(*_: Any) -> float:
         return 0
 
@@ -268,7 +268,7 @@ async def test_an_unrecoverable_error_leaves_no_attempts_bmq_076(site: Site, err
     assert await site.events("retries-exhausted") == [], "attempts were left"
 
 
-async def test_retry_after_takes_the_place_of_the_back_off(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_retry_after_takes_the_place_of_the_back_off(timed_site: Site, hand_clock: TestClock) -> None:
     async def handler(job: Job) -> None:
         raise RetryAfter(7.0, "the provider is busy")
 
@@ -280,7 +280,7 @@ async def test_retry_after_takes_the_place_of_the_back_off(timed_site: Site, han
     assert (await timed_site.hash("1"))["failedReason"] == "the provider is busy"
 
 
-async def test_a_snooze_charges_no_attempt(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_a_snooze_charges_no_attempt(timed_site: Site, hand_clock: TestClock) -> None:
     runs: list[int] = []
 
     async def handler(job: Job) -> None:
@@ -318,7 +318,7 @@ async def test_a_released_job_is_next_and_not_charged(site: Site, priority: int)
 
 
 async def test_a_rate_limited_job_pauses_the_queue_without_an_attempt_bmq_075(
-    timed_site: Site, hand_clock: ManualClock
+    timed_site: Site, hand_clock: TestClock
 ) -> None:
     site = timed_site
     order: list[str] = []
@@ -407,7 +407,7 @@ async def test_a_result_that_json_cannot_hold_fails_the_attempt(site: Site) -> N
     assert "the result cannot be stored as JSON" in (await site.hash("1"))["failedReason"]
 
 
-async def test_a_failed_attempt_keeps_the_priority_of_its_job(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_a_failed_attempt_keeps_the_priority_of_its_job(timed_site: Site, hand_clock: TestClock) -> None:
     handler = Failing(times=1)
     await timed_site.queue.add("work", attempts=2, priority=5, backoff=Fixed(1.0))
     async with timed_site.working(handler) as worker:

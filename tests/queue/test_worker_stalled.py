@@ -7,8 +7,8 @@ from asyncio.subprocess import create_subprocess_exec
 
 from support.eventually import eventually
 from support.site import Site
-from taurine.clock import ManualClock
 from taurine.queue.job import Job
+from taurine.testing import TestClock
 
 INTERVAL = 30.0
 
@@ -159,7 +159,7 @@ async def test_one_worker_looks_for_all_bmq_085(timed_site: Site) -> None:
     await site.until(active=1)
 
 
-async def test_it_looks_again_after_each_interval_bmq_085(timed_site: Site, hand_clock: ManualClock) -> None:
+async def test_it_looks_again_after_each_interval_bmq_085(timed_site: Site, hand_clock: TestClock) -> None:
     site = timed_site
     handler = Recording()
     async with site.working(handler, stalled_interval=INTERVAL, renew_leases=False):

@@ -49,7 +49,8 @@ class Event:
     """Names one lease of the job: worker and attempt, or the lock's own token."""
     worker: str = ""
     outcome: str = ""
-    """Of a finish: `completed`, `failed`, or `retried` where the job will run again by its own doing."""
+    """Of a finish: `completed`, `failed`, or `retried` where the job will run again by its own doing; `over` where a record says which. `returned` is the
+    handler's end alone, which nobody has been told of: the lease goes on."""
     accepted: bool = True
     called: float | None = None
     """When the write was asked for, where that is known; `at` is when its answer was known."""
@@ -208,7 +209,7 @@ def check(
     states: the state that the store shows for each job it still holds. Keep finished jobs in a fault test: a job that is
     gone counts as ended only where an accepted finish of it was recorded, and a killed worker may not have come to that.
     faults: faults injected into each job's lease, on top of those that the history itself shows: a `fault` with a worker
-    counts for every job which that worker had started and not finished.
+    counts for every job which that worker had started and not finished. Give them where the server of queues loses leases: it alone knows which it had granted just then.
     divergent: jobs whose record and whose place in the queue disagree, where there are records.
     """
     events = history.events()
@@ -252,7 +253,7 @@ def _faults_by_job(events: list[Event]) -> Counter[str]:
     for event in events:
         if event.kind == "start":
             held[event.worker][event.token] = event.job
-        elif event.kind == "finish":
+        elif event.kind == "finish" and event.outcome != "returned":
             held[event.worker].pop(event.token, None)
         elif event.kind == "fault":
             found.update(held[event.worker].values())

@@ -28,6 +28,46 @@ async def test_it_stands_still_until_it_is_moved() -> None:
     assert clock.monotonic() == 60
 
 
+async def test_sleepers_wake_in_order_of_their_time() -> None:
+    clock = TestClock()
+    woken: list[str] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sleeper("late", 3.0))
+        group.create_task(sleeper("early", 1.0))
+        group.create_task(sleeper("also early", 1.0))
+        await eventually(lambda: clock.sleepers == 3)
+
+        clock.advance(0.999)
+        await asyncio.sleep(0)
+        assert woken == []
+
+        clock.advance(0.001)
+        await eventually(lambda: len(woken) == 2)
+        assert (woken, clock.sleepers) == (["early", "also early"], 1)
+
+        clock.advance(10.0)
+    assert woken == ["early", "also early", "late"]
+
+
+async def test_a_cancelled_sleeper_is_not_counted_and_does_not_stop_the_clock() -> None:
+    clock = TestClock()
+    gone = asyncio.create_task(clock.sleep(1.0))
+    stays = asyncio.create_task(clock.sleep(2.0))
+    await eventually(lambda: clock.sleepers == 2)
+
+    gone.cancel()
+    await eventually(gone.done)
+    assert clock.sleepers == 1
+
+    clock.advance(2.0)
+    await stays
+
+
 async def test_another_thread_may_move_it() -> None:
     """A sleeper is woken on its own loop."""
     asyncio.get_running_loop().set_debug(True)  # which looks at the thread that touches it

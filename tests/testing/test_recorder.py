@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ from taurine import (
     Snooze,
     Taurine,
     TenantMismatch,
+    TransitionRefused,
     UnknownJobType,
     WaitTimeout,
 )
@@ -295,6 +297,80 @@ def test_many_threads_at_once(app: Taurine, send: JobType[Invite, str]) -> None:
     app.close_sync()
     assert sorted(job.id for job in recorder.jobs) == sorted(f"invite:{number}" for number in range(100))
     assert len(recorder.duplicates) == 60
+
+
+OPERATIONS: dict[str, Callable[[Taurine], Awaitable[object]]] = {
+    "retry": lambda app: app.retry("invite:ada"),
+    "why": lambda app: app.why("invite:ada"),
+    "list": lambda app: app.list(),
+    "counts": lambda app: app.counts(),
+    "attempts": lambda app: app.attempts("invite:ada"),
+    "logs": lambda app: app.logs("invite:ada"),
+    "audit": lambda app: app.audit("invite:ada"),
+    "quotas": lambda app: app.quotas("acme"),
+    "set_quota": lambda app: app.set_quota("acme", max_open=1),
+    "compare": lambda app: app.compare(),
+    "diagnose": lambda app: app.diagnose(),
+    "dead_letters": lambda app: app.dead_letters.list(),
+    "queues": lambda app: app.queues.list(),
+    "schedules": lambda app: app.schedules.list(),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_what_a_recorder_does_not_have_is_refused(
+    app: Taurine, send: JobType[Invite, str], tmp_path: Path, name: str
+) -> None:
+    """A test that is answered by the ledger of the machine it runs on would pass or fail by what lies there."""
+
+    async def operate() -> None:
+        await OPERATIONS[name](app)
+
+    with Recorder(app) as recorder:
+        recorder.fail(await send.enqueue(Invite(user_id="ada")), ValueError("no"))
+        with pytest.raises(InvalidOption, match=rf"app\.{name} asks the servers.*app\.get.*recorder\.jobs.*drain"):
+            await operate()
+
+    assert not (tmp_path / "home").exists()
+
+
+async def test_what_needs_no_server_is_answered(app: Taurine) -> None:
+    @app.cron("0 3 * * *", id="report")
+    async def report(ctx: Context) -> None: ...
+
+    with Recorder(app) as recorder:
+        assert len(app.schedules.next_runs("report", 2)) == 2
+        await app.schedules.trigger("report")
+
+        recorder.assert_enqueued("report", metadata={"schedule": "report"})
+
+
+async def test_a_recorded_job_is_cancelled_as_in_production(tmp_path: Path) -> None:
+    """Also by its handle, which used to pass by the hook."""
+    asked: list[AccessRequest] = []
+
+    async def authorize(request: AccessRequest) -> bool:
+        asked.append(request)
+        return request.user != "eve"
+
+    app = Taurine("shop", home=tmp_path / "home", redis_url="redis://127.0.0.1:1/0", authorize=authorize)
+    send = app.declare("email.send", Invite, job_id="invite:{user_id}", tenant="{tenant_id}")
+    with Recorder(app):
+        handle = await send.enqueue(Invite(user_id="ada"))
+        asked.clear()
+        with pytest.raises(NotAuthorized):
+            await handle.cancel(user="eve")
+        with pytest.raises(RecordNotFound):
+            await app.cancel(handle.id, tenant="umbrella")
+        assert (await app.get(handle.id) or pytest.fail("it is gone")).status == "queued"
+
+        record = await app.cancel(handle.id, reason="sold out", user="ann", tenant="acme")
+
+        assert (record.status, record.cancel_reason) == ("cancelled", "sold out")
+        assert (await handle.record()).status == handle.status == "cancelled"
+        with pytest.raises(TransitionRefused):
+            await handle.cancel(user="ann")
+    assert asked[0] == AccessRequest(action="cancel", job_type="email.send", tenant="acme", user="eve")
 
 
 async def test_nobody_is_waited_for(app: Taurine, send: JobType[Invite, str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taurine.clock import ManualClock
+from taurine.clock import MAX_DELAY
 from taurine.errors import (
     Cancel,
     CorruptJob,
@@ -26,15 +26,16 @@ from taurine.errors import (
     Snooze,
     WaitForChildren,
 )
-from taurine.options import MAX_DELAY, Keep
+from taurine.options import Keep
 from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, Decided, bounded_delay, describe
 from taurine.queue.connection import Connection
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.store import QueueStore
 from taurine.queue.turn import Completed, Failed, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
+from taurine.testing import TestClock
 
-STORE = QueueStore(QueueKeys("q"), Connection("redis://127.0.0.1:1"), ManualClock(1_800_000_000.0))
+STORE = QueueStore(QueueKeys("q"), Connection("redis://127.0.0.1:1"), TestClock(1_800_000_000.0))
 
 
 def a_job(opts: dict[str, Any] | None = None, *, made: int = 0, started: int = 1, **fields: str) -> Job:

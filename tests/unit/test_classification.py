@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from taurine.clock import ManualClock
 from taurine.errors import (
     Cancel,
     CorruptJob,
@@ -42,8 +41,9 @@ from taurine.errors import (
     WaitTimeout,
 )
 from taurine.retry import LONGEST_RETRY_AFTER, Custom, Retry, Rule, Verdict, classify, leaves_open
+from taurine.testing import TestClock
 
-CLOCK = ManualClock(start=784_111_747.0)
+CLOCK = TestClock(start=784_111_747.0)
 """Sun, 06 Nov 1994 08:49:07 GMT: half a minute before the date in the standard's examples."""
 
 TRANSIENT = {408, 409, 423, 425, 429, *range(500, 600)}

@@ -90,6 +90,17 @@ def test_a_retry_explains_one_repeat(run: Run) -> None:
     run.verdict().require()
 
 
+def test_who_has_returned_holds_its_lease_until_that_is_recorded(run: Run) -> None:
+    run.enqueue("a")
+    run.begin("a", "w1")
+    run.end("a", "w1", outcome="returned", accepted=False)
+    run.history.fault("SIGKILL", worker="w1")
+    run.begin("a", "w2", 2)
+    run.end("a", "w2", 2)
+
+    run.verdict().require()
+
+
 def test_an_old_owner_that_is_refused_is_fine(run: Run) -> None:
     run.enqueue("a")
     run.begin("a", "w1")

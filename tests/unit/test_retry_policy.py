@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taurine.clock import ManualClock
+from taurine.clock import MAX_DELAY
 from taurine.errors import InvalidOption, Permanent, RetryAfter, TaurineWarning
-from taurine.options import MAX_DELAY
 from taurine.retry import MAX_ATTEMPTS, Backoff, Custom, Exponential, Fixed, Retry, Rule, Verdict
+from taurine.testing import TestClock
 
-CLOCK = ManualClock(start=1_000_000.0)
+CLOCK = TestClock(start=1_000_000.0)
 OUTAGE = ConnectionError("refused")
 
 

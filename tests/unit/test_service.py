@@ -9,9 +9,10 @@ from random import Random
 import pytest
 
 from support.eventually import eventually
-from taurine.clock import Clock, ManualClock, SystemClock
+from taurine.clock import Clock, SystemClock
 from taurine.errors import StoreUnavailable
 from taurine.service import Service
+from taurine.testing import TestClock
 
 
 class Counting(Service[int]):
@@ -42,7 +43,7 @@ class Counting(Service[int]):
 
 
 async def test_the_first_pass_is_at_once_and_the_next_after_the_interval() -> None:
-    clock = ManualClock()
+    clock = TestClock()
     service = Counting(clock)
     service.start()
     await eventually(lambda: clock.sleepers)
@@ -56,7 +57,7 @@ async def test_the_first_pass_is_at_once_and_the_next_after_the_interval() -> No
 
 
 async def test_starting_twice_and_stopping_twice_are_harmless() -> None:
-    service = Counting(ManualClock())
+    service = Counting(TestClock())
     await service.stop()
     assert not service.running
     service.start()
@@ -70,7 +71,7 @@ async def test_starting_twice_and_stopping_twice_are_harmless() -> None:
 
 
 async def test_it_can_be_started_again() -> None:
-    service = Counting(ManualClock())
+    service = Counting(TestClock())
     for number in range(1, 4):
         service.start()
         await eventually(lambda number=number: service.passes == number)
@@ -78,7 +79,7 @@ async def test_it_can_be_started_again() -> None:
 
 
 async def test_it_stops_in_the_middle_of_a_pass() -> None:
-    service = Counting(ManualClock())
+    service = Counting(TestClock())
     service.gate.clear()
     service.start()
     await eventually(lambda: service.under_way)
@@ -112,7 +113,7 @@ async def test_hammered_with_starts_and_stops_it_never_runs_twice(seed: int) -> 
 
 
 async def test_a_pass_that_fails_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     service = Counting(clock, error=RuntimeError("as asked"))
     service.start()
     for number in range(1, 4):
@@ -124,7 +125,7 @@ async def test_a_pass_that_fails_is_logged_and_tried_again(caplog: pytest.LogCap
 
 
 async def test_an_outage_is_no_error_of_the_service(caplog: pytest.LogCaptureFixture) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     service = Counting(clock, error=StoreUnavailable("gone"))
     with caplog.at_level(logging.INFO):
         service.start()
@@ -146,7 +147,7 @@ async def test_cancelling_the_one_who_stops_it_is_not_swallowed() -> None:
 
         may_end = asyncio.Event()
 
-    service = Slow(ManualClock())
+    service = Slow(TestClock())
     service.gate.clear()
     service.start()
     await eventually(lambda: service.under_way)
@@ -160,7 +161,7 @@ async def test_cancelling_the_one_who_stops_it_is_not_swallowed() -> None:
 
 
 async def test_intervals_are_spread_by_the_jitter(seed: int) -> None:
-    clock = ManualClock()
+    clock = TestClock()
     service = Counting(clock, random=Random(seed), jitter=0.5)
     service.start()
     for number in range(1, 20):

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taurine.clock import MAX_DELAY
 from taurine.errors import InvalidOption
-from taurine.options import MAX_DELAY, MAX_PRIORITY, Dedup, Keep, Parent, Telemetry
+from taurine.options import MAX_PRIORITY, Dedup, JobTelemetry, Keep, Parent
 from taurine.queue import stored_options
 from taurine.queue.stored_options import JobOptions, keep_text, parse_options, plan, timestamp_ms
 from taurine.queue.wire import decode_json
@@ -57,7 +58,7 @@ optional: dict[str, st.SearchStrategy[Any]] = {
     "remove_on_fail": keeps,
     "deduplication": dedups,
     "on_child_failure": st.sampled_from(["fail", "continue", "ignore", "remove"]),
-    "telemetry": st.builds(Telemetry, st.none() | st.text(max_size=20), st.booleans()),
+    "telemetry": st.builds(JobTelemetry, st.none() | st.text(max_size=20), st.booleans()),
 }
 
 
@@ -74,7 +75,7 @@ def read(**options: Any) -> JobOptions:
 def test_options_come_back_as_they_were_given(options: dict[str, Any]) -> None:
     back = read(**options)
     for name, value in options.items():
-        if name == "telemetry" and value == Telemetry():
+        if name == "telemetry" and value == JobTelemetry():
             continue
         seen = getattr(back, name)
         assert seen == value, f"{name}: {seen!r}"
@@ -110,7 +111,7 @@ def test_options_come_back_as_they_were_given(options: dict[str, Any]) -> None:
         ({"on_child_failure": "remove"}, {"rdof": True}),
         ({"parent": Parent("p", "other")}, {"parent": {"id": "p", "queue": "bull:other"}}),
         ({"parent": Parent("7", "other", "x")}, {"parent": {"id": "7", "queue": "x:other"}}),
-        ({"telemetry": Telemetry("ctx", omit_context=True)}, {"tm": "ctx", "omc": True}),
+        ({"telemetry": JobTelemetry("ctx", omit_context=True)}, {"tm": "ctx", "omc": True}),
         ({"lifo": False}, {}),
     ],
 )

@@ -25,7 +25,9 @@ line of a command that goes on, and nothing else. A bar is shown on a terminal, 
     output.py       JSON for programs, text for people       forms.py      what things look like as JSON
     progress.py     a bar on a terminal, lines elsewhere     following.py  watching one job to its end
     reading.py      payloads, times and sizes from words     asking.py     "are you sure?"
+    each.py         doing the same to several jobs           in_bulk.py    and to all that a filter lets through
     logs.py         log lines on stderr                      reloading.py  starting anew when files change
+    working.py      a worker in this process
 
 The files of `commands` import nothing slow before their command runs, so that `--help` and the shell's completion are quick.
 """

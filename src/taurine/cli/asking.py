@@ -11,7 +11,7 @@ from taurine.errors import InvalidOption
 if TYPE_CHECKING:
     from taurine.cli.output import Output
 
-__all__ = ["confirmed"]
+__all__ = ["confirmed", "password_of"]
 
 
 def confirmed(output: Output, question: str, *, yes: bool) -> bool:
@@ -28,6 +28,22 @@ def confirmed(output: Output, question: str, *, yes: bool) -> bool:
         return True
     output.note("Nothing was changed.")
     return False
+
+
+def password_of(name: str) -> str:
+    """The password for somebody: asked for twice on a terminal, without showing it; elsewhere the first line of stdin. Raises InvalidOption where the two differ."""
+    from getpass import getpass
+
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in `_answer`
+    try:
+        first, second = getpass(f"Password for {name}: "), getpass("The same again: ")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if first != second:
+        raise InvalidOption("the two passwords differ; nothing was changed")
+    return first
 
 
 def _answer() -> str:

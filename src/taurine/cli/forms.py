@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taurine.jobs.operations.queues import QueueView
+    from taurine.jobs.operations.workers import WorkerView
     from taurine.ledger.attempts import Attempt
     from taurine.ledger.audit import AuditEntry
     from taurine.ledger.dead_letters import DeadLetter
@@ -25,6 +26,7 @@ __all__ = [
     "record_json",
     "seconds_text",
     "time_text",
+    "worker_json",
 ]
 
 
@@ -111,6 +113,16 @@ def queue_json(view: QueueView) -> dict[str, Any]:
                 for worker in standing.workers
             ],
         },
+    }
+
+
+def worker_json(view: WorkerView) -> dict[str, Any]:
+    """A worker: the members of `WorkerView`."""
+    names = ("id", "name", "host", "pid", "version", "slots", "busy", "leases_lost", "state")
+    return {name: getattr(view, name) for name in names} | {
+        "queues": list(view.queues),
+        "loops": {name: {"age": loop.age, "late": loop.late} for name, loop in view.loops.items()},
+        **{name: _iso(getattr(view, name)) for name in ("started_at", "seen_at", "stopped_at")},
     }
 
 

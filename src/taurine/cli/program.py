@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from taurine.cli.commands import (
+    admins,
     bench,
     cancel,
     dead,
@@ -16,12 +17,16 @@ from taurine.cli.commands import (
     enqueue,
     job,
     jobs,
+    keys,
     migrate,
     queues,
     retry,
     schedules,
+    serve,
+    top,
     verify,
     worker,
+    workers,
 )
 from taurine.cli.failures import codes
 from taurine.cli.running import Chosen
@@ -69,7 +74,8 @@ def choose(
 
 # In the order in which one meets them; families come last in the help.
 for _family in (
-    *(demo, dev, worker, enqueue, jobs, job, retry, cancel),
-    *(doctor, verify, migrate, bench, queues, dead, schedules),
+    *(demo, dev, worker, serve, enqueue, jobs, job, retry, cancel),
+    *(top, workers),
+    *(doctor, verify, migrate, bench, queues, dead, schedules, keys, admins),
 ):
     _family.add_to(program)

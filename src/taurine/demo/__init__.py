@@ -6,7 +6,7 @@ some are enqueued twice, and a report comes by itself. In the end the mail serve
 
     command.py    the command: options, signals, exit code; __main__.py runs it
     story.py      what happens, in order: triaging.py, mending.py; gathering.py asks the witnesses
-    verdict.py    what must hold in the end: the table   looking_around.py  commands that show more
+    verdict.py    what must hold in the end: the table   looking_around.py  commands that show more   api.py  the HTTP API
 
     desk.py       the application: its job types         app.py      the same, for the command line
     triage.py     the pipeline of a ticket               exporting.py  the CSV export with its cursor

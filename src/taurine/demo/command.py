@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from taurine.demo.api import serve_api
 from taurine.demo.children import ChildFailed
+from taurine.demo.desk import Desk
 from taurine.demo.display import Display
 from taurine.demo.looking_around import commands
 from taurine.demo.story import Story, Stuck
@@ -57,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--home", type=Path, metavar="DIR", help="an empty directory, which is kept; default: a temporary one"
     )
-    parser.add_argument("--serve", action="store_true", help="keep everything up in the end, until Ctrl-C")
+    parser.add_argument(
+        "--serve", action="store_true", help="keep everything up in the end, until Ctrl-C, and serve the API"
+    )
     parser.add_argument("--json", action="store_true", help="the table as one JSON value on stdout, all else on stderr")
     return parser
 
@@ -102,7 +106,7 @@ class _Demo:
                 async with EmbeddedServer(home) as server, AsyncExitStack() as stack:
                     mail = await _unless(told_to_stop, story.tell(desk, server, stack))
                     if self._options.serve:
-                        return await self._serve(story, home, stack, told_to_stop)
+                        return await self._serve(story, desk, home, stack, told_to_stop)
                     await story.end(mail, stack)
             finally:
                 desk.office.close()
@@ -113,10 +117,16 @@ class _Demo:
             self._say_where_to_look(story, home)
             return _holds(rows)
 
-    async def _serve(self, story: Story, home: Path, stack: AsyncExitStack, told_to_stop: asyncio.Event) -> bool:
+    async def _serve(
+        self, story: Story, desk: Desk, home: Path, stack: AsyncExitStack, told_to_stop: asyncio.Event
+    ) -> bool:
         rows = self._conclude(story, home)
+        lines: list[str] = []
         with contextlib.suppress(asyncio.CancelledError):
             await _unless(told_to_stop, story.serve(stack))
+            lines = await _unless(told_to_stop, serve_api(desk.app, stack))
+        for at, line in enumerate(lines):
+            self.display.say("" if at else "API", line)
         self.display.say("serving", "all is up again, until Ctrl-C; in another terminal:")
         self._say_where_to_look(story, home)
         await told_to_stop.wait()

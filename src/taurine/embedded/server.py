@@ -121,7 +121,10 @@ class EmbeddedServer:
         return record.server if record else None
 
     async def start(self) -> None:
-        """`start_sync` without blocking the event loop. When cancelled, the server is not in use, and has ended if nobody else uses it."""
+        """`start_sync` without blocking the event loop.
+
+        When cancelled, the server is not in use, and has ended if nobody else uses it.
+        """
         given_up = threading.Event()
         try:
             await asyncio.to_thread(self._start, given_up)

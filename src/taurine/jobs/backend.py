@@ -15,15 +15,19 @@ from taurine.clock import Clock
 from taurine.embedded import EmbeddedServer
 from taurine.errors import InvalidOption, StoreError
 from taurine.jobs.catalog.catalog import Catalog
+from taurine.jobs.changes.source import ChangeSource
 from taurine.jobs.enqueue.access import Authorize
 from taurine.jobs.enqueue.enqueuer import Enqueuer
 from taurine.jobs.enqueue.handle import Records
+from taurine.jobs.enqueue.standing_in import Accepting
+from taurine.jobs.enqueue.tracing import TracedEnqueuer
 from taurine.jobs.enqueue.watching import RecordWatch
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
 from taurine.jobs.handover.prompt import PromptHandOver
 from taurine.jobs.handover.removal import take_out
 from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.reporting.spans import RedactedTelemetry, Spans
 from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.completions import apply_completions
 from taurine.ledger.database import Database, open_database
@@ -35,6 +39,7 @@ from taurine.queue import Queue
 from taurine.queue.connection import Connection
 from taurine.queue.server_changes import ServerChanges
 from taurine.settings import Settings
+from taurine.telemetry import Telemetry
 
 __all__ = ["Backend"]
 
@@ -59,15 +64,19 @@ class Backend:
         clock: Clock,
         random: Random,
         redact: Redact = Redact.DEFAULT,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.settings = settings
         self.catalog = catalog
         self.clock = clock
         self.random = random
         self.redact = redact
+        self.telemetry = None if telemetry is None else RedactedTelemetry(telemetry, redact)
+        self.spans = None if self.telemetry is None else Spans(self.telemetry)
         self.database: Database = open_database(_database_url(settings))
         self.group = GroupCommit(self.database, at_once=(apply_completions, stamp_dispatched), last=(stamp_dispatched,))
         self.watch = RecordWatch(self.database, clock)
+        self.changes = ChangeSource(database=self.database, clock=clock, random=random)
         self.dispatcher = Dispatcher(
             catalog=catalog, queue=self.queue, group=self.group, clock=clock, ended=self._take_back
         )
@@ -81,7 +90,7 @@ class Backend:
             redact=redact,
         )
         self.prompt = PromptHandOver(dispatcher=self.dispatcher, undelivered=self.outbox.ask, clock=clock)
-        self.enqueuer = Enqueuer(
+        enqueuer = Enqueuer(
             database=self.database,
             group=self.group,
             prompt=self.prompt,
@@ -90,7 +99,9 @@ class Backend:
             undelivered=self.outbox.ask,
             clock=clock,
             source=name,
+            carried=None if self.spans is None else self.spans.carried,
         )
+        self.enqueuer: Accepting = enqueuer if self.spans is None else TracedEnqueuer(enqueuer, self.spans)
         self._opening = asyncio.Lock()
         self.is_ready = False
         self._server: EmbeddedServer | None = None
@@ -148,7 +159,8 @@ class Backend:
         if queue is None:
             connection = await self.connection()
             queue = self._queues.setdefault(
-                name, Queue(name, connection, prefix=self.settings.prefix, clock=self.clock)
+                name,
+                Queue(name, connection, prefix=self.settings.prefix, telemetry=self.telemetry, clock=self.clock),
             )
         return queue
 
@@ -192,6 +204,7 @@ class Backend:
             parts.push_async_callback(self.database.close)
             parts.push_async_callback(self.group.close)
             parts.push_async_callback(self.watch.close)
+            parts.push_async_callback(self.changes.close)
             parts.push_async_callback(self.outbox.finish, _LAST_SECONDS)
 
     async def _close_queues(self) -> None:

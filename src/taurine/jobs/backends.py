@@ -1,6 +1,7 @@
 """Which backend belongs to which event loop.
 
-Sockets belong to a loop, so each loop that uses the application has a backend of its own. Callers without one share a loop in a thread, made at the first such call.
+Sockets belong to a loop, so each loop that uses the application has a backend of its own. Callers without one share a
+loop in a thread, made at the first such call.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ ResultT = TypeVar("ResultT")
 
 
 class Backends:
-    """The backends of one application, for any number of loops and threads. make: a new one, called on the loop that it is for."""
+    """The backends of one application, for any number of loops and threads.
+
+    make: a new one, called on the loop that it is for.
+    """
 
     def __init__(self, make: Callable[[], Backend]) -> None:
         self._make = make
@@ -61,7 +65,10 @@ class Backends:
         *arguments: ArgumentsT.args,
         **options: ArgumentsT.kwargs,
     ) -> ResultT:
-        """Run async code for a caller without an event loop, on the loop in a thread. Raises InvalidOption on a loop, and what the code raises."""
+        """Run async code for a caller without an event loop, on the loop in a thread.
+
+        Raises InvalidOption on a loop, and what the code raises.
+        """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -80,7 +87,10 @@ class Backends:
         await asyncio.to_thread(self.close_sync)
 
     def close_sync(self) -> None:
-        """Close the one of callers without a loop, with its thread, and let go of those whose loops are closed. Those of other loops stay open."""
+        """Close the one of callers without a loop, with its thread, and let go of those whose loops are closed.
+
+        Those of other loops stay open.
+        """
         with self._loop_thread_lock:
             thread, self._loop_thread = self._loop_thread, None
             if thread is not None and thread.alive:

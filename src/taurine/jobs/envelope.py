@@ -3,9 +3,10 @@
     g  generation, when it is not 0          a  attempts made by earlier generations or before Redis lost the job, when not 0
     t  tenant                                r  this job's own retry policy
     s  scheduled start, ms                   u  who asked for it
-    c  trace context                         e  not to start after, ms
-    l  handed over late, so perhaps not for the first time
+    l  handed over late, so perhaps not      e  not to start after, ms
+       for the first time
 
+The trace context is none of them: it has its own member, BullMQ's `tm`, where others find it too.
 A job without the member was put into the queue by somebody else.
 """
 
@@ -32,7 +33,6 @@ class Envelope:
     scheduled_for: int | None = None
     expires_at: int | None = None
     created_by: str | None = None
-    trace: str | None = None
     retry: dict[str, Any] | None = None
     late: bool = False
     """True for a job that was not handed over in the call that accepted it. Another relay may have been first, and the job may have ended since: its
@@ -80,12 +80,11 @@ _TYPES: dict[str, type] = {
     "scheduled_for": int,
     "expires_at": int,
     "created_by": str,
-    "trace": str,
     "retry": dict,
     "late": bool,
 }
 _NAMES = tuple(_TYPES)
-_SHORT = ("g", "a", "t", "s", "e", "u", "c", "r", "l")
+_SHORT = ("g", "a", "t", "s", "e", "u", "r", "l")
 _BY_SHORT = dict(zip(_SHORT, _NAMES, strict=True))
 
 

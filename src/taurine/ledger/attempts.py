@@ -1,4 +1,6 @@
-"""The attempts of a job, as they are read: those that failed have rows of their own, the latest one is what the job's row tells."""
+"""The attempts of a job, as they are read: those that failed have rows of their own, the latest one is what the job's
+row tells.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Attempt:
 
 
 def list_attempts(connection: Connection, record: JobRecord) -> list[Attempt]:
-    """The attempts of a job, oldest first: the latest 500 that did not complete it, and the one that its record shows as running or completed."""
+    """The attempts of a job, oldest first: the latest 500 that did not complete it, and the one that its record shows
+    as running or completed.
+    """
     newest = select(attempt).where(attempt.c.job_id == record.id).order_by(attempt.c.fence.desc()).limit(MOST_ATTEMPTS)
     found = [_attempt_of(row) for row in reversed(connection.execute(newest).all())]
     if record.status in ("running", "completed"):

@@ -14,6 +14,7 @@ from taurine.ledger.records import JobRecord, record_of
 from taurine.ledger.rows import later
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import TERMINAL
+from taurine.ledger.tallies import add_outcomes
 
 __all__ = ["CancelAnswer", "Stop", "expire_due", "request_cancel", "requested_stops"]
 
@@ -42,6 +43,8 @@ def request_cancel(
     row = connection.execute(_cancelling(job_id, at, reason, at_once=at_once)).one()
     record = record_of(row)
     record_actions(connection, [AuditEntry(at, actor, "cancel", job_id, record.tenant, _detail(reason))])
+    if at_once:
+        add_outcomes(connection, [((record.queue, record.type), "cancelled")], at)
     return CancelAnswer(record, at_once)
 
 
@@ -124,4 +127,5 @@ def expire_due(connection: Connection, now: int, limit: int) -> list[JobRecord]:
     )
     records = [record_of(row) for row in rows]
     record_actions(connection, [AuditEntry(now, None, "expire", record.id, record.tenant) for record in records])
+    add_outcomes(connection, (((record.queue, record.type), "expired") for record in records), now)
     return records

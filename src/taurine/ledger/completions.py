@@ -17,7 +17,8 @@ __all__ = ["Completion", "apply_completions"]
 class Completion(NamedTuple):
     """A handler returned. output, progress: JSON text. at: now, ms.
 
-    Its members stand as in `_COMPLETION`: a batch of them is the rows that are written, and nothing is made of it again.
+    Its members stand as in `_COMPLETION`: a batch of them is the rows that are written, and nothing is made of it
+    again.
     """
 
     id: str
@@ -70,7 +71,10 @@ def apply_completions(connection: Connection, items: Sequence[Completion]) -> li
 
 
 def _refusals(connection: Connection, items: Sequence[Completion]) -> list[Granted]:
-    """Some were refused: the records tell which. One that holds just this completion was granted, now or when it was written before."""
+    """Some were refused: the records tell which.
+
+    One that holds just this completion was granted, now or when it was written before.
+    """
     found = standings_against(connection, [item.id for item in items])
     refusals: list[Granted] = []
     for item in items:

@@ -19,7 +19,8 @@ def read_cursor(connection: Connection, queue: str) -> str | None:
 def advance_cursor(connection: Connection, queue: str, last_id: str, at: int) -> str:
     """Write that the events up to `last_id` were read; returns the id that stands then. at: now, ms since the epoch.
 
-    It never goes back: of two followers the one behind changes nothing. Put it into the transaction of what the events changed, and each event counts once.
+    It never goes back: of two followers the one behind changes nothing. Put it into the transaction of what the events
+    changed, and each event counts once.
     Raises InvalidOption for an id that is none of an event stream, which are two whole numbers: `1700000000000-0`.
     """
     position = _position(last_id)

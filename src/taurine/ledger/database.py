@@ -1,7 +1,7 @@
 """One SQL database: its connections, its transactions, and what a failure is called.
 
-Work is a plain function of a SQLAlchemy connection, so that each statement is written once: for SQLite, whose driver blocks, in threads; for
-PostgreSQL on the event loop; and inside a transaction of the caller's own.
+Work is a plain function of a SQLAlchemy connection, so that each statement is written once: for SQLite, whose driver
+blocks, in threads; for PostgreSQL on the event loop; and inside a transaction of the caller's own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _READERS = 3
 class Database(Protocol):
     """Runs work in transactions of its own; each call is one transaction.
 
-    Raises LedgerUnavailable in bounded time, LedgerRefused, SchemaMismatch, and IntegrityError for what a constraint refused.
+    Raises LedgerUnavailable in bounded time, LedgerRefused, SchemaMismatch, and IntegrityError for what a constraint
+    refused.
     """
 
     url: URL
@@ -45,21 +46,24 @@ class Database(Protocol):
     async def write(self, work: Work[ResultT]) -> ResultT:
         """Run `work` in a transaction and commit it. A caller that is cancelled leaves it to end by itself.
 
-        `work` may be called a second time, when PostgreSQL has certainly nothing of the first: it gave way to another transaction, or its
-        connection was broken already, as all are after a restart of the server.
+        `work` may be called a second time, when PostgreSQL has certainly nothing of the first: it gave way to another
+        transaction, or its connection was broken already, as all are after a restart of the server.
         """
         ...
 
     async def write_at_once(self, work: Work[ResultT]) -> ResultT:
-        """As `write`, for work whose first statement is all that it writes, and which may be done twice: the statement commits by itself.
+        """As `write`, for work whose first statement is all that it writes, and which may be done twice: the statement
+        commits by itself.
 
-        That is one message to PostgreSQL and back instead of three, each of which waits for its turn on a busy event loop. SQLite gains nothing, and
-        makes no difference.
+        That is one message to PostgreSQL and back instead of three, each of which waits for its turn on a busy event
+        loop. SQLite gains nothing, and makes no difference.
         """
         ...
 
     async def read(self, work: Work[ResultT]) -> ResultT:
-        """Run `work`, which writes nothing, on a consistent view: all its statements see the database as it was at the first."""
+        """Run `work`, which writes nothing, on a consistent view: all its statements see the database as it was at the
+        first.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -72,7 +76,8 @@ class Database(Protocol):
 def open_database(url: str | URL, *, pool_size: int = 5, answer_seconds: float | None = _LOCK_SECONDS * 6) -> Database:
     """The database at a SQLAlchemy URL; nothing is connected before the first call.
 
-    pool_size: connections to PostgreSQL. answer_seconds: how long PostgreSQL may take for one statement, None for as long as it wants.
+    pool_size: connections to PostgreSQL. answer_seconds: how long PostgreSQL may take for one statement, None for as
+    long as it wants.
     Drivers are chosen here: `sqlite:///file` and `postgresql://…`. Raises InvalidOption for another kind of database.
     """
     parsed = make_url(url)
@@ -239,7 +244,9 @@ class _Undone(Exception):
 
 
 def _is_undone(error: Exception, *, commits: bool) -> bool:
-    """Whether a transaction is gone: it gave way to another, or its connection broke before the server was told to commit."""
+    """Whether a transaction is gone: it gave way to another, or its connection broke before the server was told to
+    commit.
+    """
     if not isinstance(error, DBAPIError):
         return False
     state = str(getattr(error.orig, "sqlstate", None) or "")
@@ -265,7 +272,9 @@ def translated(error: Exception, url: URL) -> Exception:
 
 
 def concerns_all(error: Exception) -> bool:
-    """True for an error of `Database.write` that another work would have met as well, just now: it says nothing of the rows that were to be written."""
+    """True for an error of `Database.write` that another work would have met as well, just now: it says nothing of the
+    rows that were to be written.
+    """
     if isinstance(error, LedgerUnavailable | SchemaMismatch):
         return True
     cause = getattr(error.__cause__, "orig", None)
@@ -281,7 +290,9 @@ def _state_of(error: Exception) -> str:
 
 
 def _remove_values(error: DBAPIError) -> None:
-    """Cut the errors of the driver to their first line, without what they quote: PostgreSQL shows the row that a constraint refused."""
+    """Cut the errors of the driver to their first line, without what they quote: PostgreSQL shows the row that a
+    constraint refused.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if getattr(cause, "detail", None) is not None and not isinstance(cause, DBAPIError):

@@ -1,6 +1,7 @@
 """The entry that a job leaves which failed for good: what it keeps of the job, and writing it.
 
-It keeps all that a new generation of the job keeps, since it may outlive the record; only what the handler saved goes with the record.
+It keeps all that a new generation of the job keeps, since it may outlive the record; only what the handler saved goes
+with the record.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ _RESOLUTION = ("resolved_at", "resolved_by", "redriven_as", "mirrored_at")
 
 
 def write_entry(connection: Connection, job_id: str, reason: DeadLetterReason, at: int) -> None:
-    """Write the entry of a job, from its row as it stands: with the job's last status, and in the transaction that writes that. at: when it failed, ms."""
+    """Write the entry of a job, from its row as it stands: with the job's last status, and in the transaction that
+    writes that. at: when it failed, ms.
+    """
     source = select(
         literal(sortable_id(at / 1000)),
         job.c.id,

@@ -27,9 +27,12 @@ __all__ = [
     "DeadLetterPage",
     "Discard",
     "Redrive",
+    "conditions_of",
     "depth",
     "discard",
+    "find_dead_letter",
     "get_dead_letter",
+    "get_dead_letters",
     "list_dead_letters",
     "mark_mirrored",
     "mark_unmirrored",
@@ -47,7 +50,7 @@ MOST_ENTRIES = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterFilter:
-    """Which entries to list; each one that is given must hold. Default: those that nobody has dealt with."""
+    """Which entries to list; each one that is given must hold. Default: those that nobody has dealt with. failed_before: ms since the epoch. not_type: of other types."""
 
     status: DeadLetterStatus | None = "open"
     queue: str | None = None
@@ -55,6 +58,8 @@ class DeadLetterFilter:
     tenant: str | None = None
     error_fingerprint: str | None = None
     job_id: str | None = None
+    failed_before: int | None = None
+    not_type: str | None = None
 
 
 class DeadLetterPage(NamedTuple):
@@ -79,7 +84,7 @@ def list_dead_letters(
     if not 1 <= limit <= MOST_ENTRIES:
         raise InvalidOption(f"expected limit to be from 1 to {MOST_ENTRIES}, got {limit!r:.40}")
     place = tuple_(dead_letter.c.failed_at, dead_letter.c.id)
-    query = _select_newest().where(*_conditions(filter))
+    query = _select_newest().where(*conditions_of(filter))
     if cursor is not None:
         query = query.where(place < _read_cursor(cursor))
     rows = connection.execute(query.limit(limit + 1)).all()
@@ -91,10 +96,17 @@ def _select_newest() -> Select[Any]:
     return select(dead_letter).order_by(dead_letter.c.failed_at.desc(), dead_letter.c.id.desc())
 
 
-def _conditions(wanted: DeadLetterFilter) -> Iterator[ColumnElement[bool]]:
+def conditions_of(wanted: DeadLetterFilter) -> Iterator[ColumnElement[bool]]:
+    """What an entry must be for a filter to let it through."""
     for entry in fields(wanted):
         value = getattr(wanted, entry.name)
-        if value is not None:
+        if value is None:
+            continue
+        if entry.name == "failed_before":
+            yield dead_letter.c.failed_at < value
+        elif entry.name == "not_type":
+            yield dead_letter.c.type != value
+        else:
             yield dead_letter.c[entry.name] == value
 
 
@@ -116,6 +128,23 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
 def get_dead_letter(connection: Connection, entry_id: str) -> DeadLetter | None:
     """The entry of this id, or None."""
     row = connection.execute(select(dead_letter).where(dead_letter.c.id == entry_id)).one_or_none()
+    return None if row is None else entry_of(row)
+
+
+def get_dead_letters(connection: Connection, entry_ids: Sequence[str]) -> list[DeadLetter]:
+    """The entries of these ids, at most 500, in their order; those that are not there are left out."""
+    rows = connection.execute(select(dead_letter).where(dead_letter.c.id.in_(list(entry_ids))))
+    found = {row.id: entry_of(row) for row in rows}
+    return [found[one] for one in dict.fromkeys(entry_ids) if one in found]
+
+
+def find_dead_letter(connection: Connection, entry_or_job_id: str) -> DeadLetter | None:
+    """The entry of this id, or else the latest one of the job of this id; None where there is none."""
+    entry = get_dead_letter(connection, entry_or_job_id)
+    if entry is not None:
+        return entry
+    of_job = select(dead_letter).where(dead_letter.c.job_id == entry_or_job_id)
+    row = connection.execute(of_job.order_by(dead_letter.c.generation.desc()).limit(1)).one_or_none()
     return None if row is None else entry_of(row)
 
 

@@ -6,7 +6,8 @@
                  retake: it did not happen  │
                  resolve: it did ───────────┘
 
-An intent whose attempt is over says that nobody knows whether the operation happened. It is never begun again by itself: someone looks it up, and says.
+An intent whose attempt is over says that nobody knows whether the operation happened. It is never begun again by
+itself: someone looks it up, and says.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ __all__ = [
 ]
 
 EffectStatus: TypeAlias = Literal["begun", "done", "unknown", "in_progress", "superseded"]
-"""begun: it is the caller's to do now. done: `result` is its result. unknown: an earlier attempt meant to do it and is over. in_progress: another attempt or job
+"""begun: it is the caller's to do now. done: `result` is its result. unknown: an earlier attempt meant to do it and is
+over. in_progress: another attempt or job
 is at it. superseded: a later attempt of the caller's own job has begun, or the job has ended; the caller must stop."""
 
 
@@ -54,10 +56,13 @@ class EffectState(NamedTuple):
 
 
 def begin_effect(connection: Connection, claim: EffectClaim, at: int) -> EffectState:
-    """Write the intent to do an operation, unless it was written before; says what the caller is to do. at: now, ms since the epoch.
+    """Write the intent to do an operation, unless it was written before; says what the caller is to do.
 
-    Of all that begin one operation at once, in whatever processes, exactly one is told `begun`. The transaction must be committed before the operation starts. A caller
-    who never learned the answer, as the database was unavailable, finds the operation `in_progress`, and its next attempt finds it `unknown`.
+    at: now, ms since the epoch.
+
+    Of all that begin one operation at once, in whatever processes, exactly one is told `begun`. The transaction must be
+    committed before the operation starts. A caller who never learned the answer, as the database was unavailable, finds
+    the operation `in_progress`, and its next attempt finds it `unknown`.
     """
     if not _hold_job(connection, claim):
         return EffectState("superseded", None, claim.job_id, claim.fence)
@@ -90,13 +95,19 @@ def _status_for(connection: Connection, row: Any, claim: EffectClaim) -> EffectS
 
 
 def finish_effect(connection: Connection, claim: EffectClaim, at: int, result: str | None) -> bool:
-    """Write the result of an operation that this attempt began, JSON text. False when it is not this attempt's any more. Safe to repeat."""
+    """Write the result of an operation that this attempt began, JSON text.
+
+    False when it is not this attempt's any more. Safe to repeat.
+    """
     done = update(effect).where(_is(claim), _is_of(claim)).values(status="done", result=result, finished_at=at)
     return bool(connection.execute(done).rowcount)
 
 
 def forget_effect(connection: Connection, claim: EffectClaim) -> bool:
-    """Take back the intent of this attempt, since the operation certainly did not happen; whoever comes next begins it. False when there was none of it."""
+    """Take back the intent of this attempt, since the operation certainly did not happen; whoever comes next begins it.
+
+    False when there was none of it.
+    """
     intent = effect.c.status == "intent"
     return bool(connection.execute(delete(effect).where(_is(claim), _is_of(claim), intent)).rowcount)
 
@@ -111,9 +122,12 @@ def resolve_effect(connection: Connection, claim: EffectClaim, seen: EffectState
 
 
 def retake_effect(connection: Connection, claim: EffectClaim, seen: EffectState, at: int) -> EffectState:
-    """Begin an operation of which nobody knew, as a look-up said that it did not happen. Says what the caller is to do, as `begin_effect` does.
+    """Begin an operation of which nobody knew, as a look-up said that it did not happen.
 
-    seen: the answer of `begin_effect` that said `unknown`. Of all that retake one operation at once exactly one is told `begun`.
+    Says what the caller is to do, as `begin_effect` does.
+
+    seen: the answer of `begin_effect` that said `unknown`. Of all that retake one operation at once exactly one is told
+    `begun`.
     """
     if not _hold_job(connection, claim):
         return EffectState("superseded", None, claim.job_id, claim.fence)

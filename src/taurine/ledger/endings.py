@@ -12,6 +12,7 @@ from taurine.ledger.fences import Granted, standings_against
 from taurine.ledger.rows import bound, insert_ignore, later
 from taurine.ledger.schema import attempt, job, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL, Status, allowed_from
+from taurine.ledger.tallies import add_outcomes
 
 __all__ = ["Ending", "apply_endings"]
 
@@ -117,10 +118,13 @@ def _apply_ending(connection: Connection, item: Ending) -> Granted:
 
 def _cancelled_instead(connection: Connection, item: Ending) -> bool:
     """Whether a job that was to go on is cancelled now: its worker was asked to stop it, and the attempt ended before it heard."""
-    asked = select(job.c.id).where(job.c.id == item.id, job.c.cancel_requested_at.is_not(None))
-    if connection.execute(asked).one_or_none() is None:
+    asked = select(job.c.queue, job.c.type).where(job.c.id == item.id, job.c.cancel_requested_at.is_not(None))
+    row = connection.execute(asked).one_or_none()
+    if row is None or _apply_ending(connection, replace(item, status="cancelled", next_at=None)) is not None:
         return False
-    return _apply_ending(connection, replace(item, status="cancelled", next_at=None)) is None
+    # Here, since whoever gets this answer cannot tell it from that of a job which had been cancelled before.
+    add_outcomes(connection, [((row.queue, row.type), "cancelled")], item.at)
+    return True
 
 
 def _standing_against(connection: Connection, item: Ending) -> Granted:

@@ -32,15 +32,15 @@ from taurine.ledger.rows import later
 from taurine.ledger.schema import dead_letter, job, job_tag, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL
 
-__all__ = ["Lost", "NewGeneration", "raise_fence", "raise_generation", "redriven_as", "start_generation"]
+__all__ = ["NewGeneration", "Seen", "raise_fence", "raise_generation", "redriven_as", "start_generation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewGeneration:
     """A job that has ended is to run again. Times in ms since the epoch; JSON as text.
 
-    queue, payload, max_attempts, priority, options, tags, metadata, trace: None keeps what the record has. Without a new payload the state that the handler saved
-    is kept as well.
+    queue, payload, max_attempts, priority, options, tags, metadata, trace: None keeps what the record has. Without a
+    new payload the state that the handler saved is kept as well.
     scheduled_for, expires_at: None is none; those of the earlier generation are over.
     actor, action, cause: who asked, for what, and why, for the audit.
     """
@@ -62,8 +62,11 @@ class NewGeneration:
     expires_at: int | None = None
 
 
-class Lost(NamedTuple):
-    """A record whose job the queue does not have, as it was seen. queue: where it goes from now on; None for where it went before."""
+class Seen(NamedTuple):
+    """An open record as it was seen, for a write that is to find it so.
+
+    queue: where its job goes from now on; None for where it went before.
+    """
 
     id: str
     generation: int
@@ -77,8 +80,8 @@ _next_fence = (cast(job.c.generation, BigInteger) + 1) * literal_column(str(1 <<
 def start_generation(connection: Connection, items: Sequence[NewGeneration]) -> list[JobRecord | None]:
     """Put jobs that have ended back to queued, as a new generation that needs a dispatch; returns their new records.
 
-    None for a job that is open, so runs anyway, and for one without a record. What earlier generations left stays: attempts, audit, and dead
-    letters, which count as redriven. Of two that
+    None for a job that is open, so runs anyway, and for one without a record. What earlier generations left stays:
+    attempts, audit, and dead letters, which count as redriven. Of two that
     start the same generation at once one gets None.
     """
     records: dict[int, JobRecord | None] = {}
@@ -136,7 +139,9 @@ def _given(item: NewGeneration) -> dict[str, Any]:
 
 
 def _resolve_dead_letters(connection: Connection, item: NewGeneration, record: JobRecord) -> None:
-    """Whatever way a failed job is run again, nobody need look at its failure any more; the entry tells what became of it."""
+    """Whatever way a failed job is run again, nobody need look at its failure any more; the entry tells what became of
+    it.
+    """
     connection.execute(
         update(dead_letter)
         .where(dead_letter.c.job_id == record.id, dead_letter.c.status == "open")
@@ -179,7 +184,9 @@ _raise = (
     )
     .values(
         # Who waits for the next attempt waits on: it can be hastened, and is not taken for a job that is due.
-        status=case((and_(job.c.status == "retrying", job.c.next_attempt_at > _at), "retrying"), else_="queued"),
+        status=case(
+            (and_(job.c.status.in_(("retrying", "waiting")), job.c.next_attempt_at > _at), job.c.status), else_="queued"
+        ),
         queue=func.coalesce(bindparam("queue_value", type_=Text), job.c.queue),
         generation=job.c.generation + 1,
         fence=_next_fence,
@@ -190,15 +197,18 @@ _raise = (
 )
 
 
-def raise_generation(connection: Connection, lost: Sequence[Lost], at: int) -> list[JobRecord | None]:
-    """Put open jobs that the queue does not have back, as a new generation that needs a dispatch; returns their new records. at: now, ms since the epoch.
+def raise_generation(connection: Connection, seen: Sequence[Seen], at: int) -> list[JobRecord | None]:
+    """Put open jobs that their queue does not have, or is to have no longer, into a new generation that needs a
+    dispatch.
 
-    They are queued, but for those whose next attempt is still to come: those stay `retrying`. Attempts, saved state and the time of the next attempt are kept.
-    None for a record that is no longer as it was seen: a worker has written to it, it has ended, or another reconciler was first.
+    Returns their new records; None for one that is no longer as it was seen: a worker has written to it, it has ended,
+    or another reconciler was first. at: now, ms since the epoch.
+    They are queued, but for those whose time is still to come: those stay `retrying`, or `waiting`. Attempts, saved
+    state and the time of the next attempt are kept.
     """
     records: list[JobRecord | None] = []
     # In one order, so that two reconcilers cannot wait for each other.
-    for item in sorted(lost):
+    for item in sorted(seen):
         values = {f"{name}_value": value for name, value in item._asdict().items()}
         row = connection.execute(_raise, {**values, "at": at}).one_or_none()
         records.append(None if row is None else record_of(row))
@@ -210,13 +220,15 @@ def raise_generation(connection: Connection, lost: Sequence[Lost], at: int) -> l
             for record in raised.values()
         ],
     )
-    return [raised.get(item.id) for item in lost]
+    return [raised.get(item.id) for item in seen]
 
 
 def raise_fence(connection: Connection, seen: JobRecord) -> JobRecord:
-    """Put a job that runs into a new generation as it stands, so that what another delivery with the same fence still writes is refused; returns its record.
+    """Put a job that runs into a new generation as it stands, so that what another delivery with the same fence still
+    writes is refused; returns its record.
 
-    Nothing is dispatched: the delivery that asks for it is the one that runs. A record that is no longer as it was seen is left alone.
+    Nothing is dispatched: the delivery that asks for it is the one that runs. A record that is no longer as it was seen
+    is left alone.
     """
     row = connection.execute(
         update(job)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
@@ -27,7 +28,10 @@ ResultT = TypeVar("ResultT")
 Apply: TypeAlias = Callable[[Connection, Sequence[ItemT]], Sequence[ResultT | Exception]]
 """Writes some items of one kind in the transaction at hand; returns a result for each, or the error that its caller is to get."""
 
-_Entry: TypeAlias = "tuple[Any, asyncio.Future[Any] | None]"
+Heard: TypeAlias = Callable[[Any], None]
+"""Called with the result of a write once it is committed, or with the error that its caller is to get."""
+
+_Entry: TypeAlias = tuple[Any, Heard | None]
 
 _MOST_ITEMS = 2000
 """Items in one transaction: enough to share a commit, few enough that a reader of the lock waits for milliseconds."""
@@ -62,9 +66,13 @@ class GroupCommit:
         A caller that is cancelled does not take its write back.
         """
         done: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._enter(apply, (item, done))
-        self._start()
+        self.hand_in(apply, item, partial(_settle, done))
         return await done
+
+    def hand_in(self, apply: Apply[ItemT, ResultT], item: ItemT, heard: Callable[[ResultT | Exception], None]) -> None:
+        """`submit` for a caller that need not wait: `heard` is called once, with the result or the error. It must not raise."""
+        self._enter(apply, (item, heard))
+        self._start()
 
     def post(self, apply: Apply[ItemT, Any], item: ItemT) -> None:
         """Write `item` with the next transaction, or in a moment in one of its own; for what is written again if it is lost.
@@ -133,8 +141,9 @@ class GroupCommit:
                 await self._commit_apart(batch, error)
         else:
             for entries, answers in zip(batch.values(), results, strict=True):
-                for (_, done), answer in zip(entries, answers, strict=True):
-                    _settle(done, answer)
+                for (_, heard), answer in zip(entries, answers, strict=True):
+                    if heard is not None:
+                        heard(answer)
 
     async def _commit_apart(self, batch: dict[Apply[Any, Any], list[_Entry]], error: Exception) -> None:
         """An item spoilt the transaction: each half is tried in one of its own, until the others are written and it fails alone."""
@@ -154,8 +163,8 @@ def _flat(batch: dict[Apply[Any, Any], list[_Entry]]) -> list[_Entry]:
     return [entry for entries in batch.values() for entry in entries]
 
 
-def _settle(done: asyncio.Future[Any] | None, answer: Any) -> None:
-    if done is None or done.done():  # posted, or its caller was cancelled
+def _settle(done: asyncio.Future[Any], answer: Any) -> None:
+    if done.done():  # its caller was cancelled
         return
     if isinstance(answer, Exception):
         done.set_exception(answer)
@@ -164,7 +173,8 @@ def _settle(done: asyncio.Future[Any] | None, answer: Any) -> None:
 
 
 def _fail(entries: Sequence[_Entry], error: Exception) -> None:
-    if any(done is None for _, done in entries):
+    if any(heard is None for _, heard in entries):
         log.debug("a write that nobody waits for failed: %s", error)
-    for _, done in entries:
-        _settle(done, error)
+    for _, heard in entries:
+        if heard is not None:
+            heard(error)

@@ -16,9 +16,12 @@ __all__ = ["hasten"]
 
 
 def hasten(connection: Connection, job_id: str, at: int, actor: str | None = None) -> JobRecord:
-    """Drop the pause before the next attempt of a job that is `retrying`, with its audit; returns the record. at: now, ms since the epoch.
+    """Drop the pause before the next attempt of a job that is `retrying`, with its audit; returns the record.
 
-    The queue is to be told by whoever calls this. Safe to repeat. Raises RecordNotFound, and TransitionRefused for a job of another status.
+    at: now, ms since the epoch.
+
+    The queue is to be told by whoever calls this. Safe to repeat. Raises RecordNotFound, and TransitionRefused for a
+    job of another status.
     """
     standing = connection.execute(select(job.c.status).where(job.c.id == job_id).with_for_update()).scalar_one_or_none()
     if standing is None:

@@ -1,4 +1,5 @@
-"""Clients' own keys for their requests: whoever comes first takes a key, and repeats of the request find the job that it became.
+"""Clients' own keys for their requests: whoever comes first takes a key, and repeats of the request find the job that
+it became.
 
 A key has a life of its own: it protects after the job's record is gone, and ends while the record may still be there.
 """
@@ -23,7 +24,10 @@ _KEYS_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
-    """A client's key. scope: the tenant, or '' for none. request_hash: the same for the same request. expires_at: ms since the epoch."""
+    """A client's key.
+
+    scope: the tenant, or '' for none. request_hash: the same for the same request. expires_at: ms since the epoch.
+    """
 
     scope: str
     key: str

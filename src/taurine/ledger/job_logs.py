@@ -20,7 +20,9 @@ KEPT_LINES = 1000
 """Lines of one job that are kept, the newest."""
 
 LONGEST_LINE = 10_000
-"""Characters of one line; the rest is cut off. Fields whose JSON is longer become a part of the text, since half of it could not be read."""
+"""Characters of one line; the rest is cut off. Fields whose JSON is longer become a part of the text, since half of it
+could not be read.
+"""
 
 MOST_LINES = 1000
 """Lines on one page."""
@@ -38,7 +40,8 @@ class LogLine(NamedTuple):
 class NumberedLine(NamedTuple):
     """A line as it is stored. number: 1 for the job's first; earlier ones go when there are too many, and numbers stay.
 
-    at: ms since the epoch. fields: what `ctx.log` was given beside the text, None for nothing; they may hold any character, as the text may not.
+    at: ms since the epoch. fields: what `ctx.log` was given beside the text, None for nothing; they may hold any
+    character, as the text may not.
     """
 
     number: int

@@ -30,7 +30,20 @@ from taurine.ledger.rows import is_postgresql
 from taurine.ledger.schema import job, job_tag
 from taurine.ledger.statuses import STATUSES, Phase, Status, check_status, phase_of
 
-__all__ = ["Count", "Page", "RecordFilter", "count_by_status", "has_records", "list_records"]
+__all__ = [
+    "MOST_RECORDS",
+    "Count",
+    "Page",
+    "Position",
+    "RecordFilter",
+    "conditions",
+    "count_by_status",
+    "cursor_of",
+    "has_records",
+    "list_records",
+    "query_of",
+    "read_cursor",
+]
 
 MOST_RECORDS = 500
 """Records on one page; payloads may be large."""
@@ -78,7 +91,9 @@ class Page(NamedTuple):
     next_cursor: str | None
 
 
-class _Position(NamedTuple):
+class Position(NamedTuple):
+    """Where a record stands in a list. created_at: ms since the epoch."""
+
     created_at: int
     id: str
 
@@ -99,31 +114,32 @@ def list_records(
     """
     if not 1 <= limit <= MOST_RECORDS:
         raise InvalidOption(f"expected limit to be from 1 to {MOST_RECORDS}, got {limit!r:.40}")
-    after = None if cursor is None else _read_cursor(cursor)
+    after = None if cursor is None else read_cursor(cursor)
     statuses = filter.statuses()
     # One query for each status: an index with the status in front gives each in order, and not several together.
-    queries = [_query(connection, filter, status, after, newest_first=newest_first) for status in statuses or (None,)]
+    queries = [query_of(connection, filter, status, after, newest_first=newest_first) for status in statuses or (None,)]
     found = [connection.execute(query.limit(limit + 1)).all() for query in queries]
     rows = list(islice(merge(*found, key=_position, reverse=newest_first), limit + 1))
     more = len(rows) > limit
-    return Page([record_of(row) for row in rows[:limit]], _cursor_of(rows[limit - 1]) if more else None)
+    return Page([record_of(row) for row in rows[:limit]], cursor_of(rows[limit - 1]) if more else None)
 
 
 def has_records(connection: Connection, filter: RecordFilter) -> bool:  # noqa: A002 - as in list_records
     """True if `filter`, without statuses, tags and times, lets any record through. Stops at the first."""
-    query = select(job.c.id).where(*_conditions(connection, filter, None)).limit(1)
+    query = select(job.c.id).where(*conditions(connection, filter, None)).limit(1)
     return connection.execute(query).first() is not None
 
 
-def _position(row: Row[Any]) -> _Position:
-    return _Position(row.created_at, row.id)
+def _position(row: Row[Any]) -> Position:
+    return Position(row.created_at, row.id)
 
 
-def _query(
-    connection: Connection, wanted: RecordFilter, status: Status | None, after: _Position | None, *, newest_first: bool
+def query_of(
+    connection: Connection, wanted: RecordFilter, status: Status | None, after: Position | None, *, newest_first: bool
 ) -> Select[Any]:
+    """The records of one status, or of all, that a filter lets through, in the order of a list, from a position on."""
     created_at, id_ = job.c.created_at, job.c.id
-    query = select(job).where(*_conditions(connection, wanted, status))
+    query = select(job).where(*conditions(connection, wanted, status))
     if wanted.tag is not None:
         # The tag's own rows are in the same order, and one index has it.
         created_at, id_ = job_tag.c.created_at, job_tag.c.job_id
@@ -138,7 +154,8 @@ def _query(
     return query.order_by(created_at.desc() if newest_first else created_at, id_.desc() if newest_first else id_)
 
 
-def _conditions(connection: Connection, wanted: RecordFilter, status: Status | None) -> Iterable[ColumnElement[bool]]:
+def conditions(connection: Connection, wanted: RecordFilter, status: Status | None) -> Iterable[ColumnElement[bool]]:
+    """What a row must be that `wanted` lets through, of this status or of any; tags and times are the caller's."""
     if status is not None:
         yield _has_status(connection, status)
     for name in ("type", "queue", "tenant", "created_by", "error_fingerprint"):
@@ -156,18 +173,19 @@ def _has_status(connection: Connection, status: Status) -> ColumnElement[bool]:
     return and_(same, job.c.status != literal_column("'completed'"))
 
 
-def _cursor_of(row: Row[Any]) -> str:
+def cursor_of(row: Row[Any]) -> str:
+    """The cursor of the page that begins after a row."""
     words = json.dumps(_position(row), separators=(",", ":"))
     return base64.urlsafe_b64encode(words.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> _Position:
+def read_cursor(cursor: str) -> Position:
     """Where a cursor points. It comes back from clients, who may send anything."""
     try:
         words = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         created_at, id_ = json.loads(words)
         if type(created_at) is int and type(id_) is str and abs(created_at) < _LATEST and _is_an_id(id_):
-            return _Position(created_at, id_)
+            return Position(created_at, id_)
     except (binascii.Error, ValueError, TypeError, RecursionError):
         pass
     raise InvalidOption("expected the cursor of an earlier page, got another text; leave it out for the first page")

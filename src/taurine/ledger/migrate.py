@@ -1,10 +1,10 @@
 """Bringing the ledger's tables to the version that this code works with, and refusing to work with others.
 
-Each version is one transaction, on both databases: a migration that is killed leaves the tables of before or of after. Migrators that meet
-take turns. Nothing here goes back to an older version.
+Each version is one transaction, on both databases: a migration that is killed leaves the tables of before or of after.
+Migrators that meet take turns. Nothing here goes back to an older version.
 
-Alembic's `env.py`, `op` and `context` are not used: they stand for one migration of the process at a time, and a program may migrate two
-databases at once. A file in migrations/versions is given its `Operations` instead.
+Alembic's `env.py`, `op` and `context` are not used: they stand for one migration of the process at a time, and a
+program may migrate two databases at once. A file in migrations/versions is given its `Operations` instead.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class MigrationReport:
 async def migrate(database: Database, *, wait: float = 60.0) -> MigrationReport:
     """Run what migrations are pending; with none it costs one read, so that it may stand at every start.
 
-    wait: seconds to go on trying while another process migrates, holds a lock on our tables, or the database is just starting.
-    Safe to repeat, and in several processes at once: each version is made once. Killed or failed, it leaves the tables of a whole version.
+    wait: seconds to go on trying while another process migrates, holds a lock on our tables, or the database is just
+    starting.
+    Safe to repeat, and in several processes at once: each version is made once. Killed or failed, it leaves the tables
+    of a whole version.
     Raises SchemaMismatch for tables that are newer than this code, LedgerUnavailable after `wait`, LedgerRefused.
     """
     deadline = asyncio.get_running_loop().time() + wait

@@ -41,7 +41,9 @@ __all__ = [
 ]
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Of one look at what needs a dispatch: payloads may have a megabyte each, and are then in memory several times, as text, in a packed command and in the socket."""
+"""Of one look at what needs a dispatch: payloads may have a megabyte each, and are then in memory several times, as
+text, in a packed command and in the socket.
+"""
 
 _SQLITE_KNOWS_BYTES = sqlite3.sqlite_version_info >= (3, 43)
 
@@ -58,7 +60,10 @@ class Dispatched(NamedTuple):
 
 
 class OutboxLag(NamedTuple):
-    """How far the outbox is behind. waiting: records that wait, at most 10,001 of each queue. oldest_created_at, lag_ms: of the first of them."""
+    """How far the outbox is behind.
+
+    waiting: records that wait, at most 10,001 of each queue. oldest_created_at, lag_ms: of the first of them.
+    """
 
     waiting: int
     oldest_created_at: int | None
@@ -81,14 +86,17 @@ def take_undispatched(
 ) -> list[JobRecord]:
     """The records that need a dispatch and were created at or before `older_than_ms`, ms since the epoch, oldest first.
 
-    types: only jobs of these; a caller that can hand over no others would find a queue's first ones in its way for ever. Default: all.
-    limit: records of each queue, so that a long backlog of one does not keep the others waiting. Records of one millisecond are in the order of their ids.
-    most_bytes: of payloads and saved states, of all queues together; each queue gets an equal share, and its first record however large it is. An SQLite before
-    3.43 counts characters. Default: 16 MiB.
+    types: only jobs of these; a caller that can hand over no others would find a queue's first ones in its way for
+    ever. Default: all.
+    limit: records of each queue, so that a long backlog of one does not keep the others waiting. Records of one
+    millisecond are in the order of their ids.
+    most_bytes: of payloads and saved states, of all queues together; each queue gets an equal share, and its first
+    record however large it is. An SQLite before 3.43 counts characters. Default: 16 MiB.
 
-    Nothing is locked, and several relays may take the same records. A lock would either be held while the queue is added to, which can take seconds, or be gone
-    before it; and a relay that skipped what another had locked would add later records of a queue before earlier ones. Without locks every relay adds a queue's
-    records in this one order, and adding is idempotent by id: when any of them adds a record, all before it are there.
+    Nothing is locked, and several relays may take the same records. A lock would either be held while the queue is
+    added to, which can take seconds, or be gone before it; and a relay that skipped what another had locked would add
+    later records of a queue before earlier ones. Without locks every relay adds a queue's records in this one order,
+    and adding is idempotent by id: when any of them adds a record, all before it are there.
     """
     if not queues:
         return []
@@ -106,7 +114,10 @@ def take_undispatched(
 def _undispatched_of(
     queue: str, created_until: int, limit: int, types: Sequence[str] | None, *, measure: Any, most_bytes: int
 ) -> Select[Any]:
-    """The ids of the first ones of a queue: as many as `limit` and `most_bytes` allow, and one at least. measure: the function that tells a text's size."""
+    """The ids of the first ones of a queue: as many as `limit` and `most_bytes` allow, and one at least.
+
+    measure: the function that tells a text's size.
+    """
     size = measure(job.c.payload) + func.coalesce(measure(job.c.state), 0)
     first = (
         select(job.c.id, job.c.created_at, size.label("size"))
@@ -145,15 +156,17 @@ _stamp = OverRows(job, _STAMP, _stamping)
 def stamp_dispatched(connection: Connection, items: Sequence[Dispatched]) -> list[None]:
     """Write that records were added to their queues.
 
-    A record of another generation by now is left alone, as that one needs a dispatch of its own; the first stamp counts. On PostgreSQL a record that another
-    transaction is writing may be left without: it is added again then.
+    A record of another generation by now is left alone, as that one needs a dispatch of its own; the first stamp
+    counts. On PostgreSQL a record that another transaction is writing may be left without: it is added again then.
     """
     _stamp.execute(connection, items)
     return [None] * len(items)
 
 
 def undispatched_kinds(connection: Connection, created_until: int) -> list[tuple[str, str, int]]:
-    """Types and queues of records that need a dispatch and were created at or before a time, ms since the epoch, each with how many; 10,001 are looked at."""
+    """Types and queues of records that need a dispatch and were created at or before a time, ms since the epoch, each
+    with how many; 10,001 are looked at.
+    """
     waiting = (
         select(job.c.type, job.c.queue)
         .where(_needs_dispatch, job.c.created_at <= created_until)

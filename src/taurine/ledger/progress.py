@@ -50,7 +50,9 @@ _standings = select(job.c.id, job.c.status, job.c.fence).where(job.c.id.in_(bind
 
 
 def save_progress(connection: Connection, items: Sequence[Progress]) -> list[Granted]:
-    """Write what handlers got to. Granted where the job has not ended and no later claim of it has written, as for outcomes.
+    """Write what handlers got to.
+
+    Granted where the job has not ended and no later claim of it has written, as for outcomes.
 
     That progress only grows is the caller's affair. Of several items of one job the later ones count.
     """
@@ -61,7 +63,9 @@ def save_progress(connection: Connection, items: Sequence[Progress]) -> list[Gra
 
 
 def _one_of_each_job(items: Sequence[Progress]) -> Iterator[dict[int, Progress]]:
-    """The items in parts, by their numbers: one statement writes each row once, with which of several values is not defined."""
+    """The items in parts, by their numbers: one statement writes each row once, with which of several values is not
+    defined.
+    """
     left = dict(enumerate(items))
     while left:
         first: dict[str, int] = {}

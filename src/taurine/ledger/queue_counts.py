@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, literal_column, or_, select, text
 
 from taurine.ledger.listing import Count
+from taurine.ledger.records import JobRecord, record_of
 from taurine.ledger.schema import job
 from taurine.ledger.statuses import STATUSES, TERMINAL, Status
 
-__all__ = ["QueueRecords", "count_by_queue", "has_work", "records_of_queue", "remove_ended_of"]
+__all__ = [
+    "QueueRecords",
+    "count_by_queue",
+    "created_before",
+    "has_work",
+    "records_of_queue",
+    "remove_ended_before",
+    "remove_ended_of",
+]
 
 _LOOKED_AT = 10_000
 """Rows of one status that are counted: as many as `count_by_status` counts."""
@@ -106,3 +116,23 @@ def remove_ended_of(connection: Connection, queue: str, job_type: str, limit: in
     mine = and_(job.c.type == job_type, job.c.queue == queue, _ended)
     ids = select(job.c.id).where(mine).order_by(job.c.created_at, job.c.id).limit(limit)
     return connection.execute(delete(job).where(job.c.id.in_(ids), mine)).rowcount
+
+
+def created_before(connection: Connection, ids: Sequence[str], before: int) -> list[str]:
+    """Of these records, the ids of those that were accepted before `before`, ms since the epoch."""
+    query = select(job.c.id).where(job.c.id.in_(list(ids)), job.c.created_at < before).order_by(job.c.id)
+    return list(connection.execute(query).scalars())
+
+
+def remove_ended_before(
+    connection: Connection, queue: str, status: Status, before: int, *, after: str = "", limit: int
+) -> list[JobRecord]:
+    """Remove up to `limit` records of a queue that have this terminal status and ended before `before`, ms since the epoch; returns them, in the order of their ids.
+
+    after: the last id of the step before. Default: this is the first. Their attempts, tags and lines go too; what has been run again meanwhile stays.
+    """
+    mine = and_(_of(status), job.c.queue == queue, job.c.finished_at < before)
+    ids = select(job.c.id).where(mine, job.c.id > after).order_by(job.c.id).limit(limit)
+    chosen = list(connection.execute(ids.with_for_update()).scalars())
+    rows = connection.execute(delete(job).where(job.c.id.in_(chosen), mine).returning(job))
+    return sorted(map(record_of, rows), key=attrgetter("id"))

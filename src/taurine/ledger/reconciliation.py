@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, bindparam, literal_column, select, text, tuple_, update
 
 from taurine.ledger.audit import AuditEntry, record_actions
-from taurine.ledger.generations import Lost
+from taurine.ledger.generations import Seen
 from taurine.ledger.rows import later
 from taurine.ledger.schema import job, status_beside_id
 from taurine.ledger.statuses import OPEN, Status
+from taurine.ledger.tallies import Kind, add_outcomes
 
 __all__ = ["DispatchedRecord", "Place", "RecordStanding", "cancel_vanished", "dispatched_page", "standings_of"]
 
@@ -35,9 +36,9 @@ class DispatchedRecord(NamedTuple):
     dispatched_at: int
 
     @property
-    def seen(self) -> Lost:
+    def seen(self) -> Seen:
         """The record as it was seen, for a write that is to find it so."""
-        return Lost(self.id, self.generation, self.fence)
+        return Seen(self.id, self.generation, self.fence)
 
 
 _columns = (
@@ -121,16 +122,17 @@ _cancel = (
         cancel_reason=bindparam("reason"),
         next_attempt_at=None,
     )
-    .returning(job.c.tenant)
+    .returning(job.c.tenant, job.c.queue, job.c.type)
 )
 
 
-def cancel_vanished(connection: Connection, vanished: Sequence[Lost], at: int, reason: str) -> list[bool]:
+def cancel_vanished(connection: Connection, vanished: Sequence[Seen], at: int, reason: str) -> list[bool]:
     """Cancel open jobs that somebody took out of their queue, with their audit; True for each that was. at: now, ms since the epoch.
 
     False for a record that is no longer as it was seen: a worker has written to it, or it has ended.
     """
     done: dict[str, AuditEntry] = {}
+    kinds: list[Kind] = []
     detail = json.dumps({"reason": reason}, ensure_ascii=False)
     # In one order, so that two reconcilers cannot wait for each other.
     for item in sorted(vanished):
@@ -144,5 +146,7 @@ def cancel_vanished(connection: Connection, vanished: Sequence[Lost], at: int, r
         row = connection.execute(_cancel, values).one_or_none()
         if row is not None:
             done[item.id] = AuditEntry(at, None, "cancel", item.id, row.tenant, detail)
+            kinds.append((row.queue, row.type))
     record_actions(connection, list(done.values()))
+    add_outcomes(connection, ((kind, "cancelled") for kind in kinds), at)
     return [item.id in done for item in vanished]

@@ -1,6 +1,7 @@
 """Job records: putting them in, and reading one or many by id.
 
-A record is put in once per id. An id that is taken gives the record that is there, so that a repeated request learns the true status.
+A record is put in once per id. An id that is taken gives the record that is there, so that a repeated request learns
+the true status.
 """
 
 from __future__ import annotations
@@ -62,10 +63,12 @@ class NewRecord:
 
 
 class Inserted(NamedTuple):
-    """What became of a new record: `existing` is the record that was there already, or None when the new one was put in.
+    """What became of a new record: `existing` is the record that was there already, or None when the new one was put
+    in.
 
     rerun: `existing` had ended and is a new generation now, which needs a dispatch.
-    purged: the id of the job that took the same idempotency key and whose record is gone; nothing was put in then either.
+    purged: the id of the job that took the same idempotency key and whose record is gone; nothing was put in then
+    either.
     """
 
     existing: JobRecord | None
@@ -77,7 +80,8 @@ class Inserted(NamedTuple):
 class JobRecord:
     """A job as the product knows it; a snapshot.
 
-    `phase` is the short word for simple clients. `error` and `progress` are None where there is none. Times are aware datetimes, UTC.
+    `phase` is the short word for simple clients. `error` and `progress` are None where there is none. Times are aware
+    datetimes, UTC.
     """
 
     id: str
@@ -115,7 +119,9 @@ class JobRecord:
 
     @property
     def due_at(self) -> datetime | None:
-        """The time before which it is not to run, as it stands: that of its next attempt, or the start that was asked for of a job that has not begun."""
+        """The time before which it is not to run, as it stands: that of its next attempt, or the start that was asked
+        for of a job that has not begun.
+        """
         if self.next_attempt_at is not None:
             return self.next_attempt_at
         return self.scheduled_for if self.started_at is None else None

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from taurine.errors import IdempotencyConflict, QuotaExceeded, RecordError
 from taurine.ledger.generations import NewGeneration, start_generation
 from taurine.ledger.idempotency import KeyClaim, KeyHolder, release_keys, take_keys
-from taurine.ledger.quotas import Quota, room_of
+from taurine.ledger.quotas import Refused, room_of
 from taurine.ledger.records import Inserted, JobRecord, NewRecord, get_records, insert_records
 from taurine.ledger.statuses import TERMINAL
+from taurine.options import to_seconds
 
 __all__ = ["accept_records"]
 
@@ -92,13 +93,14 @@ class _Keys:
             )
         first = others.get(self._claims[record.idempotency.name][0])
         if isinstance(first, QuotaExceeded):
-            return _over_quota(record, Quota(first.tenant, first.max_open, first.job_type))
+            return _again(record, first)
         return inserted if inserted.existing is not None else Inserted(None, purged=holder.job_id)
 
 
 def _refused_by_quota(connection: Connection, requests: dict[int, NewRecord]) -> dict[int, QuotaExceeded]:
     """The requests for which there is no room; those that would open no further job need none."""
-    room = room_of(connection, (record.tenant for record in requests.values()))
+    now = max((record.created_at for record in requests.values()), default=0)
+    room = room_of(connection, (record.tenant for record in requests.values()), now)
     if not room:
         return {}
     there = get_records(connection, [record.id for record in requests.values() if not record.fresh])
@@ -112,17 +114,42 @@ def _refused_by_quota(connection: Connection, requests: dict[int, NewRecord]) ->
             opened.add(record.id)
         else:
             refused[number] = _over_quota(record, limit)
+    room.note()
     return refused
 
 
-def _over_quota(record: NewRecord, limit: Quota) -> QuotaExceeded:
+def _over_quota(record: NewRecord, refused: Refused) -> QuotaExceeded:
+    limit, wait_ms = refused
     of_type = f" of type {limit.type!r}" if limit.type else ""
+    if wait_ms is None or limit.max_rate is None:
+        message = f"tenant {limit.tenant!r} may have {limit.max_open} unfinished jobs{of_type}; try again when some have ended"
+    else:
+        rate = limit.max_rate
+        message = (
+            f"tenant {limit.tenant!r} may add {rate.max} jobs{of_type} in {to_seconds(rate.duration, 'max_rate'):g} s; "
+            f"try again in {wait_ms / 1000:g} s"
+        )
     return QuotaExceeded(
-        f"tenant {limit.tenant!r} may have {limit.max_open} unfinished jobs{of_type}; try again when some have ended",
+        message,
         job_id=record.id,
         tenant=limit.tenant,
         max_open=limit.max_open,
+        max_rate=limit.max_rate,
         job_type=limit.type,
+        retry_after=None if wait_ms is None else wait_ms / 1000,
+    )
+
+
+def _again(record: NewRecord, first: QuotaExceeded) -> QuotaExceeded:
+    """The same refusal, for a request whose key another one holds."""
+    return QuotaExceeded(
+        str(first),
+        job_id=record.id,
+        tenant=first.tenant,
+        max_open=first.max_open,
+        max_rate=first.max_rate,
+        job_type=first.job_type,
+        retry_after=first.retry_after,
     )
 
 

@@ -38,7 +38,7 @@ __all__ = [
 class RetentionPolicy:
     """How long the ledger keeps what is over; None is for ever.
 
-    by_type: ages of job types that differ from `records`. Raises InvalidOption for a negative age.
+    by_type: ages of job types that differ from `records`. tallies: of the counts by the minute; those of all time stay. Raises InvalidOption for a negative age.
     """
 
     records: timedelta | None = timedelta(days=30)
@@ -47,10 +47,12 @@ class RetentionPolicy:
     open_dead_letters: timedelta | None = timedelta(days=90)
     effects: timedelta | None = timedelta(days=90)
     audit: timedelta | None = timedelta(days=365)
+    tallies: timedelta | None = timedelta(days=7)
 
     def __post_init__(self) -> None:
         ages = {
-            name: getattr(self, name) for name in ("records", "dead_letters", "open_dead_letters", "effects", "audit")
+            name: getattr(self, name)
+            for name in ("records", "dead_letters", "open_dead_letters", "effects", "audit", "tallies")
         }
         for name, age in {**ages, **self.by_type}.items():
             if age is not None and age < timedelta(0):

@@ -1,7 +1,8 @@
 """Many rows in one statement.
 
-A statement for each row would cost PostgreSQL a round of parsing and planning each. It would cost a program with SQLite more: the driver gives up Python's lock at each of them and has to get it
-back from a busy event loop; in one statement the writer works beside the loop.
+A statement for each row would cost PostgreSQL a round of parsing and planning each. It would cost a program with SQLite
+more: the driver gives up Python's lock at each of them and has to get it back from a busy event loop; in one statement
+the writer works beside the loop.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def later(one: Any, other: Any) -> Any:
 class OverRows:
     """A statement over many rows, which reach the database as one value: as arrays, one for each column, or as JSON.
 
-    build: makes the statement from a subquery with one row for each row, and columns as in `table`. It is called once for each kind of database.
+    build: makes the statement from a subquery with one row for each row, and columns as in `table`. It is called once
+    for each kind of database.
     """
 
     def __init__(self, table: Table, columns: Sequence[str], build: Callable[[Subquery], Executable]) -> None:
@@ -78,7 +80,10 @@ class OverRows:
         self._over_json = build(_from_json(table, columns).subquery("given"))
 
     def execute(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
-        """Run it; returns how many rows of the table it concerned. rows: at least one, each in the order of the columns."""
+        """Run it; returns how many rows of the table it concerned.
+
+        rows: at least one, each in the order of the columns.
+        """
         if is_postgresql(connection):
             return self._execute_arrays(connection, rows).rowcount
         return sum(connection.execute(self._over_json, {"rows": text}).rowcount for text in _as_json(rows))
@@ -93,7 +98,9 @@ class OverRows:
 
 
 def _as_json(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """The rows as JSON arrays that SQLite takes, whose values end at 10^9 bytes: of some megabytes each, unless a row alone has more."""
+    """The rows as JSON arrays that SQLite takes, whose values end at 10^9 bytes: of some megabytes each, unless a row
+    alone has more.
+    """
     whole: list[str] = []
     length = 0
     for first in range(0, len(rows), _ROWS_ENCODED_AT_ONCE):

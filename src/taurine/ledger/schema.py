@@ -8,7 +8,14 @@
     idempotency ──► job      a client's key, with a life of its own
     effect                   operation ids: the intent before a side effect, its result afterwards
     queue_cursor             how far the event stream of a shared queue was read
-    quota                    how many unfinished jobs a tenant may have
+    quota                    how many unfinished jobs a tenant may have, and how many it may add in a time
+    tally                    what jobs came to, counted by the minute and for all time
+    worker                   the workers of all processes, as they last told of themselves
+    alert                    what each rule of alerts finds of its subject
+    api_key                  the keys of callers: what is kept of each is a hash
+    admin ──< session        who logs in with a password; what each cookie stands for, also of those whom an issuer of OpenID Connect knows
+    login_try                how much each name and address has tried of late
+    used_token               public tokens of one use that were used, until they expire
 
 `job` is the product's record. It always shows the latest attempt; what earlier attempts left is in `attempt`. All times are whole milliseconds since the epoch,
 UTC. JSON is kept as text, byte for byte as it travels, so that numbers stay exact and both databases hold the same.
@@ -17,7 +24,8 @@ What a constraint can hold is a constraint. Indexes serve: the outbox (`job_undi
 (`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of everything (`job_created`), quotas (`job_open_by_tenant`), jobs that expire (`job_expiring`), and retention
 (`job_by_type`: each type has its own age, and what finished before a time was created before it).
 
-A change here needs a new file in migrations/versions, and `VERSION` is its number; a test compares the two.
+A change here needs its file in migrations/versions, and `VERSION` is the number of the latest; a test compares the two.
+Nothing is released yet, so until 1.0 the file 0001 may still be changed in place; from then on no migration ever is.
 """
 
 from __future__ import annotations
@@ -28,6 +36,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -43,6 +52,9 @@ from taurine.ledger.statuses import STATUSES, TERMINAL
 
 __all__ = [
     "VERSION",
+    "admin",
+    "alert",
+    "api_key",
     "attempt",
     "audit",
     "dead_letter",
@@ -51,13 +63,18 @@ __all__ = [
     "job",
     "job_log",
     "job_tag",
+    "login_try",
     "metadata",
     "queue_cursor",
     "quota",
+    "session",
     "status_beside_id",
+    "tally",
+    "used_token",
+    "worker",
 ]
 
-VERSION = "0001"
+VERSION = "0004"
 """The number of the last migration: of the tables that this code works with."""
 
 metadata = MetaData(
@@ -153,6 +170,14 @@ Index(
     "taurine_job_by_tenant",
     job.c.tenant,
     job.c.created_at,
+    job.c.id,
+    sqlite_where=text("tenant IS NOT NULL"),
+    postgresql_where=text("tenant IS NOT NULL"),
+)
+Index(
+    "taurine_job_changed",
+    job.c.tenant,
+    job.c.updated_at,
     job.c.id,
     sqlite_where=text("tenant IS NOT NULL"),
     postgresql_where=text("tenant IS NOT NULL"),
@@ -319,7 +344,146 @@ quota = Table(
     Column("tenant", Text, primary_key=True),
     # the job type, or '' for all of the tenant's together
     Column("type", Text, primary_key=True),
-    # most jobs that have not ended
-    Column("max_open", Integer, nullable=False),
+    # most jobs that have not ended; null for any number
+    Column("max_open", Integer),
+    # most jobs that are added in so many ms; null for any number
+    Column("rate_max", Integer),
+    Column("rate_ms", BigInteger),
+    # when all of them may be added at once again, in ms times `rate_max`, so that it is whole; null before the first
+    Column("rate_full_at", BigInteger),
     CheckConstraint("max_open >= 0", name="max_open"),
+    CheckConstraint("max_open IS NOT NULL OR rate_max IS NOT NULL", name="limited"),
+    CheckConstraint(
+        "(rate_max IS NULL) = (rate_ms IS NULL) AND (rate_max IS NULL OR rate_max >= 1 AND rate_ms >= 1)", name="rate"
+    ),
 )
+
+tally = Table(
+    "taurine_tally",
+    metadata,
+    # the start of the minute; 0 for all time
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("queue", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    # of a distribution: the most milliseconds that this bucket holds, -1 for those above all; 0 for a plain count or a sum
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+)
+
+worker = Table(
+    "taurine_worker",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    # names, JSON
+    Column("queues", Text, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("busy", Integer, nullable=False),
+    Column("leases_lost", Integer, nullable=False),
+    # jobs that its reconciler found apart in its last pass; null before the first
+    Column("diverged", Integer),
+    # of each loop: its interval and when it turned last, JSON
+    Column("loops", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    # null for a worker that runs, or died
+    Column("stopped_at", BigInteger),
+)
+
+alert = Table(
+    "taurine_alert",
+    metadata,
+    Column("rule", Text, primary_key=True),
+    # what the rule looked at: a queue, a type, a schedule; '' for the application
+    Column("subject", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("value", Float, nullable=False),
+    # when the state began, and when the subject was looked at, or heard of, last
+    Column("since", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("raised_at", BigInteger),
+    # when everybody was told of the state; when the next try is due, null for none; which tries failed, and whom they reached, as JSON
+    Column("notified_at", BigInteger),
+    Column("due_at", BigInteger),
+    Column("tries", Integer, nullable=False),
+    Column("reached", Text, nullable=False),
+    # what is told, as JSON
+    Column("alert", Text, nullable=False),
+    # one more with each change that others must not overlook
+    Column("version", Integer, nullable=False),
+)
+
+api_key = Table(
+    "taurine_api_key",
+    metadata,
+    # the part of the key that is no secret
+    Column("id", Text, primary_key=True),
+    # SHA-256 of the other part, in hexadecimal digits
+    Column("secret_hash", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    # words with a space between them
+    Column("scopes", Text, nullable=False),
+    Column("tenant", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text),
+    Column("expires_at", BigInteger),
+    # to about a minute
+    Column("last_used_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+admin = Table(
+    "taurine_admin",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("tenant", Text),
+    Column("created_at", BigInteger, nullable=False),
+    # when the password was set
+    Column("password_at", BigInteger, nullable=False),
+    CheckConstraint(_in("role", ("viewer", "operator", "admin")), name="role"),
+)
+
+session = Table(
+    "taurine_session",
+    metadata,
+    # SHA-256 of what the cookie holds
+    Column("token_hash", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    # how it began
+    Column("source", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("tenant", Text),
+    Column("created_at", BigInteger, nullable=False),
+    # to about a minute
+    Column("seen_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    CheckConstraint(_in("source", ("password", "oidc")), name="source"),
+)
+Index("taurine_session_by_name", session.c.name)
+Index("taurine_session_expires", session.c.expires_at)
+
+login_try = Table(
+    "taurine_login_try",
+    metadata,
+    # a hash of the name or of the address
+    Column("subject", Text, primary_key=True),
+    # as `rate_full_at` of a quota
+    Column("full_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("taurine_login_try_expires", login_try.c.expires_at)
+
+used_token = Table(
+    "taurine_used_token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("used_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("taurine_used_token_expires", used_token.c.expires_at)

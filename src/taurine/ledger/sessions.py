@@ -1,4 +1,6 @@
-"""The caller's own transaction, by way of its SQLAlchemy session: what is done in it, and hearing that it was committed."""
+"""The caller's own transaction, by way of its SQLAlchemy session: what is done in it, and hearing that it was
+committed.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ def tell_after_commit(session: Session, tell: Callable[[], None]) -> None:
 class _CommitHook:
     """What is to be told of the end of one session's transactions.
 
-    It stays with its session: SQLAlchemy does not let a listener be removed by an event that it listens to, and one more of them for each transaction would add up.
+    It stays with its session: SQLAlchemy does not let a listener be removed by an event that it listens to, and one
+    more of them for each transaction would add up.
     """
 
     def __init__(self, session: Session) -> None:

@@ -10,8 +10,9 @@
      │ └──────────┘  └──── running ◄────┘  └── running
      └─► expired
 
-The four at the end are terminal; only a new generation of the job (a re-run, a redrive) leads out of them, back to queued. A job that is
-finished within one group commit never shows `running`: its record goes from queued, retrying or waiting to its end.
+The four at the end are terminal; only a new generation of the job (a re-run, a redrive) leads out of them, back to
+queued. A job that is finished within one group commit never shows `running`: its record goes from queued, retrying or
+waiting to its end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ __all__ = [
     "Status",
     "allowed_from",
     "check_status",
-    "may_follow",
     "phase_of",
 ]
 
@@ -62,13 +62,8 @@ _PHASES: dict[Status, Phase] = {
 }
 
 
-def may_follow(status: Status, after: Status) -> bool:
-    """True when a record of status `after` may take `status` within one generation."""
-    return status in _FOLLOWERS[after]
-
-
 def allowed_from(status: Status) -> tuple[Status, ...]:
-    """The statuses from which a record may take `status`, in the order of `STATUSES`."""
+    """The statuses from which a record may take `status` within one generation, in the order of `STATUSES`."""
     return tuple(before for before in STATUSES if status in _FOLLOWERS[before])
 
 

@@ -1,7 +1,7 @@
 """Whether what one stage returns is what the next one takes, as far as annotations tell at run time.
 
-A type checker knows more. This refuses what can be seen to be wrong and lets pass what cannot be judged: protocols, type variables, the arguments of generic classes of
-other libraries.
+A type checker knows more. This refuses what can be seen to be wrong and lets pass what cannot be judged: protocols,
+type variables, the arguments of generic classes of other libraries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who is told of a pipeline's stages, and what.
 
-This is where metrics and traces are hooked in: each event has the job's id and its trace context, and the stage that has started is always told of once more, as
-completed or as failed.
+This is where metrics and traces are hooked in: each event has the job's id and its trace context, and the stage that
+has started is always told of once more, as completed or as failed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ Moment: TypeAlias = Literal["stage_started", "stage_progressed", "stage_complete
 class StageEvent:
     """One moment of one stage, in one run of its pipeline.
 
-    index: the stage's place, from 0; count: stages in all. job_id, attempt, trace: of the job that runs; "detached" and 1 where none does.
-    seconds: since the stage's start, by the monotonic clock. progress: how far the whole pipeline is, 0 to 1; it never goes back.
+    index: the stage's place, from 0; count: stages in all. job_id, attempt, trace: of the job that runs; "detached" and
+    1 where none does.
+    seconds: since the stage's start, by the monotonic clock. progress: how far the whole pipeline is, 0 to 1; it never
+    goes back.
     """
 
     pipeline: str
@@ -45,7 +47,11 @@ class StageProgress(StageEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFailure(StageEvent):
-    """A stage that ended without a result. error: what it raised; CancelledError where it was cut off, a HandlerSignal where it chose the outcome of its attempt."""
+    """A stage that ended without a result.
+
+    error: what it raised; CancelledError where it was cut off, a HandlerSignal where it chose the outcome of its
+    attempt.
+    """
 
     error: BaseException
 
@@ -53,16 +59,20 @@ class StageFailure(StageEvent):
 class StageObserver(Protocol):
     """Hears of the stages of a pipeline. Derive from it and write the methods that you need, or have all four.
 
-    Each may be async, and is on the event loop then; a plain one is called in a thread, so that it may block. The pipeline waits for them, observer by observer
-    in their order, at most its `patience` for each call. One that raises is logged, once for each stage of a run; one that takes longer is logged and told nothing
-    more of that run. Neither does anything to the pipeline.
+    Each may be async, and is on the event loop then; a plain one is called in a thread, so that it may block. The
+    pipeline waits for them, observer by observer in their order, at most its `patience` for each call. One that raises
+    is logged, once for each stage of a run; one that takes longer is logged and told nothing more of that run. Neither
+    does anything to the pipeline.
     """
 
     def stage_started(self, event: StageEvent, /) -> Awaitable[None] | None:
         """A stage is about to be called."""
 
     def stage_progressed(self, event: StageProgress, /) -> Awaitable[None] | None:
-        """The stage has told how far it is. It does not wait meanwhile; of what it tells faster than observers hear, only the latest is told."""
+        """The stage has told how far it is.
+
+        It does not wait meanwhile; of what it tells faster than observers hear, only the latest is told.
+        """
 
     def stage_completed(self, event: StageEvent, /) -> Awaitable[None] | None:
         """The stage has returned its result; the next one has not begun."""

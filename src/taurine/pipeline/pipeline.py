@@ -38,14 +38,19 @@ I = TypeVar("I")  # noqa: E741 - the ninth of them
 class Pipeline(Generic[InT_contra, OutT_co]):
     """Stages that each take what the one before them returned: `Pipeline("ticket-triage", [load, classify, route])`.
 
-    stages: functions of a value and, if they like, the Context; async ones run on the event loop, plain ones in a thread. They are named like their functions, or by a `Stage`,
-    which may also weigh more than others in the pipeline's progress. Default weight: 1 each.
-    observers: told of every run; see `StageObserver`. patience: seconds that one of them may take for one event. Default: 1.
+    stages: functions of a value and, if they like, the Context; async ones run on the event loop, plain ones in a
+    thread. They are named like their functions, or by a `Stage`, which may also weigh more than others in the
+    pipeline's progress. Default weight: 1 each.
+    observers: told of every run; see `StageObserver`. patience: seconds that one of them may take for one event.
+    Default: 1.
 
-    What a stage returns must be what the next one takes, as their annotations say. That is checked here, at import; and by type checkers, if the stages are a tuple:
-    in a list all members are of one type, so what it takes and returns has to be said, `triage: Pipeline[Ticket, Triage] = Pipeline("…", [load, classify])`.
+    What a stage returns must be what the next one takes, as their annotations say. That is checked here, at import; and
+    by type checkers, if the stages are a tuple:
+    in a list all members are of one type, so what it takes and returns has to be said, `triage: Pipeline[Ticket,
+    Triage] = Pipeline("…", [load, classify])`.
 
-    `Taurine.pipeline` makes a job type of it. Raises CatalogError for stages that do not fit or are no stages, and InvalidOption.
+    `Taurine.pipeline` makes a job type of it. Raises CatalogError for stages that do not fit or are no stages, and
+    InvalidOption.
     """
 
     @overload
@@ -182,11 +187,13 @@ class Pipeline(Generic[InT_contra, OutT_co]):
     ) -> OutT_co:
         """Run the stages right here, in order; returns the last one's result.
 
-        ctx: what the stages are given, f.e. that of the handler which calls this. Default: one that stands alone, with no store behind it.
+        ctx: what the stages are given, f.e. that of the handler which calls this. Default: one that stands alone, with
+        no store behind it.
         observers: told of this run, after those of the pipeline.
 
-        Each stage moves the context's progress over its own stretch, and its own `ctx.progress` is a share of that. What a stage raises comes up as it is, with a note that
-        names the stage. Between two stages Cancel is raised when the job is to stop.
+        Each stage moves the context's progress over its own stretch, and its own `ctx.progress` is a share of that.
+        What a stage raises comes up as it is, with a note that names the stage. Between two stages Cancel is raised
+        when the job is to stop.
         """
         check_observers(observers)
         context = DetachedContext(type=self.name) if ctx is None else ctx
@@ -196,7 +203,10 @@ class Pipeline(Generic[InT_contra, OutT_co]):
 
 
 def _ends_of(name: str, stages: Sequence[Stage[Any, Any]], local_names: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What the first stage takes and the last one returns. Raises CatalogError unless each takes what the one before it returns."""
+    """What the first stage takes and the last one returns.
+
+    Raises CatalogError unless each takes what the one before it returns.
+    """
     if not stages:
         raise CatalogError(f"pipeline {name!r}: expected at least one stage")
     names = [stage.name for stage in stages]

@@ -1,7 +1,7 @@
 """One run of a pipeline: value in, stage after stage, result out; and what is told of it on the way.
 
-What a stage does is told three times: to the job, whose progress and record show it; to the job's log; and to the observers. A run without a job has a context that
-stands alone, and is the same in everything else.
+What a stage does is told three times: to the job, whose progress and record show it; to the job's log; and to the
+observers. A run without a job has a context that stands alone, and is the same in everything else.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Run:
         self._progress = 0.0
         self._started = 0.0
         self._ended: float | None = None
-        """When the present stage was called and when it ended, by the monotonic clock: without the time that observers take."""
+        """When the present stage was called and when it ended, by the monotonic clock: without the time that observers
+        take.
+        """
 
     async def through(self, value: Any) -> Any:
         """The result of the last stage. Raises what a stage raises, and Cancel between two when the job is to stop."""
@@ -146,7 +148,10 @@ class Run:
         return now - self._started
 
     def _shown(self, step: Step) -> dict[str, Any]:
-        """What the job's progress has beside its own members. durations: seconds of each stage that this attempt has completed."""
+        """What the job's progress has beside its own members.
+
+        durations: seconds of each stage that this attempt has completed.
+        """
         durations = {name: round(seconds, 6) for name, seconds in self._durations.items()}
         return {"stage": step.stage.name, "index": step.index, "count": len(self._steps), "durations": durations}
 
@@ -167,6 +172,8 @@ class Run:
 
 
 def _add_note(error: BaseException, note: str) -> None:
-    """Name the stage in the error's traceback, and leave its type and text as they are: they decide what becomes of the attempt."""
+    """Name the stage in the error's traceback, and leave its type and text as they are: they decide what becomes of the
+    attempt.
+    """
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)

@@ -1,6 +1,7 @@
 """Telling the observers of one run, so that none of them can break or hold up the pipeline.
 
-Each call is a task of its own that is waited for so long and no longer; one that is over its time is cancelled and left behind.
+Each call is a task of its own that is waited for so long and no longer; one that is over its time is cancelled and left
+behind.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ class Telling:
         return any(moment in listener.methods for listener in self._listeners)
 
     async def tell(self, moment: Moment, event: StageEvent, *, patience: float | None = None) -> None:
-        """Tell each observer in turn. patience: less than usual, for when there is no time. Raises nothing but the caller's own cancellation."""
+        """Tell each observer in turn.
+
+        patience: less than usual, for when there is no time. Raises nothing but the caller's own cancellation.
+        """
         for listener in self._listeners:
             method = listener.methods.get(moment)
             if method is not None:

@@ -21,7 +21,7 @@ from taurine.ids import run_of, wire_id
 from taurine.queue.connection import Link
 from taurine.queue.scripts import Argument, load
 from taurine.queue.store import QueueStore
-from taurine.queue.stored_options import APPLICATION_MEMBER, Plan, plan, timestamp_ms
+from taurine.queue.stored_options import APPLICATION_MEMBER, Plan, plan, telemetry_to_wire, timestamp_ms
 from taurine.queue.wire import encode_json, require_encodable
 
 __all__ = ["Added", "Adder", "NewJob", "new_job"]
@@ -36,7 +36,7 @@ _IN_FLIGHT = 8
 """Batches on their way at once: enough to keep the server busy, few enough to bound what is unanswered when a link breaks."""
 
 
-_OF_ONE_JOB = frozenset({"job_id", "timestamp", "application"})
+_OF_ONE_JOB = frozenset({"job_id", "telemetry", "timestamp", "application"})
 """Options that say nothing about other jobs."""
 
 
@@ -86,10 +86,12 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any],
     job_id: str | None = None
     created: float | datetime | None = None
     application: str | None = None
+    traced: dict[str, Any] = {}
     if not options.keys().isdisjoint(_OF_ONE_JOB):
         options = dict(options)
         job_id, created = options.pop("job_id", None), options.pop("timestamp", None)
         application = options.pop("application", None)
+        traced = telemetry_to_wire(options.pop("telemetry", None))
     meaning = meaning or plan(options, prefix=store.keys.prefix)
     data_text = encode_json({} if data is None else data)
     if meaning.size_limit is not None and (size := len(data_text.encode())) > meaning.size_limit:
@@ -99,6 +101,8 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any],
     members = meaning.members
     if job_id is not None:
         members = _with_member(members, f'"jobId":{encode_json(stored_id)}')
+    if traced:
+        members = _with_member(members, encode_json(traced)[1:-1])
     timestamp = store.now_ms()
     if created is not None:
         timestamp = timestamp_ms(created)

@@ -1,7 +1,8 @@
 """Running a queue's affairs: stopping and starting it, its limits, and changes to many jobs at once.
 
-Whatever may touch many jobs goes in script calls of bounded size, so workers and producers are served in between. Such an operation is not atomic as a
-whole: each call leaves the queue whole, and an operation that is cut short can be repeated.
+Whatever may touch many jobs goes in script calls of bounded size, so workers and producers are served in between. Such
+an operation is not atomic as a whole: each call leaves the queue whole, and an operation that is cut short can be
+repeated.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ async def limit_for(store: QueueStore, milliseconds: int) -> None:
 
 
 async def lengthen_limit(store: QueueStore, milliseconds: int, *, worker_max: int | None) -> None:
-    """As `limit_for`, but a limit that is reached now and holds for longer stays. worker_max: starts per window of a worker's own limit."""
+    """As `limit_for`, but a limit that is reached now and holds for longer stays.
+
+    worker_max: starts per window of a worker's own limit.
+    """
     await store.run("limit_for", milliseconds, "" if worker_max is None else worker_max)
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any, TypeAlias, cast
 
+from taurine.clock import MAX_DELAY
 from taurine.errors import (
     Cancel,
     CorruptJob,
@@ -22,7 +23,7 @@ from taurine.errors import (
     Snooze,
     WaitForChildren,
 )
-from taurine.options import MAX_DELAY, Keep, require_count
+from taurine.options import Keep, require_count
 from taurine.queue.job import Job
 from taurine.queue.stored_options import JobOptions, keep_text, keep_to_wire
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Snoozed, WaitingForChildren
@@ -34,7 +35,9 @@ __all__ = ["AttemptPolicy", "BackoffStrategies", "BackoffStrategy", "Decided", "
 log = logging.getLogger("taurine.queue")
 
 BackoffStrategy: TypeAlias = Callable[[int, str, BaseException, Job], float]
-"""Called with the attempts made, the back-off's type, the error and the job; returns seconds, 0 for at once, negative to fail for good."""
+"""Called with the attempts made, the back-off's type, the error and the job; returns seconds, 0 for at once, negative
+to fail for good.
+"""
 
 BackoffStrategies: TypeAlias = BackoffStrategy | Mapping[str, BackoffStrategy]
 
@@ -42,7 +45,8 @@ BackoffStrategies: TypeAlias = BackoffStrategy | Mapping[str, BackoffStrategy]
 class Decided(HandlerSignal):
     """Raised by a handler that knows already what is to become of an attempt that `error` ended.
 
-    pause: seconds until the next attempt, 0 for at once; None when there is none, whatever attempts the job's own options allow.
+    pause: seconds until the next attempt, 0 for at once; None when there is none, whatever attempts the job's own
+    options allow.
     """
 
     def __init__(self, error: BaseException, pause: float | None) -> None:

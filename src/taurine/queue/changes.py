@@ -16,7 +16,10 @@ __all__ = ["NO_FENCE", "Fence", "add_log", "change", "change_in_state", "update_
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The lease under which a running job writes about itself. Once another worker has the job, such writes are refused."""
+    """The lease under which a running job writes about itself.
+
+    Once another worker has the job, such writes are refused.
+    """
 
     token: str = ""
     attempts_started: int | str = ""

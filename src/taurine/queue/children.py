@@ -1,6 +1,7 @@
 """The children of a job: what those that ended have left, and who is still awaited.
 
-Four keys beside the parent's hash hold them. A child moves from `unprocessed` to one of the others when it ends, or out of all when it is removed.
+Four keys beside the parent's hash hold them. A child moves from `unprocessed` to one of the others when it ends, or out
+of all when it is removed.
 Children are named by their keys, `<prefix>:<queue>:<id>`, since they may belong to other queues.
 """
 
@@ -60,7 +61,10 @@ async def children_values(store: QueueStore, stored_id: str) -> dict[str, Any]:
 
 
 async def read_dependencies(store: QueueStore, stored_id: str, *, cursor: str | None, limit: int) -> Dependencies:
-    """One page. The server may return more or fewer than `limit` of each part, and a child that moves between pages may be seen twice.
+    """One page.
+
+    The server may return more or fewer than `limit` of each part, and a child that moves between pages may be seen
+    twice.
 
     Raises InvalidOption for a cursor that did not come from a page.
     """

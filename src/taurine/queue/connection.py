@@ -1,12 +1,13 @@
 """Reaching the server: links, the small pool of them, and what a failure is called.
 
-A `Link` is one socket with one owner at a time: commands go out in order and replies come back in order. If anything goes wrong between
-the two (an error, a time-out, a cancellation), the link is cut, since a late reply would otherwise reach the next caller.
-redis-py makes the socket: TLS, unix sockets, credentials and URL forms are its own. Its client, pool and packer are not used,
-because a turn of the worker is one command, and their cost would be a good part of it.
+A `Link` is one socket with one owner at a time: commands go out in order and replies come back in order. If anything
+goes wrong between the two (an error, a time-out, a cancellation), the link is cut, since a late reply would otherwise
+reach the next caller.
+redis-py makes the socket: TLS, unix sockets, credentials and URL forms are its own. Its client, pool and packer are not
+used, because a turn of the worker is one command, and their cost would be a good part of it.
 
-Nothing connects before the first command. A failure is StoreUnavailable (no answer in bounded time; the write may or may not have
-happened) or StoreRefused (the server said no).
+Nothing connects before the first command. A failure is StoreUnavailable (no answer in bounded time; the write may or
+may not have happened) or StoreRefused (the server said no).
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ __all__ = ["Connection", "Link", "Target"]
 log = logging.getLogger("taurine.queue")
 
 Target: TypeAlias = "str | Redis | Connection"
-"""A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or a Connection."""
+"""A URL (`redis://`, `rediss://`, `unix://`), a ready redis-py client (its settings are used, its sockets are not), or
+a Connection.
+"""
 
 _JUST_USED = 0.005
 """Seconds in which no server is restarted."""
@@ -116,16 +119,20 @@ class Link:
 
     @property
     def hung_up(self) -> bool:
-        """True when the server has closed the idle link, or something unread has come on it, as far as the machine knows.
+        """True when the server has closed the idle link, or something unread has come on it, as far as the machine
+        knows.
 
-        The event loop may not have looked since: it was kept busy, or this is the first thing that it does after a pause.
+        The event loop may not have looked since: it was kept busy, or this is the first thing that it does after a
+        pause.
         """
         if self._socket is None or self._look is None:
             return False
         return self._writer().is_closing() or bool(self._look.poll(0))
 
     async def is_stale(self) -> bool:
-        """True when the server has closed the idle link, or left something unread on it, as far as the event loop knows."""
+        """True when the server has closed the idle link, or left something unread on it, as far as the event loop
+        knows.
+        """
         try:
             return self._socket is not None and await self._socket.can_read()
         except (RedisError, OSError):
@@ -135,10 +142,11 @@ class Link:
             raise
 
     def post(self, command: Sequence[Argument]) -> None:
-        """Write one command to an open link, without waiting for the server to take it; its reply is due from `receive`, in order.
+        """Write one command to an open link, without waiting for the server to take it; its reply is due from
+        `receive`, in order.
 
-        For callers that bound what they post. A link that is broken says so at `receive`. Raises UnicodeEncodeError for text that cannot be
-        sent; nothing was written then.
+        For callers that bound what they post. A link that is broken says so at `receive`. Raises UnicodeEncodeError for
+        text that cannot be sent; nothing was written then.
         """
         self._writer().write(_pack(tuple(command)))
         self._unanswered += 1
@@ -215,14 +223,17 @@ class Link:
 class Connection:
     """Access to one server, for any number of queues and workers of one event loop.
 
-    target: a URL, or a ready `redis.asyncio.Redis`, whose address, credentials and TLS settings are used on sockets of our own.
+    target: a URL, or a ready `redis.asyncio.Redis`, whose address, credentials and TLS settings are used on sockets of
+    our own.
     connect_timeout: seconds to open a socket. Default: 1.
     timeout: seconds for a command's answer, and for a free link. Default: 5.
-    max_links: links that single calls share; further calls wait their turn. Workers and readers have links of their own. Default: 16.
-    idle_timeout: seconds after which such a link is closed when no call needed it; firewalls drop links that are idle for long without a
-    word. Default: 300.
+    max_links: links that single calls share; further calls wait their turn. Workers and readers have links of their
+    own. Default: 16.
+    idle_timeout: seconds after which such a link is closed when no call needed it; firewalls drop links that are idle
+    for long without a word. Default: 300.
 
-    A shared link that the server has closed meanwhile, by a restart for example, is replaced before a call is sent on it.
+    A shared link that the server has closed meanwhile, by a restart for example, is replaced before a call is sent on
+    it.
     Raises InvalidOption.
     """
 
@@ -289,7 +300,9 @@ class Connection:
             return await link.run(script, key, *arguments)
 
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Send several commands in one go and return their replies in order; the first refusal is raised, after all were read."""
+        """Send several commands in one go and return their replies in order; the first refusal is raised, after all
+        were read.
+        """
         async with self.borrow() as link:
             for command in commands:
                 await link.send(command)
@@ -411,7 +424,10 @@ class _Idle(NamedTuple):
     """By the event loop's clock."""
 
     def is_dead(self) -> bool:
-        """True when the server has hung up meanwhile. A link that was in use a moment ago is not looked at: that would slow down every call."""
+        """True when the server has hung up meanwhile.
+
+        A link that was in use a moment ago is not looked at: that would slow down every call.
+        """
         return asyncio.get_running_loop().time() - self.since > _JUST_USED and self.link.hung_up
 
 

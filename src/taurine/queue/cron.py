@@ -5,7 +5,8 @@ Node (npm package `cron-parser`) must give the same times. Two rules follow:
 
 - A pattern is accepted only if Node accepts it, and then it means the same. What Node takes by accident is refused.
 - A change of the clock is treated as Node treats it:
-  a pattern that lists all 24 hours follows elapsed time, so it loses the skipped hour and runs through the repeated one;
+  a pattern that lists all 24 hours follows elapsed time, so it loses the skipped hour and runs through the repeated
+  one;
   any other follows the wall clock, so it ignores the second pass of a repeated hour, and of the runs that fall
   into a skipped hour one is made up in the hour after.
 
@@ -283,7 +284,10 @@ def _offsets(tz: str | None) -> OffsetAt:
 
 
 def zone_name(tz: str) -> str:
-    """The IANA database's own spelling of a zone's name, in which case does not count. Raises InvalidOption, with the near miss."""
+    """The IANA database's own spelling of a zone's name, in which case does not count.
+
+    Raises InvalidOption, with the near miss.
+    """
     known = _zone_names()
     name = known.get(tz.lower())
     if name is None:

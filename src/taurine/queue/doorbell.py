@@ -21,7 +21,9 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+from taurine.clock import SystemClock
 from taurine.errors import StoreError
+from taurine.heartbeat import Heartbeat
 from taurine.ids import unique_id
 from taurine.queue.connection import Connection
 from taurine.queue.keys import QueueKeys, private_key
@@ -59,6 +61,7 @@ class Doorbell:
         self._task: asyncio.Task[None] | None = None
         self._nudges: set[asyncio.Task[Any]] = set()
         self._users = 0
+        self.heartbeat = Heartbeat("doorbell", SystemClock())
         self._seen_empty: dict[str, float] = {}
 
     def arm(self, keys: QueueKeys, ring: Ring) -> None:
@@ -103,6 +106,7 @@ class Doorbell:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        self.heartbeat.rest()
         await asyncio.gather(*self._nudges, return_exceptions=True)
         await self._link.close()
 
@@ -123,8 +127,10 @@ class Doorbell:
         while True:
             if not self._idle:
                 self._changed.clear()
+                self.heartbeat.rest()
                 await self._changed.wait()
                 continue
+            self.heartbeat.turn(2 * self._block)
             try:
                 await self._read()
                 pause = _FIRST_PAUSE
@@ -168,6 +174,7 @@ class Doorbell:
         return False
 
     async def _look_for_unmarked(self) -> None:
+        self.heartbeat.turn(2 * self._block)
         entries = list(self._idle.values())
         claimable = [(keys.wait, keys.prioritized, keys.delayed) for keys, _ in entries]
         every = [key for (keys, _), line in zip(entries, claimable, strict=True) for key in (*line, keys.active)]

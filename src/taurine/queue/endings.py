@@ -1,11 +1,12 @@
 """Waiting for jobs to end: one reader for all waits of a process on one queue.
 
-A wait asks once what became of its job; the answer comes with the place at which the event stream stood at that moment, and the reader starts from the place of
-the first answer. So an end is either in an answer or in the stream after it. Waits that begin together ask together.
+A wait asks once what became of its job; the answer comes with the place at which the event stream stood at that moment,
+and the reader starts from the place of the first answer. So an end is either in an answer or in the stream after it.
+Waits that begin together ask together.
 
-Two things can still hide an end, and both are looked for. A job that is removed as it ends may be gone before the question: its end is then
-looked up in what the stream still holds. And the stream may be cut before it was read, or lost with the server: all jobs that are waited for
-are asked about anew after each outage and every `_RECHECK` seconds.
+Two things can still hide an end, and both are looked for. A job that is removed as it ends may be gone before the
+question: its end is then looked up in what the stream still holds. And the stream may be cut before it was read, or
+lost with the server: all jobs that are waited for are asked about anew after each outage and every `_RECHECK` seconds.
 
 With the end comes what else the job's runs have changed, read for all that ended together.
 """
@@ -40,7 +41,9 @@ _FACTS = (b"atm", b"ats", b"stc", b"progress", b"stacktrace", b"failedReason", b
 """The fields of a job that its runs change, without the result, which comes by itself."""
 
 _LOOK_BACK_PAGE, _LOOK_BACK_PAGES = 1000, 12
-"""A stream holds some 10,000 entries; one that is allowed more is not read to its end for a job that may never have been."""
+"""A stream holds some 10,000 entries; one that is allowed more is not read to its end for a job that may never have
+been.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,11 @@ Facts: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 async def ending_of(store: QueueStore, stored_id: str, timeout: float | None) -> tuple[Ending | None, Facts]:
-    """How the job ended, once it has, and what its runs have changed; None when it has not ended within `timeout` seconds.
+    """How the job ended, once it has, and what its runs have changed; None when it has not ended within `timeout`
+    seconds.
 
-    There are no facts of a job that is stored no more, and none when the server cannot be asked for them. Raises StoreUnavailable or StoreRefused.
+    There are no facts of a job that is stored no more, and none when the server cannot be asked for them. Raises
+    StoreUnavailable or StoreRefused.
     """
     async with _shared_watch(store) as watch:
         return await watch.ending_of(stored_id, timeout)

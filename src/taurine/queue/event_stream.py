@@ -1,7 +1,7 @@
 """Reading a queue's event stream: one blocking reader with a link of its own and a place in the stream.
 
-The place is fixed when the reader is opened, so that a reconnect goes on where the last read ended. The stream is short (about 10,000 entries), and a reader that
-is slower than the queue misses what was cut off meanwhile.
+The place is fixed when the reader is opened, so that a reconnect goes on where the last read ended. The stream is short
+(about 10,000 entries), and a reader that is slower than the queue misses what was cut off meanwhile.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def stream_order(entry_id: str) -> tuple[int, int]:
 class EventStream:
     """The entries of one queue's stream after `position`, for one reader.
 
-    position: an entry's id. None: where the stream ends when it is opened. block: seconds that a read waits on the server.
+    position: an entry's id. None: where the stream ends when it is opened. block: seconds that a read waits on the
+    server.
     """
 
     def __init__(self, connection: Connection, keys: QueueKeys, *, position: str | None, block: float) -> None:
@@ -53,7 +54,10 @@ class EventStream:
             self.position = end
 
     async def read(self) -> list[Entry]:
-        """The next entries, oldest first; none when none came in time. Raises StoreUnavailable, after which it may be called again, or StoreRefused."""
+        """The next entries, oldest first; none when none came in time.
+
+        Raises StoreUnavailable, after which it may be called again, or StoreRefused.
+        """
         await self.open()
         assert self.position is not None
         reply: list[tuple[bytes, list[Entry]]] | None = await self._link.call(

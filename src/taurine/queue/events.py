@@ -5,7 +5,8 @@
             match event:
                 case events.Completed(job_id=job_id, result=result): ...
 
-Events are news, not records: the stream is short, and what was cut off before it was read is gone. `last_id` lets a reader go on where it stopped.
+Events are news, not records: the stream is short, and what was cut off before it was read is gone. `last_id` lets a
+reader go on where it stopped.
 """
 
 from __future__ import annotations
@@ -250,7 +251,10 @@ def _job(fields: _Fields) -> str:
 
 
 def parse_event(entry: Entry) -> Event | None:
-    """The event of a stream entry; None for an entry that names no event. Never raises: what cannot be read comes as Custom."""
+    """The event of a stream entry; None for an entry that names no event.
+
+    Never raises: what cannot be read comes as Custom.
+    """
     raw_id, flat = entry
     at = raw_id.decode()
     texts = [raw.decode("utf-8", "replace") for raw in flat]
@@ -272,7 +276,8 @@ def parse_event(entry: Entry) -> Event | None:
 async def publish(store: QueueStore, name: str, fields: Mapping[str, str | float]) -> str:
     """Append an event of one's own to the queue's stream; returns its id.
 
-    Listeners get it as Custom, with values as text; Node's listeners by its name. The stream's length limit stays the queue's.
+    Listeners get it as Custom, with values as text; Node's listeners by its name. The stream's length limit stays the
+    queue's.
     Raises InvalidOption for a name that the queue itself uses, StoreUnavailable or StoreRefused.
     """
     if not name or not name.isprintable() or name in _RESERVED:
@@ -288,13 +293,16 @@ async def publish(store: QueueStore, name: str, fields: Mapping[str, str | float
 class QueueEvents:
     """Listens to one queue: an async iterator of its events, in order, that ends when it is closed.
 
-    queue: the queue's name. target: a URL, a ready `redis.asyncio.Redis`, or a Connection. prefix: what the queue's keys start with. Default: "bull".
-    last_id: the `id` of an event; listen from the next one on, as far as the stream still holds it. "0": from the oldest that it holds.
+    queue: the queue's name. target: a URL, a ready `redis.asyncio.Redis`, or a Connection. prefix: what the queue's
+    keys start with. Default: "bull".
+    last_id: the `id` of an event; listen from the next one on, as far as the stream still holds it. "0": from the
+    oldest that it holds.
     Default: "$", from now on; "now" is when the `async with` block is entered, or the first event is asked for.
     block: seconds that one read waits on the server. Default: 10.
 
-    An outage is waited out, and listening goes on where it stopped. Events are read as they are asked for: a slow listener holds no memory, and misses
-    what the queue cuts from its stream meanwhile (`trim_events`; about 10,000 are kept). Raises InvalidOption or InvalidName.
+    An outage is waited out, and listening goes on where it stopped. Events are read as they are asked for: a slow
+    listener holds no memory, and misses what the queue cuts from its stream meanwhile (`trim_events`; about 10,000 are
+    kept). Raises InvalidOption or InvalidName.
     """
 
     def __init__(
@@ -333,7 +341,10 @@ class QueueEvents:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event. Raises StoreRefused when the server turns the listener away; asking again is possible after any error."""
+        """The next event.
+
+        Raises StoreRefused when the server turns the listener away; asking again is possible after any error.
+        """
         while not self._waiting:
             if self._closed:
                 raise StopAsyncIteration

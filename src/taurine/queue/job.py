@@ -21,15 +21,16 @@ from taurine.errors import (
     WaitTimeout,
 )
 from taurine.ids import public_id
-from taurine.options import MAX_PRIORITY, Parent, Seconds, to_milliseconds, to_seconds
+from taurine.options import MAX_PRIORITY, JobTelemetry, Parent, Seconds, to_milliseconds, to_seconds
 from taurine.queue import administration, changes, children, endings
 from taurine.queue.adding import Added, NewJob
 from taurine.queue.children import Dependencies, DependencyCounts
 from taurine.queue.states import FinishedState, JobState, find_state, not_in_state
 from taurine.queue.store import QueueStore
-from taurine.queue.stored_options import JobOptions, parse_options
+from taurine.queue.stored_options import JobOptions, parse_options, telemetry_in
 from taurine.queue.turn import Turn, TurnReply, WaitingForChildren
 from taurine.queue.wire import decode_json, encode_json
+from taurine.telemetry import Span
 
 __all__ = ["Job"]
 
@@ -74,6 +75,10 @@ class Job:
     """Told of each progress that this object recorded; for the worker that runs the job."""
     lease_given_up: bool = False
     """True when a method of the running job has settled the attempt itself."""
+    span: Span | None = None
+    """The attempt that runs here, as the worker's telemetry is told of it; None without one."""
+    failed_trace: str | None = None
+    """The trace context of the latest attempt that failed, if its worker had a telemetry."""
     corrupt: str | None = None
     """What cannot be decoded of a stored job, and why; its other attributes hold what can."""
     name: str = ""
@@ -129,6 +134,11 @@ class Job:
     def options_json(self) -> str | bytes:
         """The options as JSON, as they are stored."""
         return self._opts[0]
+
+    @property
+    def telemetry(self) -> JobTelemetry | None:
+        """What the job says of its trace, as whoever added it has left it."""
+        return telemetry_in(self._opts[0])
 
     def stored_options(self) -> dict[str, Any]:
         """The options as they stand in the job's hash, members unknown to Taurine included."""
@@ -524,6 +534,7 @@ _READERS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"finishedOn": ("finished_at", _seconds),
     b"pb": ("processed_by", bytes.decode),
     b"defa": ("deferred_failure", bytes.decode),
+    b"tm": ("failed_trace", lambda raw: raw.decode("utf-8", "replace")),
     b"rjk": ("scheduler_id", bytes.decode),
     b"deid": ("deduplication_id", bytes.decode),
     b"parentKey": ("parent_key", bytes.decode),

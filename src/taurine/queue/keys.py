@@ -22,8 +22,8 @@ def private_key(prefix: str, suffix: str) -> str:
 class QueueKeys:
     """Every key of one queue.
 
-    Raises InvalidName for a queue name or prefix that cannot be stored. On a cluster all of a queue's keys must share a slot: put a hash tag
-    into the prefix (`{app}`) or the name.
+    Raises InvalidName for a queue name or prefix that cannot be stored. On a cluster all of a queue's keys must share a
+    slot: put a hash tag into the prefix (`{app}`) or the name.
     """
 
     name: str

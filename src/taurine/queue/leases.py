@@ -1,8 +1,8 @@
 """Leases: a running job belongs to its worker as long as the worker renews it.
 
-A claim takes a lease of `duration`; the keeper renews, in one call, those that have not been renewed for a third of it, so that a job that ends sooner costs
-nothing and two renewals may fail before a lease runs out. A lease that the server says is lost ends the handler: another worker has the job, and
-whatever this one would still write is refused there.
+A claim takes a lease of `duration`; the keeper renews, in one call, those that have not been renewed for a third of it,
+so that a job that ends sooner costs nothing and two renewals may fail before a lease runs out. A lease that the server
+says is lost ends the handler: another worker has the job, and whatever this one would still write is refused there.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ class LeaseKeeper(Service[Renewal]):
         self._on_failure = on_failure
 
     async def run_once(self) -> Renewal:
-        """Renew what is old enough. Raises StoreUnavailable when the server cannot be asked; no lease is given up for that."""
+        """Renew what is old enough.
+
+        Raises StoreUnavailable when the server cannot be asked; no lease is given up for that.
+        """
         oldest_fresh = self._clock.monotonic() - self._duration / 3
         return await self.renew([lease for lease in self._held() if lease.renewed_at <= oldest_fresh])
 

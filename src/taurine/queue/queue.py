@@ -6,14 +6,14 @@ A Queue opens nothing until its first call, and never waits for a server that is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from taurine.clock import Clock, SystemClock
 from taurine.errors import InvalidOption
 from taurine.ids import lookup_ids
-from taurine.options import AddOptions, RateLimit, Seconds, to_milliseconds
+from taurine.options import AddOptions, JobTelemetry, RateLimit, Seconds, to_milliseconds
 from taurine.queue import administration, reading, scheduler, standings
 from taurine.queue.adding import Adder, NewJob, new_job
 from taurine.queue.administration import CLEANABLE, OnProgress
@@ -26,9 +26,13 @@ from taurine.queue.standings import LineState, Standing
 from taurine.queue.states import FINISHED, FinishedState, JobState, check_states, find_state
 from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import plan, timestamp_ms
+from taurine.queue.tracing import QueueTracing, queue_tracing
 from taurine.queue.whereabouts import Whereabouts, locate
+from taurine.telemetry import Telemetry
 
 __all__ = ["Queue"]
+
+ResultT = TypeVar("ResultT")
 
 
 class Queue:
@@ -37,6 +41,7 @@ class Queue:
     name: any printable text without a colon. target: a URL, a ready `redis.asyncio.Redis`, or a Connection.
     prefix: what the queue's keys start with; the same on all sides. Default: "bull".
     defaults: options for every job that does not give its own.
+    telemetry: told of each call that changes something as a span; the context of the one that adds a job travels with it. Default: nobody.
 
     Raises InvalidName or InvalidOption. An async context manager that closes at its end.
     """
@@ -48,6 +53,7 @@ class Queue:
         *,
         prefix: str = "bull",
         defaults: AddOptions | None = None,
+        telemetry: Telemetry | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._store = QueueStore(QueueKeys(name, prefix), Connection.to(target), clock or SystemClock())
@@ -57,6 +63,7 @@ class Queue:
             raise InvalidOption("a job id or a timestamp belongs to one job; it cannot be a default")
         self._meaning = plan(self._defaults, prefix=prefix)
         self._adder = Adder(self._store)
+        self._tracing = queue_tracing(telemetry, name)
 
     @property
     def name(self) -> str:
@@ -80,6 +87,8 @@ class Queue:
         Raises InvalidOption, InvalidName, PayloadError, PayloadTooLarge, ParentNotFound, ParentNotReplaceable, CorruptJob (a key that the job
         needs holds another type of value), StoreUnavailable, StoreRefused.
         """
+        if self._tracing is not None:
+            return await self._add_traced(self._tracing, name, data, options)
         job = self._new_job(name, data, options)
         return Job.new(self._store, job).place(await self._adder.add(job))
 
@@ -89,7 +98,13 @@ class Queue:
         All are checked before any is sent. Up to 1,000 jobs are stored whole or not at all; a longer list goes in such slices, in order.
         Raises as `add` does.
         """
-        new = [self._new_job(entry[0], entry[1], entry[2] if len(entry) == 3 else {}) for entry in jobs]
+        if self._tracing is not None:
+            return await self._add_many_traced(self._tracing, list(jobs))
+        return await self._add_list(
+            [self._new_job(entry[0], entry[1], entry[2] if len(entry) == 3 else {}) for entry in jobs]
+        )
+
+    async def _add_list(self, new: list[NewJob]) -> list[Job]:
         if not new:
             return []
         adding = asyncio.create_task(self._adder.add_many(new), name="taurine add many")
@@ -97,6 +112,30 @@ class Queue:
         await asyncio.sleep(0)  # it is sent now; what is returned is made while the server works
         made = [Job.new(self._store, job) for job in new]
         return [job.place(added) for job, added in zip(made, await adding, strict=True)]
+
+    async def _add_traced(self, tracing: QueueTracing, name: str, data: Any, options: AddOptions) -> Job:
+        given = self._given_telemetry(options)
+        with tracing.adding(name, given) as adding:
+            new = self._new_job(name, data, {**options, "telemetry": adding.option(given)})
+            job = Job.new(self._store, new).place(await self._adder.add(new))
+            adding.added(job)
+            return job
+
+    async def _add_many_traced(
+        self, tracing: QueueTracing, jobs: list[tuple[str, Any] | tuple[str, Any, AddOptions]]
+    ) -> list[Job]:
+        entries = [(entry[0], entry[1], entry[2] if len(entry) == 3 else AddOptions()) for entry in jobs]
+        given = [self._given_telemetry(options) for _, _, options in entries]
+        with tracing.adding_many([name for name, _, _ in entries], given) as adding:
+            return await self._add_list(
+                [
+                    self._new_job(name, data, {**options, "telemetry": adding.option(own)})
+                    for (name, data, options), own in zip(entries, given, strict=True)
+                ]
+            )
+
+    def _given_telemetry(self, options: AddOptions) -> JobTelemetry | None:
+        return options.get("telemetry", self._defaults.get("telemetry"))
 
     def _new_job(self, name: str, data: Any, options: Mapping[str, Any]) -> NewJob:
         if options:
@@ -144,7 +183,7 @@ class Queue:
         schedule = Schedule.checked(
             every=every, pattern=pattern, tz=tz, start=start, end=end, limit=limit, offset=offset
         )
-        return await scheduler.upsert(
+        upsert = scheduler.upsert(
             self._store,
             scheduler_id,
             schedule,
@@ -154,6 +193,7 @@ class Queue:
             options={**template_defaults(self._defaults), **options},
             strategy=schedule_strategy,
         )
+        return await self._told("upsertJobScheduler", upsert, **{"bullmq.job.scheduler.id": scheduler_id})
 
     async def schedulers(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> list[Scheduler]:
         """The schedulers from position `start` to `end`, both included, by their next run; negative positions count from the end.
@@ -175,7 +215,8 @@ class Queue:
 
         A run that was started goes on, its retries included.
         """
-        return await scheduler.remove(self._store, scheduler_id)
+        removal = scheduler.remove(self._store, scheduler_id)
+        return await self._told("removeJobScheduler", removal, **{"bullmq.job.scheduler.id": scheduler_id})
 
     # Reading ------------------------------------------------------------------------------------------------------------------
 
@@ -306,32 +347,43 @@ class Queue:
         check_states(kind, FINISHED)
         return await reading.metrics(self._store, kind, start, end)
 
+    async def record_counts(self) -> dict[JobState, int]:
+        """Tell the telemetry's gauge how many jobs are in each state, and return that; a gauge shows what it was told last. One call to the server."""
+        counts = await self.counts()
+        if self._tracing is not None:
+            self._tracing.count_jobs(counts)
+        return counts
+
+    async def _told(self, operation: str, doing: Awaitable[ResultT], **about: str | float | bool) -> ResultT:
+        """What `doing` returns; the telemetry is told of it."""
+        return await doing if self._tracing is None else await self._tracing.operation(operation, doing, **about)
+
     # Administration -----------------------------------------------------------------------------------------------------------
 
     async def pause(self) -> None:
         """Let no job start, on any worker; running ones go on, and adding is still possible. Atomic, and safe to repeat."""
-        await administration.pause(self._store)
+        await self._told("pause", administration.pause(self._store))
 
     async def resume(self) -> None:
         """Let jobs start again, and wake the workers. Safe to repeat.
 
         Jobs that BullMQ 5 set aside on a paused queue come back in line first, 1,000 in each script call.
         """
-        await administration.resume(self._store)
+        await self._told("resume", administration.resume(self._store))
 
     async def set_concurrency(self, concurrency: int | None) -> None:
         """Let at most this many jobs be active at once, over all workers; None removes the limit. Atomic.
 
         Running jobs go on; a worker that was held back and may start a job now is woken. Raises InvalidOption below 1.
         """
-        await administration.set_concurrency(self._store, concurrency)
+        await self._told("setGlobalConcurrency", administration.set_concurrency(self._store, concurrency))
 
     async def set_rate_limit(self, limit: RateLimit | None) -> None:
         """Let at most `limit.max` jobs start in each window of `limit.duration`, over all workers; None removes the limit. Atomic.
 
         `max` comes before a worker's own limit; the window of a worker that has one is its own. A worker that may start a job now is woken.
         """
-        await administration.set_rate_limit(self._store, limit)
+        await self._told("setGlobalRateLimit", administration.set_rate_limit(self._store, limit))
 
     async def limit_for(self, duration: Seconds) -> None:
         """Let no job start for this long, over all workers, and then go on as before; atomic.
@@ -339,11 +391,13 @@ class Queue:
         For a provider that says when to come back. A later call replaces the time. On a queue without a rate limit, BullMQ's own workers do not
         heed it. Raises InvalidOption below a millisecond.
         """
-        await administration.limit_for(self._store, to_milliseconds(duration, "duration", minimum=0.001))
+        await self._told(
+            "rateLimit", administration.limit_for(self._store, to_milliseconds(duration, "duration", minimum=0.001))
+        )
 
     async def lift_limit(self) -> bool:
         """End what `limit_for` began, or the running window of a rate limit, and wake the workers; False when there was neither. Atomic."""
-        return await administration.lift_limit(self._store)
+        return await self._told("removeRateLimitKey", administration.lift_limit(self._store))
 
     async def set_max_events(self, max_length: int) -> None:
         """Keep about this many entries in the event stream. Default of a queue: 10,000. Raises InvalidOption below 1.
@@ -357,7 +411,7 @@ class Queue:
 
         A reader that has not come so far misses those that went.
         """
-        return await administration.trim_events(self._store, max_length)
+        return await self._told("trimEvents", administration.trim_events(self._store, max_length))
 
     async def remove(self, job_id: str, *, children: bool = True) -> bool:
         """Remove a job in whatever state; False when there is none of this id. Atomic, its children included.
@@ -366,7 +420,11 @@ class Queue:
         Raises JobLocked when the job, or a child that would go with it, is being worked on, and BelongsToScheduler for the next run of a
         scheduler; nothing is removed then.
         """
-        return await administration.remove(self._store, lookup_ids(job_id), children=children)
+        return await self._told(
+            "remove",
+            administration.remove(self._store, lookup_ids(job_id), children=children),
+            **{"bullmq.job.id": job_id},
+        )
 
     async def remove_ended(self, ended: Sequence[tuple[str, int]]) -> int:
         """Take out jobs that have ended elsewhere, without their children; returns how many were there. For the layer above, whose word on it counts.
@@ -381,7 +439,9 @@ class Queue:
 
         Raises PayloadError, JobNotFound.
         """
-        await administration.update_progress(self._store, job_id, value)
+        await self._told(
+            "updateJobProgress", administration.update_progress(self._store, job_id, value), **{"bullmq.job.id": job_id}
+        )
 
     async def add_log(self, job_id: str, line: str, *, keep: int | None = None) -> int:
         """Append a line to a job's log without loading it, and return how many it has now.
@@ -392,7 +452,11 @@ class Queue:
 
     async def remove_deduplication(self, dedup_id: str) -> bool:
         """Let this deduplication id be taken again, whoever holds it; False when nobody did. The job that held it goes on."""
-        return await administration.remove_deduplication(self._store, dedup_id)
+        return await self._told(
+            "removeDeduplicationKey",
+            administration.remove_deduplication(self._store, dedup_id),
+            **{"bullmq.job.deduplication.key": dedup_id},
+        )
 
     async def drain(self, *, delayed: bool = False, on_progress: OnProgress | None = None) -> int:
         """Remove the jobs that wait, and return how many went. Active and finished jobs stay, and so does what is added meanwhile.
@@ -403,7 +467,7 @@ class Queue:
 
         Goes in steps of 1,000 jobs, each of them atomic. on_progress: called after each step with the number removed so far.
         """
-        return await administration.drain(self._store, delayed=delayed, on_progress=on_progress)
+        return await self._told("drain", administration.drain(self._store, delayed=delayed, on_progress=on_progress))
 
     async def clean(
         self,
@@ -425,7 +489,11 @@ class Queue:
         check_states(state, CLEANABLE)
         most = administration.check_limit(limit)
         grace_ms = to_milliseconds(grace, "grace")
-        return await administration.clean(self._store, grace_ms, most, state, on_progress=on_progress)
+        return await self._told(
+            "clean",
+            administration.clean(self._store, grace_ms, most, state, on_progress=on_progress),
+            **{"bullmq.queue.jobs.state": state},
+        )
 
     async def obliterate(self, *, force: bool = False, on_progress: OnProgress | None = None) -> int:
         """Destroy the queue: all its jobs, schedulers, events and settings. Returns how many jobs went. There is no way back.
@@ -438,7 +506,9 @@ class Queue:
         on_progress: called after each step with the number removed so far.
         Raises QueueBusy when jobs are active, with nothing changed, and QueueNotPaused when somebody resumes the queue meanwhile.
         """
-        return await administration.obliterate(self._store, force=force, on_progress=on_progress)
+        return await self._told(
+            "obliterate", administration.obliterate(self._store, force=force, on_progress=on_progress)
+        )
 
     async def retry_jobs(
         self,
@@ -459,7 +529,9 @@ class Queue:
         check_states(state, FINISHED)
         cutoff_ms = self._store.now_ms() if before is None else timestamp_ms(before)
         step = administration.check_step(count)
-        return await administration.retry_jobs(self._store, state, cutoff_ms, step, on_progress=on_progress)
+        return await self._told(
+            "retryJobs", administration.retry_jobs(self._store, state, cutoff_ms, step, on_progress=on_progress)
+        )
 
     async def promote_jobs(self, *, count: int = 1000, on_progress: OnProgress | None = None) -> int:
         """Let all jobs that are delayed now run at once, in the order in which they are due, and return how many. Priorities hold.
@@ -468,7 +540,7 @@ class Queue:
         Raises InvalidOption.
         """
         step = administration.check_step(count)
-        return await administration.promote_jobs(self._store, step, on_progress=on_progress)
+        return await self._told("promoteJobs", administration.promote_jobs(self._store, step, on_progress=on_progress))
 
     async def remove_orphaned_jobs(self, *, limit: int | None = None, on_progress: OnProgress | None = None) -> int:
         """Remove the keys of jobs that stand in no state, which nothing would ever run or show, and return of how many.

@@ -30,7 +30,7 @@ from taurine.errors import (
     did_you_mean,
 )
 from taurine.ids import public_id
-from taurine.options import Keep, Seconds, Telemetry, to_milliseconds, to_seconds
+from taurine.options import JobTelemetry, Keep, Seconds, to_milliseconds, to_seconds
 from taurine.queue.adding import NewJob
 from taurine.queue.cron import CronPattern, next_fire
 from taurine.queue.job import Job
@@ -83,7 +83,7 @@ class TemplateOptions(TypedDict, total=False):
     stacktrace_limit: int
     remove_on_complete: bool | int | Keep
     remove_on_fail: bool | int | Keep
-    telemetry: Telemetry
+    telemetry: JobTelemetry
     application: str
 
 

@@ -1,8 +1,8 @@
 """Lua scripts: loading them from the package, and running them.
 
-A script is one file in `lua/`; `--@include name …` lines pull in fragments from `lua/include/`; one inside a function defines its
-fragments only when that function is called. A script runs by its digest; a server that does not know it (a restart, SCRIPT FLUSH, a new
-node) is sent the text once, here and nowhere else.
+A script is one file in `lua/`; `--@include name …` lines pull in fragments from `lua/include/`; one inside a function
+defines its fragments only when that function is called. A script runs by its digest; a server that does not know it (a
+restart, SCRIPT FLUSH, a new node) is sent the text once, here and nowhere else.
 """
 
 from __future__ import annotations

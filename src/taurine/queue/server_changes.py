@@ -1,8 +1,10 @@
 """Noticing when the server may have forgotten what it was told.
 
-A server that was restarted, or a replica that took over, may have lost its newest writes. It can have lost some only where another server process answers than
-before. So the one that was seen last is noted on the server itself, with the time at which it was first seen; a note that is gone says that everything is.
-Beside it stands whether somebody has made good what was lost, and who is about to: for each scope by itself, since an application can only put back what is its own.
+A server that was restarted, or a replica that took over, may have lost its newest writes. It can have lost some only
+where another server process answers than before. So the one that was seen last is noted on the server itself, with the
+time at which it was first seen; a note that is gone says that everything is.
+Beside it stands whether somebody has made good what was lost, and who is about to: for each scope by itself, since an
+application can only put back what is its own.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class ServerChange:
     """The last time that another server process answered than before."""
 
     since_ms: int
-    """Jobs of this time or before, ms since the epoch, may stand otherwise than they were left. 0 where none is left from before the change."""
+    """Jobs of this time or before, ms since the epoch, may stand otherwise than they were left. 0 where none is left
+    from before the change.
+    """
     made_good: bool
     """True once somebody of the same scope has said so, by `ServerChanges.made_good`."""
     note: str = field(repr=False)
@@ -33,9 +37,12 @@ class ServerChange:
 
 
 class ServerChanges:
-    """What one server has noted of the processes that it was, for all queues of a prefix. Holds nothing; several may be used at once.
+    """What one server has noted of the processes that it was, for all queues of a prefix.
 
-    scope: whose losses `claim` and `made_good` are about. Default: those of all together. The change itself is noted once for all scopes.
+    Holds nothing; several may be used at once.
+
+    scope: whose losses `claim` and `made_good` are about. Default: those of all together. The change itself is noted
+    once for all scopes.
 
     Every method raises StoreUnavailable, and StoreRefused for a user without the right to INFO.
     """
@@ -48,7 +55,9 @@ class ServerChanges:
         self._claim = private_key(prefix, f"making-good{end}")
 
     async def latest(self, now_ms: int) -> ServerChange:
-        """The last change, which is noted if it is seen here first. now_ms: ms since the epoch. One round trip; two at a change.
+        """The last change, which is noted if it is seen here first.
+
+        now_ms: ms since the epoch. One round trip; two at a change.
 
         Where nothing was noted the server is new, or has lost everything: that counts as a change too.
         """
@@ -66,7 +75,9 @@ class ServerChanges:
         return ServerChange(since_ms, False, note)
 
     async def claim(self, by: str, seconds: Seconds) -> bool:
-        """True for the one who is to make good what was lost; others need not. Who calls again keeps it for `seconds` more.
+        """True for the one who is to make good what was lost; others need not.
+
+        Who calls again keeps it for `seconds` more.
 
         It spares work and excludes nobody: a claim that runs out is another's while the first may still be at it.
         """

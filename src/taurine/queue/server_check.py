@@ -27,7 +27,10 @@ def parse_info(text: str) -> dict[str, str]:
 
 
 async def server_warnings(connection: Connection) -> list[str]:
-    """Warnings for the log, none for a server that is fit. Raises StoreUnavailable; a user without the right to INFO gets none."""
+    """Warnings for the log, none for a server that is fit.
+
+    Raises StoreUnavailable; a user without the right to INFO gets none.
+    """
     try:
         info = parse_info((await connection.call("INFO", "everything")).decode("utf-8", "replace"))
     except StoreRefused:

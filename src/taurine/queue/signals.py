@@ -1,6 +1,7 @@
 """SIGINT and SIGTERM for workers that want to end in good order: all of the process hear them.
 
-The list of listeners stands in the process's own table of signal handlers, for as long as there are any; then what stood there before comes back.
+The list of listeners stands in the process's own table of signal handlers, for as long as there are any; then what
+stood there before comes back.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ async def stopped_by_signals(worker: _Stoppable, queue: str) -> AsyncGenerator[N
 
 @contextlib.contextmanager
 def listening(heard: Callable[[], None]) -> Generator[None]:
-    """Call `heard` in this event loop at each SIGINT and SIGTERM during the block; the signals do nothing else meanwhile.
+    """Call `heard` in this event loop at each SIGINT and SIGTERM during the block; the signals do nothing else
+    meanwhile.
 
     Raises InvalidOption outside the main thread, where Python cannot handle signals.
     """

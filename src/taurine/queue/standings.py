@@ -1,4 +1,6 @@
-"""Comparing a queue with what somebody else knows of its jobs: many at once, at a cost that does not grow with the queue."""
+"""Comparing a queue with what somebody else knows of its jobs: many at once, at a cost that does not grow with the
+queue.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,8 @@ async def relist(store: QueueStore, stored_id: str) -> bool:
 
 
 async def recently_removed(store: QueueStore, after: str = "") -> tuple[dict[str, int], str]:
-    """Jobs that were removed one by one, as far as the event stream still tells: when the last time, ms of the server's clock, by id; and the newest event's id.
+    """Jobs that were removed one by one, as far as the event stream still tells: when the last time, ms of the server's
+    clock, by id; and the newest event's id.
 
     after: the id of an event that an earlier call returned; only what came since is read. Default: all.
     """

@@ -58,7 +58,10 @@ _STATE_OF: dict[str, JobState] = {
 
 
 async def find_state(store: QueueStore, *stored_ids: str) -> JobState | Literal["unknown"]:
-    """The state of the first of these stored ids that stands anywhere. Atomic; O(active + waiting) for one that is in no sorted set."""
+    """The state of the first of these stored ids that stands anywhere.
+
+    Atomic; O(active + waiting) for one that is in no sorted set.
+    """
     collection: bytes | None = await store.run("state", *stored_ids) if stored_ids else None
     return "unknown" if collection is None else _STATE_OF[collection.decode()]
 

@@ -13,17 +13,17 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
+from taurine.clock import MAX_DELAY
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import check_queue_name, parent_wire_id
 from taurine.options import (
-    MAX_DELAY,
     MAX_PRIORITY,
     AddOptions,
     ChildFailurePolicy,
     Dedup,
+    JobTelemetry,
     Keep,
     Parent,
-    Telemetry,
     to_milliseconds,
 )
 from taurine.queue.wire import decode_json, encode_json, keep_policy
@@ -37,6 +37,8 @@ __all__ = [
     "keep_to_wire",
     "parse_options",
     "plan",
+    "telemetry_in",
+    "telemetry_to_wire",
     "timestamp_ms",
 ]
 
@@ -54,7 +56,7 @@ _KNOWN = tuple(AddOptions.__annotations__)
 APPLICATION_MEMBER = "taurine"
 """The member of the stored options that belongs to the layer above; other consumers pass over it."""
 
-_OWN_MEMBERS = frozenset({"jobId", "timestamp", APPLICATION_MEMBER})
+_OWN_MEMBERS = frozenset({"jobId", "tm", "omc", "timestamp", APPLICATION_MEMBER})
 """What `new_job` appends for one job, in this order."""
 
 
@@ -73,7 +75,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """A job's options as they were stored with it. Durations in seconds; None where the job carries none."""
+    """A job's options as they were stored with it, apart from what is its own alone: its id, its time, its trace. Durations in seconds; None where the job carries none."""
 
     attempts: int = 1
     backoff: Backoff | None = None
@@ -87,7 +89,6 @@ class JobOptions:
     remove_on_fail: bool | Keep | None = None
     deduplication: Dedup | None = None
     on_child_failure: ChildFailurePolicy | None = None
-    telemetry: Telemetry | None = None
     repeat: Mapping[str, Any] | None = None
     """The schedule that made this job, in its stored form."""
 
@@ -144,8 +145,7 @@ def _plan(options: dict[str, Any], prefix: str) -> Plan:
     if dedup:
         stored["de"] = dedup
     parent = _store_parent(options, stored, prefix)
-    if (telemetry := options.get("telemetry")) is not None:
-        _store_telemetry(telemetry, stored)
+    stored |= telemetry_to_wire(options.get("telemetry"))
     if dedup and options.get("replace_finished"):
         raise InvalidOption(
             "a job that is not added for its deduplication would have replaced one for nothing; leave out deduplication or replace_finished"
@@ -258,13 +258,18 @@ def _store_parent(options: dict[str, Any], stored: dict[str, Any], prefix: str) 
     return {"parentKey": f"{queue_key}:{stored_id}", "parent": encode_json(link)}
 
 
-def _store_telemetry(telemetry: object, stored: dict[str, Any]) -> None:
-    if not isinstance(telemetry, Telemetry):
-        raise InvalidOption(f"expected telemetry to be a Telemetry, got {type(telemetry).__name__}")
+def telemetry_to_wire(telemetry: object) -> dict[str, Any]:
+    """What a job says of its trace, as members of its stored options. Raises InvalidOption for what is no JobTelemetry."""
+    if telemetry is None:
+        return {}
+    if not isinstance(telemetry, JobTelemetry):
+        raise InvalidOption(f"expected telemetry to be a JobTelemetry, got {type(telemetry).__name__}")
+    members: dict[str, Any] = {}
     if telemetry.metadata is not None:
-        stored["tm"] = telemetry.metadata
+        members["tm"] = telemetry.metadata
     if telemetry.omit_context:
-        stored["omc"] = True
+        members["omc"] = True
+    return members
 
 
 def timestamp_ms(value: float | datetime) -> int:
@@ -292,20 +297,38 @@ def parse_options(text: bytes | str) -> JobOptions:
     return _parse(text if shared is None else shared)
 
 
+def telemetry_in(text: bytes | str) -> JobTelemetry | None:
+    """What stored options say of the job's trace, if anything. Raises ValueError for text that is no JSON."""
+    stored = text.encode() if isinstance(text, str) else text
+    if b'"tm"' not in stored and b'"omc"' not in stored:
+        return None
+    raw = decode_json(stored)
+    if not isinstance(raw, dict):
+        return None
+    members = cast("dict[str, Any]", raw)
+    metadata, omitted = members.get("tm"), bool(members.get("omc"))
+    if not isinstance(metadata, str):
+        metadata = None
+    return None if metadata is None and not omitted else JobTelemetry(metadata, omitted)
+
+
 def _shared_part(text: bytes) -> bytes | None:
     """Stored options without the members at their end that are one job's own, or None where they do not end in such.
 
-    Jobs with an id of their own would else have no options in common, and each would be parsed anew.
+    Jobs with an id or a trace of their own would else have no options in common, and each would be parsed anew.
     """
-    head, mark, tail = text.partition(b',"jobId":')
-    if not mark:
-        return None
-    try:
-        own = decode_json(b'{"jobId":' + tail)
-    except ValueError:  # the mark was inside of another member
-        return None
-    # With the mark, so that what was no JSON object before is none now.
-    return head + mark + b"0}" if own.keys() <= _OWN_MEMBERS else None
+    for first in (b'"jobId":', b'"tm":'):  # in the order in which they are appended
+        head, mark, tail = text.partition(b"," + first)
+        if not mark:
+            continue
+        try:
+            own = decode_json(b"{" + first + tail)
+        except ValueError:  # the mark was inside of another member
+            continue
+        if own.keys() <= _OWN_MEMBERS:
+            # With the mark, so that what was no JSON object before is none now.
+            return head + mark + b"0}"
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -319,9 +342,7 @@ def _parse(text: bytes | str) -> JobOptions:
 def _read(raw: dict[str, Any]) -> JobOptions:
     policy: ChildFailurePolicy | None = next((name for name, flag in _POLICY_FLAGS.items() if raw.get(flag)), None)
     whole = {name: _read_whole(raw.get(short), low, high) for name, short, low, high in _WHOLE_NUMBERS}
-    metadata, repeat = raw.get("tm"), raw.get("repeat")
-    if not isinstance(metadata, str):
-        metadata = None
+    repeat = raw.get("repeat")
     return JobOptions(
         attempts=whole["attempts"] or 1,
         backoff=_read_backoff(raw.get("backoff")),
@@ -335,7 +356,6 @@ def _read(raw: dict[str, Any]) -> JobOptions:
         remove_on_fail=_read_keep(raw.get("removeOnFail")),
         deduplication=_read_dedup(raw.get("de")),
         on_child_failure=policy,
-        telemetry=Telemetry(metadata, bool(raw.get("omc"))) if metadata is not None or raw.get("omc") else None,
         repeat=cast("dict[str, Any]", repeat) if isinstance(repeat, dict) else None,
     )
 

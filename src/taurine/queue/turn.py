@@ -45,15 +45,26 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job failed for good; `attempts` is how many it was allowed."""
+    """The job failed for good; `attempts` is how many it was allowed.
+
+    trace: of the attempt, here and in the two that follow: its context as it travels, to be kept with the job. Default: none.
+    """
 
     reason: str
     stacktrace: str
     keep: str
     attempts: int
+    trace: str = ""
 
     def arguments(self, job_id: str, token: str) -> Arguments:
-        return ("fail", job_id, token, self.reason, self.stacktrace, f"{self.keep}/{self.attempts}")
+        return (
+            "fail",
+            job_id,
+            token,
+            self.reason,
+            self.stacktrace,
+            _with_trace(f"{self.keep}/{self.attempts}", self.trace),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +74,11 @@ class RetryNow:
     reason: str
     stacktrace: str
     lifo: bool
+    trace: str = ""
 
     def arguments(self, job_id: str, token: str) -> Arguments:
-        return ("retry", job_id, token, self.reason, self.stacktrace, "lifo" if self.lifo else "")
+        side = "lifo" if self.lifo else ""
+        return ("retry", job_id, token, self.reason, self.stacktrace, _with_trace(side, self.trace))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +88,11 @@ class RetryLater:
     reason: str
     stacktrace: str
     pause_ms: int
+    trace: str = ""
 
     def arguments(self, job_id: str, token: str) -> Arguments:
-        return ("delay", job_id, token, self.reason, self.stacktrace, self.pause_ms)
+        pause = _with_trace(str(self.pause_ms), self.trace) if self.trace else self.pause_ms
+        return ("delay", job_id, token, self.reason, self.stacktrace, pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +119,10 @@ class WaitingForChildren:
 
     def arguments(self, job_id: str, token: str) -> Arguments:
         return ("children", job_id, token, "", "", "")
+
+
+def _with_trace(keep: str, trace: str) -> str:
+    return f"{keep}\n{trace}" if trace else keep
 
 
 Outcome: TypeAlias = Completed | Failed | RetryNow | RetryLater | Snoozed | Released | WaitingForChildren

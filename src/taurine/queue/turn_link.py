@@ -1,8 +1,9 @@
 """The link over which a worker takes its turns, and what happens when it breaks.
 
-A turn whose reply never came may have run, may run later, or may never run. Before anything is sent again the old connection is killed at
-the server, so that a copy still on its way cannot run afterwards. Then the same outcomes go again, with the token of the lost turn: outcomes that were settled are
-refused by their leases, and the jobs that the lost turn claimed come back under that token.
+A turn whose reply never came may have run, may run later, or may never run. Before anything is sent again the old
+connection is killed at the server, so that a copy still on its way cannot run afterwards. Then the same outcomes go
+again, with the token of the lost turn: outcomes that were settled are refused by their leases, and the jobs that the
+lost turn claimed come back under that token.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class TurnLink:
         self._opened_at = asyncio.get_running_loop().time()
 
     async def _kill(self, client_id: int) -> None:
-        """End the old connection at the server, if it is still there and really ours: a restarted server numbers its clients anew."""
+        """End the old connection at the server, if it is still there and really ours: a restarted server numbers its
+        clients anew.
+        """
         age = int(asyncio.get_running_loop().time() - self._opened_at)
         try:
             line: bytes = await self._connection.call("CLIENT", "LIST", "ID", client_id)

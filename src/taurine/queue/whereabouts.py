@@ -43,7 +43,9 @@ class Whereabouts:
     job: Job | None
     """The job as it is stored; None when the queue has none of its id."""
     state: JobState | None
-    """None for a job that is not stored, or stands nowhere. One that is not found in a very long line is taken to stand deep in it."""
+    """None for a job that is not stored, or stands nowhere. One that is not found in a very long line is taken to stand
+    deep in it.
+    """
     ahead: int | None
     """Of a job in line: how many start before it. None where it stands too deep to tell."""
     due_at: float | None
@@ -60,7 +62,9 @@ class Whereabouts:
     limited_for: float
     """How long a rate limit that is reached lets no job start; 0.0 when none is reached."""
     window_left: float
-    """What is left of a window that counts starts for a limit that only workers know, reached or not; 0.0 when there is none."""
+    """What is left of a window that counts starts for a limit that only workers know, reached or not; 0.0 when there is
+    none.
+    """
     rate: float | None
     """Jobs that ended per second lately; None when none is known to have ended in the last minute."""
 
@@ -132,7 +136,9 @@ def _commands_of_place(store: QueueStore, stored_id: str) -> list[tuple[Argument
 
 
 def _place(replies: Iterator[Any]) -> tuple[JobState | None, int | None, float | None, int]:
-    """The state, how many start before it, the score of a delayed job, and how many wait, from the answers to `_commands_of_place`."""
+    """The state, how many start before it, the score of a delayed job, and how many wait, from the answers to
+    `_commands_of_place`.
+    """
     in_wait, in_paused, in_active, waiting, rank = (next(replies) for _ in range(5))
     scores: list[tuple[JobState, Any]] = [(state, next(replies)) for state in _SETS]
     if rank is not None:
@@ -153,7 +159,11 @@ def _commands_of_ends(key: str, now: float) -> list[tuple[Argument, ...]]:
 
 
 def _rate(replies: Sequence[Any], now: float) -> float | None:
-    """Ends per second. Where all that are kept are recent, older ones may have been dropped: then it is the time since the oldest that counts."""
+    """Ends per second.
+
+    Where all that are kept are recent, older ones may have been dropped: then it is the time since the oldest that
+    counts.
+    """
     rates: list[float] = []
     for recent, kept, oldest in (replies[:3], replies[3:]):
         if recent:

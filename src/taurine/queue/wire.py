@@ -1,7 +1,7 @@
 """What stands in a job's hash: JSON in, JSON out, and the stored form of options.
 
-One rule for values that JSON cannot hold alike on both sides: NaN, infinities and lone surrogates are refused. Keys that are numbers
-become strings, as JSON has them.
+One rule for values that JSON cannot hold alike on both sides: NaN, infinities and lone surrogates are refused. Keys
+that are numbers become strings, as JSON has them.
 """
 
 from __future__ import annotations

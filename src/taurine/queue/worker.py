@@ -2,7 +2,8 @@
 
 The loop is made of turns (`lua/turn.lua`). A turn settles the attempts that ended and claims jobs for the slots that are free, in one script
 call. The next turn is sent as soon as a reply is in and before its jobs are started, so that the server works while this process does. Nothing waits
-for company: whatever ended while a turn was under way goes with the next. A worker never holds more jobs than it has slots.
+for company: whatever ended while a turn was under way goes with the next. A worker never holds more jobs than it has slots, but for those
+that ran and are being written down (`later.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random, SystemRandom
 from typing import Any, Self, TypeAlias
 
@@ -26,6 +28,7 @@ from taurine.errors import (
     StoreUnavailable,
     WaitForChildren,
 )
+from taurine.heartbeat import Heartbeat
 from taurine.ids import public_id, unique_id
 from taurine.options import Keep, RateLimit, Seconds, require_count, to_seconds
 from taurine.queue.administration import lengthen_limit
@@ -34,6 +37,7 @@ from taurine.queue.connection import Connection, Target
 from taurine.queue.doorbell import Doorbell, shared_doorbell
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
+from taurine.queue.later import Later
 from taurine.queue.leases import Lease, LeaseKeeper, Renewal
 from taurine.queue.scheduler import ScheduleStrategy, advance
 from taurine.queue.server_check import server_warnings
@@ -41,9 +45,11 @@ from taurine.queue.signals import stopped_by_signals
 from taurine.queue.stalled import StalledSweep
 from taurine.queue.states import not_in_state
 from taurine.queue.store import QueueStore
+from taurine.queue.tracing import WorkerTracing
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Turn, TurnReply
 from taurine.queue.turn_link import TurnLink
 from taurine.queue.worker_events import Callback, WorkerEvent, WorkerEvents
+from taurine.telemetry import Telemetry
 
 __all__ = ["Handler", "RefusalHandler", "Worker"]
 
@@ -78,16 +84,17 @@ _SETTLE_TIME = 5.0
 
 
 class _Attempt:
-    """One job that runs now."""
+    """One job that runs now, or has run and is being written down."""
 
-    __slots__ = ("handed_back", "job", "lease", "lost", "task")
+    __slots__ = ("handed_back", "job", "later", "lease", "lost", "task")
 
     def __init__(self, job: Job, lease: Lease) -> None:
         self.job = job
         self.lease = lease
         self.lost = False
         self.handed_back = False
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.later: Later | None = None
 
 
 class _Ended:
@@ -134,6 +141,7 @@ class Worker:
     schedule_strategy: next times of schedulers that have neither a cron pattern nor an interval; the one that the queue has. Default: none.
     on_refusal: called in place of the handler for a job that must not run (it stalled too often, its data is broken), with the reason; what it
     returns or raises ends the attempt. Default: the job fails for that reason.
+    telemetry: told of attempts as spans, children of those that added the jobs, and of what becomes of them as measures. Default: nobody.
     clock, random: time and randomness. Default: the machine's.
 
     Raises InvalidOption or InvalidName. As an async context manager it runs in the background and stops at the end of the block.
@@ -161,6 +169,7 @@ class Worker:
         metrics_points: int = 0,
         schedule_strategy: ScheduleStrategy | None = None,
         on_refusal: RefusalHandler | None = None,
+        telemetry: Telemetry | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
@@ -210,8 +219,14 @@ class Worker:
 
         # The attempts, from their start to the turn that settles them; the turns under way by their tokens.
         self._id = unique_id()
+        self._tracing = (
+            None
+            if telemetry is None
+            else WorkerTracing(telemetry, queue=queue, worker=name, worker_id=self._id, now=self._clock.now)
+        )
         self._turn_count = 0
         self._running: dict[str, _Attempt] = {}
+        self._writing: dict[str, _Attempt] = {}
         self._ended: list[_Ended] = []
         self._flying: dict[str, _Flight] = {}
 
@@ -223,7 +238,10 @@ class Worker:
         """Whether the last turn was answered; None before the first."""
 
         # The loop, and what it was told to do.
+        self._heartbeat = Heartbeat(f"turns of {self._store.keys.name}", self._clock)
+        self._patience = 2 * self._drain_delay
         self._wake = asyncio.Event()
+        self._idle: asyncio.Event | None = None
         self._paused = self._stopping = self._abandoned = False
         self._doorbell: Doorbell | None = None
         self._server_check: asyncio.Task[None] | None = None
@@ -235,6 +253,13 @@ class Worker:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def heartbeats(self) -> list[Heartbeat]:
+        """Of its loops, that of the process's doorbell included. Safe to read from another thread."""
+        doorbell = self._doorbell
+        own = [self._heartbeat, self._leases.heartbeat, self._sweep.heartbeat]
+        return own if doorbell is None else [*own, doorbell.heartbeat]
 
     @property
     def concurrency(self) -> int:
@@ -292,11 +317,10 @@ class Worker:
             self._stopping = True
             self._events.emit("closing")
         self._look_again()
-        tasks = self._tasks()
-        if asyncio.current_task() in tasks:
+        if asyncio.current_task() in self._tasks():
             return  # called by one of its own handlers, which cannot wait for itself
-        if tasks:
-            await asyncio.wait(tasks, timeout=None if grace is None else to_seconds(grace, "grace"))
+        if self._running or self._writing:
+            await self._until_idle(None if grace is None else to_seconds(grace, "grace"))
             await self._hand_back()
         if self._loop is not None:
             await asyncio.wait({self._loop}, timeout=_SETTLE_TIME)
@@ -314,8 +338,8 @@ class Worker:
             self._paused = True
             self._events.emit("paused")
             self._wake.set()
-        if wait and self._running:
-            await asyncio.wait(self._tasks())
+        if wait:
+            await self._until_idle(None)
 
     def resume(self) -> None:
         """Claim again after `pause`."""
@@ -394,11 +418,11 @@ class Worker:
 
     async def complete(self, job: Job, result: Any = None) -> None:
         """Settle a fetched job as completed. Raises JobNotFound, LeaseMissing, LeaseLost, NotInState, PendingChildren, FailedChildren."""
-        await self._settle_by_hand(job.stored_id, job.token or "", self._policy.completed(job, result))
+        await self._settle_by_hand(job, self._policy.completed(job, result))
 
     async def fail(self, job: Job, error: BaseException) -> None:
         """Settle a fetched job as a failed attempt: retried or failed for good, by its options. Raises as `complete` does."""
-        await self._settle_by_hand(job.stored_id, job.token or "", self._policy.failed(job, error))
+        await self._settle_by_hand(job, self._policy.failed(job, error))
 
     async def renew(self, job: Job) -> bool:
         """Prolong a fetched job's lease; False when it is lost."""
@@ -409,13 +433,16 @@ class Worker:
         """Look once for jobs whose worker is gone, and put them back; returns their ids. At most once per `stalled_interval` over all workers."""
         return await self._sweep.run_once()
 
-    async def _settle_by_hand(self, stored_id: str, token: str, outcome: Outcome) -> None:
-        turn = self._turn(0, [_Ended(Lease(stored_id, token, 0, 0.0), outcome)])
+    async def _settle_by_hand(self, job: Job, outcome: Outcome) -> None:
+        stored_id = job.stored_id
+        turn = self._turn(0, [_Ended(Lease(stored_id, job.token or "", 0, 0.0), outcome)])
         reply = TurnReply.read(await self._store.run("turn", *turn.arguments()))
         if reply.codes[0] == NotInState.code:
             raise await not_in_state(self._store, stored_id, ("active",), "settled")
         if reply.codes[0] < 0:
             raise self._store.error(reply.codes[0], stored_id)
+        if self._tracing is not None:
+            self._tracing.settled([(job, outcome)])
 
     # The loop -------------------------------------------------------------------------------------------------------------------
 
@@ -427,10 +454,12 @@ class Worker:
             self._sweep.start()
         try:
             while not self._finished():
+                self._heartbeat.turn(self._patience)
                 try:
                     if self._reachable is False:
                         # Leases may have run out meanwhile; what nobody took is taken back before it is settled.
                         await self._leases.renew(self._held_leases())
+                        self._heartbeat.turn(self._patience)
                     if not self._has_turn(self._wanted(0)):
                         await self._rest(doorbell)
                         continue
@@ -448,7 +477,7 @@ class Worker:
             await self._close(doorbell)
 
     def _finished(self) -> bool:
-        return self._stopping and not self._running and (self._abandoned or not self._ended)
+        return self._stopping and not self._busy and (self._abandoned or not self._ended)
 
     async def _take_turns(self) -> None:
         """Turns without a pause, as long as each leaves something for the next. This is the hot path.
@@ -457,6 +486,7 @@ class Worker:
         """
         await self._send_turns()
         while self._flying:
+            self._heartbeat.turn(self._patience)
             turn, reply = await self._turns.receive()
             if self._reachable is not True:
                 self._greet()
@@ -514,8 +544,9 @@ class Worker:
     def _free(self, arriving: int = 0) -> int:
         if self._stopping or self._paused:
             return 0
-        coming = arriving + sum(flight.want for flight in self._flying.values())
-        return max(0, self._concurrency - len(self._running) - coming)
+        running = len(self._running) + arriving + sum(flight.want for flight in self._flying.values())
+        # As many again, but one, may be on their way into a record: a worker of one slot does one thing at a time.
+        return max(0, min(self._concurrency - running, 2 * self._concurrency - 1 - running - len(self._writing)))
 
     def _wanted(self, arriving: int) -> int:
         """Jobs to ask for: a third of the slots at a time, so that one third runs here while the others are fetched there."""
@@ -544,6 +575,7 @@ class Worker:
     def _start(self, reply: TurnReply, turn: Turn) -> None:
         now = self._clock.monotonic()
         active_heard, progress_heard = self._events.heard("active"), self._events.heard("progress")
+        run = self._attempt if self._tracing is None else partial(self._traced_attempt, self._tracing)
         for raw_id, started, fields in reply.jobs:
             job = Job.claimed(self._store, raw_id, started, fields, turn.token)
             attempt = _Attempt(job, Lease(job.stored_id, turn.token, job.attempts_started, now))
@@ -552,13 +584,20 @@ class Worker:
                 self._wake.set()
                 continue
             self._running[job.stored_id] = attempt
-            attempt.task = asyncio.create_task(self._attempt(attempt))
+            attempt.task = asyncio.create_task(run(attempt))
             if progress_heard:
                 job.on_progress = self._tell_progress
             if active_heard:
                 self._events.emit("active", job)
 
-    async def _attempt(self, attempt: _Attempt) -> None:
+    async def _traced_attempt(self, tracing: WorkerTracing, attempt: _Attempt) -> None:
+        with tracing.attempt(attempt.job) as told:
+            ended = await self._attempt(attempt)
+            if ended is not None:
+                # The loop has not come to it yet: nothing was awaited since it ended.
+                ended.outcome = told.came_to(ended.outcome, ended.value)
+
+    async def _attempt(self, attempt: _Attempt) -> _Ended | None:
         job = attempt.job
         value: Any = None
         outcome: Outcome | None = Released()  # stands if the attempt is cut off where nothing below foresees it
@@ -566,25 +605,54 @@ class Worker:
             if job.scheduler_id is not None:
                 await self._advance_schedule(job)
             refusal = self._policy.refusal(job)
-            if refusal is None:
-                value = await self._handler(job)  # pyright: ignore[reportOptionalCall] - run() has checked it
+            # run() has checked that there is a handler
+            value = await (self._handler(job) if refusal is None else self._refuse(job, refusal))  # pyright: ignore[reportOptionalCall]
+            if type(value) is not Later:
+                outcome = self._policy.completed(job, value)
+            elif self._tracing is None:
+                attempt.later = value
             else:
-                value = await self._refuse(job, refusal)
-            outcome = self._policy.completed(job, value)
+                value = await value.answer()  # the attempt's span is over when it is written
+                outcome = self._policy.completed(job, value)
         except asyncio.CancelledError as error:
             outcome, value = self._after_cancel(attempt, error), error
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome of its attempt
             if isinstance(error, RateLimited):
                 await self._limit_queue(error.delay)
-            settled = job.lease_given_up and isinstance(error, WaitForChildren)
-            outcome = None if settled else self._policy.failed(job, error)
-            value = error.error if isinstance(error, Decided) else error
-            self._log_failure(job, outcome, error)
+            outcome, value = self._after_error(job, error)
         except BaseException as error:
             outcome, value = self._policy.failed(job, error), error
             raise
         finally:
-            self._end(attempt, outcome, value)
+            ended = self._end(attempt, outcome, value) if attempt.later is None else self._write(attempt, attempt.later)
+        return ended
+
+    def _after_error(self, job: Job, error: Exception) -> tuple[Outcome | None, BaseException]:
+        settled = job.lease_given_up and isinstance(error, WaitForChildren)
+        outcome = None if settled else self._policy.failed(job, error)
+        self._log_failure(job, outcome, error)
+        return outcome, error.error if isinstance(error, Decided) else error
+
+    def _write(self, attempt: _Attempt, later: Later) -> None:
+        """The handler is through, and what came of it is being written: the slot is free, the lease is not."""
+        stored_id = attempt.lease.stored_id
+        if self._running.get(stored_id) is not attempt:
+            return  # handed back before, while its handler would not end
+        del self._running[stored_id]
+        attempt.task = None
+        self._writing[stored_id] = attempt
+        later.then(partial(self._on_written, attempt))
+        self._wake.set()
+
+    def _on_written(self, attempt: _Attempt, answer: Any) -> None:
+        job = attempt.job
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            outcome = Released() if isinstance(answer, asyncio.CancelledError) else self._policy.completed(job, answer)
+        except Exception as error:  # noqa: BLE001 - as in an attempt
+            outcome, answer = self._after_error(job, error)
+        self._end(attempt, outcome, answer)
 
     async def _refuse(self, job: Job, refusal: BaseException) -> Any:
         if self._on_refusal is None:
@@ -607,17 +675,26 @@ class Worker:
             return Released()  # a shutdown: the job is to run elsewhere, at once
         return self._policy.failed(attempt.job, error)  # the handler awaited something that was cancelled
 
-    def _end(self, attempt: _Attempt, outcome: Outcome | None, value: Any = None) -> None:
+    def _end(self, attempt: _Attempt, outcome: Outcome | None, value: Any = None) -> _Ended | None:
+        """What is to be settled of it, if anything is."""
         stored_id = attempt.lease.stored_id
-        if self._running.get(stored_id) is not attempt:
-            return  # handed back before, while its handler would not end
-        del self._running[stored_id]
-        if outcome is not None and not attempt.lost:
-            self._ended.append(_Ended(attempt.lease, outcome, attempt.job, value))
+        held = self._running if attempt.later is None else self._writing
+        if held.get(stored_id) is not attempt:
+            return None  # handed back before, while its handler would not end
+        del held[stored_id]
         self._wake.set()
+        if self._idle is not None and not self._busy:
+            self._idle.set()
+        if outcome is None or attempt.lost:
+            return None
+        ended = _Ended(attempt.lease, outcome, attempt.job, value)
+        self._ended.append(ended)
+        return ended
 
     def _report(self, settled: list[_Ended], codes: list[int], *, again: bool) -> None:
         """Tell what became of settled attempts; those that the script refused for their children are settled anew."""
+        if self._tracing is not None:
+            self._tracing.settled([(e.job, e.outcome) for e, code in zip(settled, codes, strict=True) if code == 0])
         if not any(codes) and not self._events.heard("completed") and not self._events.heard("failed"):
             return
         for ended, code in zip(settled, codes, strict=True):
@@ -668,6 +745,7 @@ class Worker:
         else:
             doorbell.disarm(keys, self._ring)
             await self._pass_alarm_on()
+        self._heartbeat.rest()
         if not await self._clock.wait(self._wake, max(0.0, min(waits)) if waits else None):
             self._claimable = True
 
@@ -697,27 +775,29 @@ class Worker:
         doorbell = self._doorbell
         return (
             doorbell is not None
-            and not self._running
+            and not self._busy
             and doorbell.saw_empty(self._store.keys, within=self._stalled_interval)
         )
 
     # Leases, limits, schedules --------------------------------------------------------------------------------------------------
 
     def _held_leases(self) -> list[Lease]:
-        return [attempt.lease for attempt in self._running.values()] + [ended.lease for ended in self._ended]
+        held = [attempt.lease for attempts in (self._running, self._writing) for attempt in attempts.values()]
+        return held + [ended.lease for ended in self._ended]
 
     def _on_renewal(self, renewal: Renewal) -> None:
         if renewal.renewed:
             self._events.emit("leases_renewed", [public_id(stored_id) for stored_id in renewal.renewed])
         for stored_id in renewal.lost:
-            attempt = self._running.get(stored_id)
+            attempt = self._running.get(stored_id) or self._writing.get(stored_id)
             if attempt is None:
                 continue
             log.warning(
                 "queue %s: job %s was taken over, its handler is cancelled", self._store.keys.name, attempt.job.id
             )
             attempt.lost = True
-            self._cancel(attempt, "the lease was lost: another worker has the job")
+            if attempt.later is None:
+                self._cancel(attempt, "the lease was lost: another worker has the job")
             self._events.emit("lease_lost", attempt.job)
 
     def _cancel(self, attempt: _Attempt, reason: str) -> None:
@@ -775,20 +855,40 @@ class Worker:
             for warning in await server_warnings(self._store.connection):
                 log.warning("worker of %s: %s", self._store.keys.name, warning)
 
-    def _tasks(self) -> set[asyncio.Task[None]]:
+    def _tasks(self) -> set[asyncio.Task[Any]]:
         return {attempt.task for attempt in self._running.values() if attempt.task is not None}
 
     async def _hand_back(self) -> None:
-        """End the handlers that still run; their jobs go back to the front of the line."""
-        attempts = list(self._running.values())
+        """End the handlers that still run; their jobs go back to the front of the line, as do those whose outcome cannot be written."""
+        attempts = [*self._running.values(), *self._writing.values()]
         if not attempts:
             return
         for attempt in attempts:
             attempt.handed_back = True
-            self._cancel(attempt, "the worker stops; the job is handed back")
-        await asyncio.wait(self._tasks(), timeout=_CANCEL_TIME)
-        for attempt in attempts:  # those whose handler would not end
+            if attempt.later is None:
+                self._cancel(attempt, "the worker stops; the job is handed back")
+            else:
+                attempt.later.hurry()
+        await self._until_idle(_CANCEL_TIME)
+        for attempt in attempts:  # those that would not end
+            if attempt.later is not None:
+                attempt.later.abandon()
             self._end(attempt, Released())
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._running or self._writing)
+
+    async def _until_idle(self, timeout: float | None) -> None:
+        """Return when nothing runs and nothing is being written, or after `timeout` seconds."""
+        if not self._busy:
+            return
+        if self._idle is None:
+            self._idle = asyncio.Event()
+        self._idle.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
 
     async def _close(self, doorbell: Doorbell) -> None:
         """The last of `run`, also when it was cancelled: nothing is kept that could be handed back."""
@@ -812,6 +912,7 @@ class Worker:
         await self._leases.stop()
         await self._sweep.stop()
         await self._turns.close()
+        self._heartbeat.rest()
         self._events.emit("closed")
 
 

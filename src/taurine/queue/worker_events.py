@@ -16,8 +16,10 @@ WorkerEvent: TypeAlias = Literal[
     "ready", "active", "progress", "completed", "failed", "stalled", "drained", "leases_renewed", "lease_lost", "renewal_failed",
     "error", "paused", "resumed", "closing", "closed",
 ]  # fmt: skip
-"""Arguments of each: ready, drained, paused, resumed, closing, closed: none. active(job). progress(job, value). completed(job, result).
-failed(job, error): each failed attempt; a job that cannot be decoded has `corrupt` set. stalled(job_id). leases_renewed(job_ids).
+"""Arguments of each: ready, drained, paused, resumed, closing, closed: none. active(job). progress(job, value).
+completed(job, result).
+failed(job, error): each failed attempt; a job that cannot be decoded has `corrupt` set. stalled(job_id).
+leases_renewed(job_ids).
 lease_lost(job). renewal_failed(error): the server could not be asked. error(error): the worker's own trouble, an outage for example."""
 
 Callback: TypeAlias = Callable[..., object]

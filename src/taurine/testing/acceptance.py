@@ -1,4 +1,6 @@
-"""What becomes of records that a Recorder is given: the rules of `taurine.ledger.requests` in memory, and jobs that join a session's transaction."""
+"""What becomes of records that a Recorder is given: the rules of `taurine.ledger.requests` in memory, and jobs that
+join a session's transaction.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ class Acceptance:
 
 
 class _Joined:
-    """The jobs of one session: firm when its transaction is committed, and dropped when that, or a savepoint that they stand in, is not."""
+    """The jobs of one session: firm when its transaction is committed, and dropped when that, or a savepoint that they
+    stand in, is not.
+    """
 
     def __init__(self, session: Session, dropped: Callable[[Sequence[RecordedJob]], None]) -> None:
         self._session = session

@@ -1,4 +1,6 @@
-"""What the fixture `taurine_app_factory` gives; here, so that tests can name its type without pytest's plugin being imported twice."""
+"""What the fixture `taurine_app_factory` gives; here, so that tests can name its type without pytest's plugin being
+imported twice.
+"""
 
 from __future__ import annotations
 

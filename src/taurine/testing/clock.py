@@ -19,11 +19,13 @@ __all__ = ["TestClock"]
 class TestClock:
     """A clock that stands still until the test moves it: `Taurine(clock=TestClock())`.
 
-    start: an aware datetime, or wall seconds. Default: the machine's time when the clock is made. Wall time goes by whole milliseconds.
+    start: an aware datetime, or wall seconds. Default: the machine's time when the clock is made. Wall time goes by
+    whole milliseconds.
 
-    It moves what the application and its workers ask their clock for: delays, pauses before retries, snoozes, expiry, `OncePer` windows, schedules, leases, time limits of async
-    handlers, and the loops that a worker runs. It does not move the time of the servers, of plain functions' time limits, of `asyncio.sleep` in a handler,
-    nor that of child processes. May be used from any thread and on several loops.
+    It moves what the application and its workers ask their clock for: delays, pauses before retries, snoozes, expiry,
+    `OncePer` windows, schedules, leases, time limits of async handlers, and the loops that a worker runs. It does not
+    move the time of the servers, of plain functions' time limits, of `asyncio.sleep` in a handler, nor that of child
+    processes. May be used from any thread and on several loops.
     """
 
     __test__: ClassVar[bool] = False  # its name does not make it a test
@@ -63,7 +65,10 @@ class TestClock:
         return self._monotonic
 
     def advance(self, seconds: Seconds) -> None:
-        """Move time forward, at once, and wake whoever slept until then. seconds: or a timedelta, 0 or more. Raises InvalidOption."""
+        """Move time forward, at once, and wake whoever slept until then.
+
+        seconds: or a timedelta, 0 or more. Raises InvalidOption.
+        """
         by = to_seconds(seconds, "seconds")
         with self._lock:
             self._now = round(self._now + by, 3)
@@ -105,8 +110,17 @@ class TestClock:
 def _wake(woken: asyncio.Future[None]) -> None:
     """On the loop that sleeps: this may be another thread's."""
     loop = woken.get_loop()
-    if not loop.is_closed():
+    if loop is _running_loop():
+        _settle(woken)
+    elif not loop.is_closed():
         loop.call_soon_threadsafe(_settle, woken)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _settle(woken: asyncio.Future[None]) -> None:

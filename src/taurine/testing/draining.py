@@ -22,7 +22,9 @@ from taurine.testing.running import without_loop
 __all__ = ["DrainTimeout", "Drained", "Until", "drain", "drain_sync"]
 
 Until: TypeAlias = Literal["idle", "ended"] | Callable[[], bool | Awaitable[bool]]
-"""When a drain is over. "idle": nothing is left but what is due later than the application's clock. "ended": every job has ended. Or a function that says so."""
+"""When a drain is over. "idle": nothing is left but what is due later than the application's clock. "ended": every job
+has ended. Or a function that says so.
+"""
 
 _PAUSE = 0.01
 """Seconds between two looks at the records."""
@@ -34,7 +36,8 @@ _MOST_NAMED = 10
 class Drained(Mapping[str, JobRecord]):
     """What became of the jobs of a drain: their records by id, in the order of their acceptance.
 
-    completed, failed (which is dead), cancelled, expired: those that have ended so. later: those that are due after the drain: delayed, asleep, or before another attempt.
+    completed, failed (which is dead), cancelled, expired: those that have ended so. later: those that are due after the
+    drain: delayed, asleep, or before another attempt.
     """
 
     def __init__(self, records: Sequence[JobRecord]) -> None:
@@ -101,15 +104,19 @@ async def drain(
     timeout: Seconds = 30.0,
     deps: Any = None,
 ) -> Drained:
-    """Run a worker over the application until nothing is left to do, what its jobs enqueue included; returns what became of each job.
+    """Run a worker over the application until nothing is left to do, what its jobs enqueue included; returns what
+    became of each job.
 
     queues: those to work on. Default: all that have a handler here.
-    until: "idle", when all that is left is due later than the application's clock; "ended", when every job has ended, for which a TestClock is moved to the next
-    due job whenever nothing else is to be done; or a function, async or not, that is asked again and again. Default: "idle".
-    timeout: seconds of the machine's time. Default: 30. deps: what handlers find as `ctx.deps`. Default: the application's.
+    until: "idle", when all that is left is due later than the application's clock; "ended", when every job has ended,
+    for which a TestClock is moved to the next due job whenever nothing else is to be done; or a function, async or not,
+    that is asked again and again. Default: "idle".
+    timeout: seconds of the machine's time. Default: 30. deps: what handlers find as `ctx.deps`. Default: the
+    application's.
 
-    Jobs that had ended before are not among the result; each call reads all records of these queues. Raises DrainTimeout, which says why each job does not end; InvalidOption
-    under a Recorder, and for `until` or a queue that is not known; and what `Taurine.worker` raises.
+    Jobs that had ended before are not among the result; each call reads all records of these queues. Raises
+    DrainTimeout, which says why each job does not end; InvalidOption under a Recorder, and for `until` or a queue that
+    is not known; and what `Taurine.worker` raises.
     """
     if app.stand_ins.here() is not None:
         raise InvalidOption("a Recorder stands in for the servers here; run its jobs with `await recorder.run()`")
@@ -146,7 +153,10 @@ def drain_sync(
     timeout: Seconds = 30.0,
     deps: Any = None,
 ) -> Drained:
-    """`drain` for tests without an event loop. What the application has opened is closed after it. Raises InvalidOption on a loop."""
+    """`drain` for tests without an event loop. What the application has opened is closed after it.
+
+    Raises InvalidOption on a loop.
+    """
 
     async def drained() -> Drained:
         try:

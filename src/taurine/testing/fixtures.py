@@ -117,7 +117,8 @@ if find_spec("pytest_asyncio") is not None:
 
 
 def _keep_loop(request: pytest.FixtureRequest) -> None:
-    """Have the loop of an async test end after the fixture that asks: what stands open on a loop can be closed there alone.
+    """Have the loop of an async test end after the fixture that asks: what stands open on a loop can be closed there
+    alone.
 
     Each plugin ends its loop when the last async fixture has ended, so one of those is asked for.
     """
@@ -130,7 +131,10 @@ def _keep_loop(request: pytest.FixtureRequest) -> None:
 
 
 def _close(app: Taurine) -> None:
-    """Close an application after its test. The test's loop stands still by now, and is run once more if it is not closed yet."""
+    """Close an application after its test.
+
+    The test's loop stands still by now, and is run once more if it is not closed yet.
+    """
     for loop in app.loops:
         if not loop.is_closed() and not loop.is_running():
             loop.run_until_complete(_close_here(app))

@@ -22,7 +22,9 @@ _SHOWN = 3
 
 
 class Difference(NamedTuple):
-    """One thing that was expected of a job and does not hold: the name of the field or fact, what was expected of it, and what was found."""
+    """One thing that was expected of a job and does not hold: the name of the field or fact, what was expected of it,
+    and what was found.
+    """
 
     name: str
     expected: Any
@@ -41,9 +43,11 @@ def matches(job: RecordedJob, expected: Mapping[str, Any]) -> bool:
 
 
 def differences(job: RecordedJob, expected: Mapping[str, Any]) -> list[Difference]:
-    """What is expected of the job and does not hold: of its payload's fields, and of the facts for names that are no field.
+    """What is expected of the job and does not hold: of its payload's fields, and of the facts for names that are no
+    field.
 
-    An expected function is called with what is found and says whether it will do. Raises InvalidOption for a name that is neither.
+    An expected function is called with what is found and says whether it will do. Raises InvalidOption for a name that
+    is neither.
     """
     payload: Any = job.payload
     plain: Any = job.payload_json

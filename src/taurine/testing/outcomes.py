@@ -26,8 +26,10 @@ AttemptStatus: TypeAlias = Literal["completed", "retrying", "failed", "waiting",
 class JobAttempt(Generic[ResultT]):
     """One attempt, and what a worker would do with the job.
 
-    status: of the record after it. result: what the handler returned; of a cancelled job what it had done by then. error: what it raised, or None.
-    pause: seconds until the next attempt, jitter left out; None where none follows by itself. dead_letter: why the job is dead, or None.
+    status: of the record after it. result: what the handler returned; of a cancelled job what it had done by then.
+    error: what it raised, or None.
+    pause: seconds until the next attempt, jitter left out; None where none follows by itself. dead_letter: why the job
+    is dead, or None.
     charged: False for an attempt that does not count. alert: True if operators hear of it.
     context: with progress, lines, state and effects.
     """
@@ -69,9 +71,11 @@ class JobAttempt(Generic[ResultT]):
 async def attempt_job(
     job: JobType[PayloadT, ResultT], payload: PayloadT, *, retry: Retry | None = None, **options: Unpack[RunOptions]
 ) -> JobAttempt[ResultT]:
-    """As `run_job`, but what the handler raises is no error of the call: what is returned says what a worker would do then.
+    """As `run_job`, but what the handler raises is no error of the call: what is returned says what a worker would do
+    then.
 
-    retry: as it would be given with the enqueue. Default: the job type's. Raises PayloadInvalid and its kin, TenantMismatch, HandlerMissing, InvalidOption.
+    retry: as it would be given with the enqueue. Default: the job type's. Raises PayloadInvalid and its kin,
+    TenantMismatch, HandlerMissing, InvalidOption.
     """
     if retry is not None and "max_attempts" not in options and "context" not in options:
         options["max_attempts"] = retry.attempts

@@ -19,7 +19,8 @@ __all__ = ["RecordedJob"]
 class RecordedJob:
     """One accepted job, as the enqueue asked for it.
 
-    id, type, queue, tenant, priority, tags, user, source, trace, max_attempts, idempotency_key: as in `enqueue`. payload: as the handler will get it.
+    id, type, queue, tenant, priority, tags, user, source, trace, max_attempts, idempotency_key: as in `enqueue`.
+    payload: as the handler will get it.
     status: `queued`, until somebody says what came of it. error: what it failed with.
     """
 

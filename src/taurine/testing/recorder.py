@@ -1,4 +1,6 @@
-"""Enqueues that are recorded instead of carried out: checked, authorised and given their ids as ever, and no server is touched."""
+"""Enqueues that are recorded instead of carried out: checked, authorised and given their ids as ever, and no server is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from taurine.app import Taurine
 from taurine.errors import InvalidOption, RecordNotFound, TransitionRefused
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.catalog.requests import EnqueueOptions, Request
+from taurine.jobs.enqueue.access import AccessRequest, authorized
 from taurine.jobs.enqueue.checking import handle_of, settled
 from taurine.jobs.enqueue.handle import JobHandle
 from taurine.jobs.enqueue.joining import in_session
@@ -42,14 +45,17 @@ class Recorder:
             sign_up("ada@example.com")
         recorder.assert_enqueued("invite.send", address="ada@example.com")
 
-    app: whose job types. inline: run each job when it is enqueued, as a worker would but without pauses between attempts; what is delayed, joins a session
-    or has no handler here waits for `run`. Default: False.
+    app: whose job types. inline: run each job when it is enqueued, as a worker would but without pauses between
+    attempts; what is delayed, joins a session or has no handler here waits for `run`. Default: False.
 
-    Payloads are validated, the `authorize` hook is asked, and ids, tenants, duplicates, idempotency keys and `on_duplicate` are as in production; quotas are not. `app.get`,
-    `app.wait`, `app.cancel` and handles know the recorded jobs, and entering the application opens nothing. Everything else of the application is what it always is.
+    Payloads are validated, the `authorize` hook is asked, and ids, tenants, duplicates, idempotency keys and
+    `on_duplicate` are as in production; quotas are not. `app.get`, `app.wait`, `app.cancel` and handles know the
+    recorded jobs, and entering the application opens nothing. What else asks the servers, `app.list` and
+    `app.dead_letters` for example, raises InvalidOption. Workers and `app.migrate` are what they always are.
 
-    Works with `with` and `async with`, in async code and in code without a loop, and from any thread. Recorders in tests that run at the same time do not see one
-    another's jobs; see `taurine.jobs.enqueue.standing_in` for which is asked. What was recorded can be read after the block.
+    Works with `with` and `async with`, in async code and in code without a loop, and from any thread. Recorders in
+    tests that run at the same time do not see one another's jobs; see `taurine.jobs.enqueue.standing_in` for which is
+    asked. What was recorded can be read after the block.
     """
 
     def __init__(self, app: Taurine, *, inline: bool = False) -> None:
@@ -115,10 +121,13 @@ class Recorder:
     def assert_enqueued(
         self, job_type: JobType[Any, Any] | str, *, times: int | None = None, **matching: Any
     ) -> RecordedJob:
-        """The first job of this type for which `matching` holds. Raises AssertionError with the nearest candidates when there is none.
+        """The first job of this type for which `matching` holds.
 
-        matching: fields of the payload, by name; and `payload` as a whole, `id`, `tenant`, `queue`, `delay`, `priority`, `tags`, `metadata`, `user`, `source`,
-        `max_attempts`, `idempotency_key`, `scheduled_for` and the other facts of a RecordedJob. A function is called with the value and says whether it will do.
+        Raises AssertionError with the nearest candidates when there is none.
+
+        matching: fields of the payload, by name; and `payload` as a whole, `id`, `tenant`, `queue`, `delay`,
+        `priority`, `tags`, `metadata`, `user`, `source`, `max_attempts`, `idempotency_key`, `scheduled_for` and the
+        other facts of a RecordedJob. A function is called with the value and says whether it will do.
         times: exactly so many, at least 1. Default: any number.
         """
         name, jobs = self._name_of(job_type), self.jobs
@@ -139,7 +148,10 @@ class Recorder:
     # What becomes of it -------------------------------------------------------------------------------------------------------------
 
     def complete(self, job: RecordedJob | JobHandle[Any] | str, result: Any = None) -> None:
-        """Say that a job has completed, so that whoever waits for it gets `result`. Raises RecordNotFound, TransitionRefused, PayloadInvalid for another result than it declares."""
+        """Say that a job has completed, so that whoever waits for it gets `result`.
+
+        Raises RecordNotFound, TransitionRefused, PayloadInvalid for another result than it declares.
+        """
         recorded = self._open(job)
         codec = recorded.job_type.result
         self._end(recorded, "completed", output=codec.encode(codec.check(result)), attempts=1)
@@ -149,9 +161,11 @@ class Recorder:
         self._end(self._open(job), "failed", error=error, attempts=1)
 
     async def run(self, job_type: JobType[Any, Any] | str | None = None) -> list[JobAttempt[Any]]:
-        """Run what is due by the application's clock, and what that enqueues, as a worker would but without pauses between attempts; no server is needed.
+        """Run what is due by the application's clock, and what that enqueues, as a worker would but without pauses
+        between attempts; no server is needed.
 
-        job_type: only jobs of it. Default: all that have a handler here. Returns the last attempt of each job, in the order in which they ran.
+        job_type: only jobs of it. Default: all that have a handler here. Returns the last attempt of each job, in the
+        order in which they ran.
         """
         name = None if job_type is None else self._name_of(job_type)
         ran: list[JobAttempt[Any]] = []
@@ -215,13 +229,16 @@ class Recorder:
                 self._end(job, "waiting", attempts=attempts)
 
     def _open(self, job: RecordedJob | JobHandle[Any] | str) -> RecordedJob:
-        job_id = job if isinstance(job, str) else job.id
+        found = self._found(job if isinstance(job, str) else job.id)
+        if found.has_ended:
+            raise TransitionRefused(f"job {found.id!r} is {found.status}, and ends no other way", job_id=found.id)
+        return found
+
+    def _found(self, job_id: str) -> RecordedJob:
         with self._lock:
             found = self._jobs.get(job_id)
         if found is None:
             raise RecordNotFound(f"no job {job_id!r} was recorded", job_id=job_id)
-        if found.has_ended:
-            raise TransitionRefused(f"job {job_id!r} is {found.status}, and ends no other way", job_id=job_id)
         return found
 
     def _end(
@@ -340,14 +357,16 @@ class Recorder:
         self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
     ) -> JobRecord:
         """Called by the application and by handles."""
-        return self.cancel_sync(job_id, reason=reason, user=user, tenant=tenant)
+        job = self._found(job_id)
+        if tenant is not None and job.tenant != tenant:
+            raise RecordNotFound(f"no job {job_id!r} was recorded", job_id=job_id)
+        request = AccessRequest(action="cancel", job_type=job.type, tenant=job.tenant, user=user)
+        await authorized(self._app.stand_ins.authorize, request)
+        self._end(self._open(job), "cancelled", reason=reason)
+        return job.snapshot()
 
     def cancel_sync(
         self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
     ) -> JobRecord:
         """As `cancel`."""
-        job = self._open(job_id)
-        if tenant is not None and job.tenant != tenant:
-            raise RecordNotFound(f"no job {job_id!r} was recorded", job_id=job_id)
-        self._end(job, "cancelled", reason=reason)
-        return job.snapshot()
+        return without_loop(self.cancel(job_id, reason=reason, user=user, tenant=tenant))

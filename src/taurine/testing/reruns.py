@@ -1,7 +1,8 @@
 """Whether a handler may run again: several times in a row, and after it broke off at any of its points.
 
-A process may die anywhere, and then the job is delivered again. What the handler has done outside by then is either done again, or found and left. The tests here let it break
-off at each point where that makes a difference, run it to its end as a worker would, and compare what it has left outside with what an undisturbed run leaves.
+A process may die anywhere, and then the job is delivered again. What the handler has done outside by then is either
+done again, or found and left. The tests here let it break off at each point where that makes a difference, run it to
+its end as a worker would, and compare what it has left outside with what an undisturbed run leaves.
 
 The points of an attempt:
 
@@ -46,7 +47,9 @@ PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
 
 Snapshot: TypeAlias = Callable[[], Any]
-"""Reads what the handler changes outside: rows, files, sent mails. What it returns is copied and compared with `==`. May be async."""
+"""Reads what the handler changes outside: rows, files, sent mails. What it returns is copied and compared with `==`.
+May be async.
+"""
 
 Reset: TypeAlias = Callable[[], Any]
 """Puts what is outside back to where it was before the job. May be async."""
@@ -60,7 +63,10 @@ _MOST_FAILURES = 5
 
 @dataclass(frozen=True, slots=True)
 class Failpoint:
-    """A point where an attempt breaks off. number: from 1, in the order of an undisturbed run. saved: a worker has saved state and progress just before."""
+    """A point where an attempt breaks off.
+
+    number: from 1, in the order of an undisturbed run. saved: a worker has saved state and progress just before.
+    """
 
     number: int
     name: str
@@ -72,7 +78,10 @@ class Failpoint:
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """What came of breaking off at one point, or of one more run. outside: as it was read afterwards. problem: what is wrong with it, or None."""
+    """What came of breaking off at one point, or of one more run.
+
+    outside: as it was read afterwards. problem: what is wrong with it, or None.
+    """
 
     at: Failpoint | None
     attempts: tuple[JobAttempt[Any], ...]
@@ -82,7 +91,10 @@ class Rerun:
 
 @dataclass(frozen=True, slots=True)
 class RerunReport:
-    """What was tried, all of which went well. outside: what one undisturbed run leaves. left_out: points that were not tried, as there were more than `most`."""
+    """What was tried, all of which went well.
+
+    outside: what one undisturbed run leaves. left_out: points that were not tried, as there were more than `most`.
+    """
 
     reruns: tuple[Rerun, ...]
     outside: Any
@@ -102,10 +114,13 @@ async def run_twice(
     times: int = 2,
     **options: Unpack[RunOptions],
 ) -> RerunReport:
-    """Run a job to its end `times` times and compare what is outside: after each further run it must be as it was after the first.
+    """Run a job to its end `times` times and compare what is outside: after each further run it must be as it was after
+    the first.
 
-    The further runs are deliveries of the same job, after its worker died before it could record the end: `ctx.once` remembers, and `ctx.state` is what was saved last.
-    outside: reads what the handler changes. times: 2 or more. Default: 2. options: as for `run_job`, without `context`, `attempt` and `at`.
+    The further runs are deliveries of the same job, after its worker died before it could record the end: `ctx.once`
+    remembers, and `ctx.state` is what was saved last.
+    outside: reads what the handler changes. times: 2 or more. Default: 2. options: as for `run_job`, without `context`,
+    `attempt` and `at`.
 
     Raises AssertionError, with what is different; and as `run_job` does for a payload or an option that will not do.
     """
@@ -133,16 +148,20 @@ async def run_at_failpoints(
     most: int = 200,
     **options: Unpack[RunOptions],
 ) -> RerunReport:
-    """Break the job off at each of its points, each time from a fresh start, run it to its end, and compare what is outside with what an undisturbed run leaves.
+    """Break the job off at each of its points, each time from a fresh start, run it to its end, and compare what is
+    outside with what an undisturbed run leaves.
 
     outside: reads what the handler changes. reset: puts that back to where it was before; called before each run.
-    unknown: what it means when a run ends with EffectUnknown, since nobody can tell whether an operation of `ctx.once` happened. "fail": it is a failure like others, which a
-    `look_up` mends. "allow": it is right that somebody has to look, and what is outside is not compared. Default: "fail".
+    unknown: what it means when a run ends with EffectUnknown, since nobody can tell whether an operation of `ctx.once`
+    happened. "fail": it is a failure like others, which a `look_up` mends. "allow": it is right that somebody has to
+    look, and what is outside is not compared. Default: "fail".
     most: breaks at most; of more points some are left out, evenly, and the report says how many. Default: 200.
     options: as for `run_job`, without `context`, `attempt` and `at`.
 
-    Code that runs while a handler is left (`finally`, `except BaseException`) runs here too, other than in a process that dies; its context does nothing more.
-    Points are where the handler uses its context: what lies between two of them is done again as a whole. Raises AssertionError, with each point at which something is different, and how;
+    Code that runs while a handler is left (`finally`, `except BaseException`) runs here too, other than in a process
+    that dies; its context does nothing more.
+    Points are where the handler uses its context: what lies between two of them is done again as a whole. Raises
+    AssertionError, with each point at which something is different, and how;
     and as `run_job` does for a payload or an option that will not do.
     """
     require_count(most, "most", minimum=1)

@@ -27,7 +27,9 @@ class RunOptions(TypedDict, total=False):
     """Options of `run_job`: what the handler is to find in its context. Each has its default when left out."""
 
     context: DetachedContext
-    """The context itself, to be looked at afterwards; then it says everything, and no other option may be given. Default: one that is made of the others."""
+    """The context itself, to be looked at afterwards; then it says everything, and no other option may be given.
+    Default: one that is made of the others.
+    """
     job_id: str
     """Default: what the job type declares."""
     attempt: int
@@ -55,12 +57,16 @@ class RunOptions(TypedDict, total=False):
 
 
 async def run_job(job: JobType[PayloadT, ResultT], payload: PayloadT, **options: Unpack[RunOptions]) -> ResultT:
-    """Run a job's handler alone; returns its result as whoever waits for the job would get it. No queue, no record, no retry.
+    """Run a job's handler alone; returns its result as whoever waits for the job would get it.
 
-    The payload is checked and goes through JSON, as an enqueue's does; so does the result. An async handler runs on this loop, a plain one in a thread, also where a
-    worker would use a process. The type's time limit holds. options: see RunOptions; `context=DetachedContext()` is how to see progress, log lines, state and effects.
+    No queue, no record, no retry.
 
-    Raises what the handler raises, as it is (`attempt_job` says what a worker would make of it); PayloadInvalid and its kin for a payload that no enqueue takes;
+    The payload is checked and goes through JSON, as an enqueue's does; so does the result. An async handler runs on
+    this loop, a plain one in a thread, also where a worker would use a process. The type's time limit holds. options:
+    see RunOptions; `context=DetachedContext()` is how to see progress, log lines, state and effects.
+
+    Raises what the handler raises, as it is (`attempt_job` says what a worker would make of it); PayloadInvalid and its
+    kin for a payload that no enqueue takes;
     Permanent for a result that cannot be kept; TimeLimitExceeded, HandlerExited, HandlerMissing, InvalidOption.
     """
     value = accepted(job, payload)
@@ -74,7 +80,10 @@ def run_job_sync(job: JobType[PayloadT, ResultT], payload: PayloadT, **options: 
 
 
 def accepted(job: JobType[PayloadT, Any], payload: PayloadT) -> PayloadT:
-    """The payload as a handler gets it: checked, through JSON, checked again. Raises PayloadInvalid, PayloadError, PayloadTooLarge."""
+    """The payload as a handler gets it: checked, through JSON, checked again.
+
+    Raises PayloadInvalid, PayloadError, PayloadTooLarge.
+    """
     _, text = job.payload.accept(payload)
     return job.payload.decode(text)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from taurine.app import Taurine
     from taurine.cli.output import Output
+    from taurine.jobs.operations.bulk_orders import BulkFilter, Matching
     from taurine.jobs.operations.dead_letters import Outcomes
     from taurine.ledger.dead_letters import DeadLetterFilter
 
@@ -23,6 +25,9 @@ __all__ = ["add_to"]
 
 _COUNTED = 10_000
 """Entries that are counted before a question; more are many."""
+
+_LARGE = 1000
+"""Entries above which a job deals with them, and not this process alone."""
 
 Queue = Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Of this queue.")]
 Type = Annotated[str | None, typer.Option("--type", metavar="NAME", help="Of this job type.")]
@@ -194,6 +199,8 @@ def redrive(
             )
             if not await _agreed(app, output, "Run again", which, limit, yes=yes):
                 return REFUSED
+            if (found := await _many(app, "redrive", which)) is not None:
+                return await _in_bulk(app, output, found, limit=limit, rate=rate, user=user)
             outcomes = await app.dead_letters.redrive(
                 cast("Any", which), user=user, tenant=tenant, limit=limit, rate=rate
             )
@@ -226,10 +233,45 @@ def discard(
         )
         if not await _agreed(app, output, "Put aside", which, limit, yes=yes):
             return REFUSED
+        if (found := await _many(app, "discard", which)) is not None:
+            return await _in_bulk(app, output, found, limit=limit, rate=None, user=user)
         outcomes = await app.dead_letters.discard(cast("Any", which), user=user, tenant=tenant, limit=limit)
         return _report(output, outcomes, "dead_letters", dead_letter_json, lambda entry: f"{entry.id} is put aside")
 
     run(context, put_aside, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Many:
+    """So many entries that a job deals with them, which is gone on with should this process be killed."""
+
+    action: Literal["redrive", "discard"]
+    where: BulkFilter
+    tenant: str | None
+    matching: Matching
+
+
+async def _many(
+    app: Taurine, action: Literal["redrive", "discard"], which: list[str] | DeadLetterFilter
+) -> _Many | None:
+    from taurine.jobs.operations.bulk_orders import BulkFilter
+
+    if isinstance(which, list):
+        return None
+    where = BulkFilter(queue=which.queue, type=which.type, fingerprint=which.error_fingerprint)
+    matching = await app.bulk.count(action, where, tenant=which.tenant)
+    return _Many(action, where, which.tenant, matching) if matching.number > _LARGE else None
+
+
+async def _in_bulk(
+    app: Taurine, output: Output, many: _Many, *, limit: int | None, rate: float | None, user: str | None
+) -> int:
+    from taurine.cli.in_bulk import carried_out, report
+
+    handle = await app.bulk.start(
+        many.action, where=many.where, at=many.matching.at, limit=limit, rate=rate, user=user, tenant=many.tenant
+    )
+    return report(output, await carried_out(app, output, handle.id), many.action)
 
 
 def _status(word: str) -> Any:

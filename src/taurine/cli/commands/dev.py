@@ -14,6 +14,8 @@ from taurine.cli.running import run, run_plain
 from taurine.errors import InvalidOption
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from taurine.app import Taurine
     from taurine.cli.output import Output
 
@@ -24,6 +26,8 @@ _GRACE_SECONDS = 5.0
 
 _LOOK_SECONDS = 1.0
 """Seconds between two looks at how it goes."""
+
+_PORT = 8000
 
 _SHOWN = ("queued", "running", "retrying", "completed", "failed", "cancelled")
 
@@ -36,13 +40,19 @@ def add_to(program: typer.Typer) -> None:
 def dev(
     context: typer.Context,
     *,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=65_535, help="Of the API, on this machine. Default: 8000, or any that is free."
+        ),
+    ] = None,
     reload: Annotated[
         bool, typer.Option("--reload/--no-reload", help="Start anew when a Python file below this folder changes.")
     ] = True,
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
     as_json: AsJsonLines = False,
 ) -> None:
-    """Run all that an application needs, in one terminal. Private servers where no others are named, and a worker on all its queues, until Ctrl-C."""
+    """Run all that an application needs, in one terminal. Private servers where no others are named, a worker on all its queues, and the API, until Ctrl-C."""
     if reload:
         _reload(context, as_json)
 
@@ -53,8 +63,9 @@ def dev(
         set_up_logs(app.settings.log_format, log_level)
         plan = working.plan_of(app, None, None)
         worker = app.worker(grace=_GRACE_SECONDS)
-        await _announce(output, app, plan, context.obj.place)
-        await working.run_beside(app, worker, lambda: _show_how_it_goes(app, output))
+        listening = _listen(port)
+        await _announce(output, app, plan, context.obj.place, listening)
+        await working.run_beside(app, worker, lambda: _beside(app, output, listening))
         if output.as_json:
             output.json_line({"event": "stopped"})
 
@@ -97,15 +108,61 @@ def _private_server() -> Any:
     return EmbeddedServer(settings.home) if settings.redis_url is None else nullcontext()
 
 
-async def _announce(output: Output, app: Taurine, plan: dict[str, int], place: str | None) -> None:
+def _listen(port: int | None) -> socket | None:
+    """Where the API is heard; None where its extra is not installed."""
+    from taurine.cli.installed import has_http, refuse_without_http
+
+    if not has_http():
+        if port is not None:
+            refuse_without_http("dev --port")
+        return None
+    from taurine.http.serving import listen
+
+    if port is not None:
+        return listen("127.0.0.1", port)
+    try:
+        return listen("127.0.0.1", _PORT)
+    except InvalidOption:  # somebody else's
+        return listen("127.0.0.1", 0)
+
+
+async def _beside(app: Taurine, output: Output, listening: socket | None) -> None:
+    """The API, and how it goes."""
+    import asyncio
+
+    async with asyncio.TaskGroup() as together:
+        together.create_task(_show_how_it_goes(app, output))
+        if listening is not None:
+            from taurine.http import create_app
+            from taurine.http.serving import serve
+
+            together.create_task(serve(create_app(app), listening, grace=_GRACE_SECONDS, lifespan=False))
+
+
+async def _announce(
+    output: Output, app: Taurine, plan: dict[str, int], place: str | None, listening: socket | None
+) -> None:
     from taurine.cli.reloading import can_reload
 
     await app.counts()  # makes the tables where there are none, and says so now if it cannot
     findings = {finding.check: finding for finding in await app.diagnose()}
     queues, records = findings["queues"].text, findings["records"].text
+    url = line = None
+    if listening is not None:
+        from taurine.http.serving import curl_line, url_of
+
+        url = url_of(listening)
+        line = curl_line(app, url, credentials=False)
     if output.as_json:
         output.json_line(
-            {"event": "started", "application": app.name, "worker": plan, "queues": queues, "records": records}
+            {
+                "event": "started",
+                "application": app.name,
+                "worker": plan,
+                "queues": queues,
+                "records": records,
+                "api": url,
+            }
         )
         return
     works_on = ", ".join(f"{queue} ({slots} at once)" for queue, slots in plan.items())
@@ -114,7 +171,10 @@ async def _announce(output: Output, app: Taurine, plan: dict[str, int], place: s
     output.note(f"  queues    {queues}")
     output.note(f"  records   {records}")
     output.note(f"  works on  {works_on}")
+    output.note(f"  API       {url}" if url else '  API       not served: pip install "taurine[http]"')
     output.note(f"  try       taurine --app {place} enqueue {example} '{{…}}' --wait")
+    if line is not None:
+        output.note(f"            {line}")
     watches = (
         "a changed Python file below this folder starts it anew"
         if can_reload()

@@ -1,4 +1,4 @@
-"""`taurine queues`: how each stands, and stopping, starting and emptying one."""
+"""`taurine queues`: how each stands, and stopping, starting, limiting, emptying and cleaning one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from taurine.cli.commands.options import AsJson, User, Yes
 from taurine.cli.failures import DONE, REFUSED, codes
 from taurine.cli.running import run
+from taurine.errors import InvalidOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +30,10 @@ def add_to(program: typer.Typer) -> None:
     """Put it under the program's name."""
     family = typer.Typer(rich_markup_mode=None)
     family.callback(invoke_without_command=True, epilog=codes())(queues)
-    for command in (show, pause, resume, drain):
+    for command in (show, pause, resume, drain, clean):
         family.command("list" if command is show else None, epilog=codes())(command)
+    family.command("concurrency", epilog=codes())(concurrency)
+    family.command("rate-limit", epilog=codes())(rate_limit)
     program.add_typer(family, name="queues")
 
 
@@ -114,10 +117,104 @@ def drain(
     run(context, empty, as_json=as_json)
 
 
-async def _report(app: Taurine, output: Output, names: Sequence[str], what: str) -> None:
+def clean(
+    context: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The queue.")],
+    status: Annotated[
+        str,
+        typer.Option(
+            metavar="STATUS", help="completed, failed, cancelled or expired: removed; queued or retrying: cancelled."
+        ),
+    ],
+    older_than: Annotated[
+        str, typer.Option(metavar="DURATION", help="Since their end, or since they were accepted; for example 7d.")
+    ] = "0s",
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many.")] = None,
+    user: User = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Clear away jobs of one status that have had it for long enough. Records that are removed are gone; dead letters and the audit stay."""
+
+    async def clear(app: Taurine, output: Output) -> int:
+        from typing import cast
+
+        from taurine.cli.asking import confirmed
+        from taurine.cli.reading import read_seconds
+        from taurine.jobs.operations.queues import Cleanable
+
+        seconds = read_seconds(older_than, "--older-than")
+        age = f" older than {older_than}" if seconds else ""
+        if not confirmed(output, f"Clear away {status} jobs{age} of queue {name}?", yes=yes):
+            return REFUSED
+        chosen = cast("Cleanable", status)  # the operation looks
+        cleaned = await app.queues.clean(name, chosen, older_than=seconds, limit=limit, user=user)
+        if output.as_json:
+            output.json({"queue": name, "cleaned": cleaned})
+        else:
+            output.line(f"{cleaned:,} {status} jobs of queue {name} are cleared away.")
+        return DONE
+
+    run(context, clear, as_json=as_json)
+
+
+def concurrency(
+    context: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The queue.")],
+    most: Annotated[str, typer.Argument(metavar="N", help="Jobs at once, over all workers; none for no limit.")],
+    user: User = None,
+    as_json: AsJson = False,
+) -> None:
+    """Limit how many jobs of a queue run at once, over all workers. What the application declares comes back with `none`."""
+
+    async def limit(app: Taurine, output: Output) -> None:
+        number = None if most == "none" else _whole(most, "N")
+        await app.queues.set_concurrency(name, number, user=user)
+        words = "has no limit of jobs at once" if number is None else f"runs at most {number:,} jobs at once"
+        await _report(app, output, [name], words, verb="")
+
+    run(context, limit, as_json=as_json)
+
+
+def rate_limit(
+    context: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The queue.")],
+    rate: Annotated[
+        str, typer.Argument(metavar="N/DURATION", help="Job starts per window, for example 100/1m; none for no limit.")
+    ],
+    user: User = None,
+    as_json: AsJson = False,
+) -> None:
+    """Limit how many jobs of a queue start in a window of time, over all workers. What the application declares comes back with `none`."""
+
+    async def limit(app: Taurine, output: Output) -> None:
+        from taurine.cli.reading import read_seconds
+        from taurine.options import RateLimit
+
+        number, slash, window = rate.partition("/")
+        if rate != "none" and not slash:
+            raise InvalidOption(f"expected N/DURATION, for example 100/1m, or none, got {rate!r:.40}")
+        chosen = None if rate == "none" else RateLimit(_whole(number, "N"), read_seconds(window, "DURATION"))
+        await app.queues.set_rate_limit(name, chosen, user=user)
+        words = "has no rate limit" if chosen is None else f"starts at most {chosen.max:,} jobs in {window}"
+        await _report(app, output, [name], words, verb="")
+
+    run(context, limit, as_json=as_json)
+
+
+def _whole(text: str, name: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 10:
+        return int(text)
+    raise InvalidOption(f"expected {name} to be a whole number from 1, or none, got {text!r:.40}")
+
+
+async def _report(app: Taurine, output: Output, names: Sequence[str], what: str, *, verb: str = "is ") -> None:
     if not output.as_json:
         for name in names:
-            output.line(f"{name} is {what}")
+            output.line(f"{name} {verb}{what}")
         return
     from taurine.cli.forms import queue_json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,6 +63,18 @@ def worker(
         bool, typer.Option("--reload", help="Start anew when a Python file below this folder changes.")
     ] = False,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Shown with jobs that it ran.")] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65_535,
+            help="Answer /health/live, /health/ready and /metrics here; 0 for any port. The variable TAURINE_METRICS_TOKEN holds what scrapers from other machines show.",
+        ),
+    ] = None,
+    health_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address of the health port; 0.0.0.0 for probes from elsewhere.")
+    ] = "127.0.0.1",
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
     as_json: AsJsonLines = False,
 ) -> None:
@@ -82,10 +95,14 @@ def worker(
             "concurrency": slots,
             "grace": read_seconds(grace, "--grace"),
             "name": name,
+            "health_port": health_port,
+            "health_host": health_host,
+            "metrics_token": os.environ.get("TAURINE_METRICS_TOKEN") or None,
         }
         runner = app.worker(**options) if processes is None else app.worker(processes=processes, **options)
         _announce(output, app, plan, processes, until_empty=until_empty)
-        await working.run_beside(app, runner, (lambda: working.until_empty(app, list(plan))) if until_empty else None)
+        worked_on = [*plan, *(app.catalog.system_queues if chosen is None else ())]
+        await working.run_beside(app, runner, (lambda: working.until_empty(app, worked_on)) if until_empty else None)
         if output.as_json:
             output.json_line({"event": "stopped"})
 

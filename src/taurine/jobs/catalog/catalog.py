@@ -34,15 +34,24 @@ class Catalog:
 
     def __init__(self) -> None:
         self._types: dict[str, JobType[Any, Any]] = {}
+        self._system: dict[str, JobType[Any, Any]] = {}
         self._rules: dict[str, QueueRules] = {}
 
     def add(self, job_type: JobType[Any, Any]) -> None:
         """Declare a type. Raises AlreadyDeclared for a name that is taken."""
-        if job_type.name in self._types:
+        self._require_free(job_type)
+        self._types[job_type.name] = job_type
+
+    def add_system(self, job_type: JobType[Any, Any]) -> None:
+        """Declare a type of Taurine's own: it is found, handed over and run as any other, and not counted among what the application declares."""
+        self._require_free(job_type)
+        self._system[job_type.name] = job_type
+
+    def _require_free(self, job_type: JobType[Any, Any]) -> None:
+        if self.find(job_type.name) is not None:
             raise AlreadyDeclared(
                 f"the job type {job_type.name!r} is declared already; a name stands for one type of job"
             )
-        self._types[job_type.name] = job_type
 
     def add_queue(self, rules: QueueRules) -> None:
         """Declare what holds for a queue. Raises AlreadyDeclared for a queue that has other rules."""
@@ -55,23 +64,24 @@ class Catalog:
 
     def find(self, name: str) -> JobType[Any, Any] | None:
         """The type of this name, or None."""
-        return self._types.get(name)
+        return self._types.get(name) or self._system.get(name)
 
     def get(self, name: str) -> JobType[Any, Any]:
         """The type of this name. Raises UnknownJobType, with the near miss."""
-        found = self._types.get(name)
+        found = self.find(name)
         if found is None:
             raise UnknownJobType(f"no job type {name!r:.80} is declared{did_you_mean(name, list(self._types))}")
         return found
 
     def check(self, job_type: JobType[Any, Any]) -> None:
         """Raise UnknownJobType for a type that is not of this catalog: another application's, whose queues may be elsewhere."""
-        if self._types.get(job_type.name) is not job_type:
+        if self.find(job_type.name) is not job_type:
             raise UnknownJobType(
                 f"the job type {job_type.name!r:.80} is declared by another application; enqueue it there"
             )
 
     def __iter__(self) -> Iterator[JobType[Any, Any]]:
+        """The types that the application declares."""
         return iter(self._types.values())
 
     def __len__(self) -> int:
@@ -79,13 +89,28 @@ class Catalog:
 
     @property
     def queues(self) -> list[str]:
-        """The queues of all types, in the order in which they were first named."""
+        """The queues of the application's types, in the order in which they were first named."""
         return list(dict.fromkeys(job_type.queue for job_type in self))
+
+    @property
+    def all_types(self) -> list[JobType[Any, Any]]:
+        """The types of the application, and after them those of Taurine's own."""
+        return [*self, *self._system.values()]
+
+    @property
+    def system_queues(self) -> list[str]:
+        """The queues of Taurine's own types."""
+        return list(dict.fromkeys(job_type.queue for job_type in self._system.values()))
+
+    @property
+    def all_queues(self) -> list[str]:
+        """The queues of all types, those of Taurine's own last."""
+        return list(dict.fromkeys((*self.queues, *self.system_queues)))
 
     def has_queue(self, name: str) -> bool:
         """True for a queue that a type goes to, or of which something was declared."""
-        return name in self._rules or any(job_type.queue == name for job_type in self)
+        return name in self._rules or name in self.all_queues
 
     def on_queue(self, queue: str) -> list[JobType[Any, Any]]:
         """The types whose jobs go to `queue`."""
-        return [job_type for job_type in self if job_type.queue == queue]
+        return [job_type for job_type in self.all_types if job_type.queue == queue]

@@ -26,7 +26,9 @@ class JobTypeOptions(TypedDict, total=False):
     queue: str
     """Where its jobs go. Default: the application's `default_queue`."""
     job_id: JobId
-    """Which enqueues are the same job: a template of the payload, OncePer, or EVERY_TIME. Default: each is a job of its own."""
+    """Which enqueues are the same job: a template of the payload, OncePer, or EVERY_TIME. Default: each is a job of its
+    own.
+    """
     tenant: str
     """Whose job it is, as a template of the payload: "{tenant_id}". Default: what the enqueue says."""
     retry: Retry
@@ -38,13 +40,19 @@ class JobTypeOptions(TypedDict, total=False):
     priority: int
     """0 runs before all others, then lower numbers first. Default: 0."""
     expires_in: Seconds | None
-    """Seconds that a job may wait for its start, from the time that it was to start at; then it expires. Default: no limit."""
+    """Seconds that a job may wait for its start, from the time that it was to start at; then it expires. Default: no
+    limit.
+    """
     keep_completed: bool | int | Keep
-    """What the queue keeps of completed jobs: True for all of them, False for none, a number for the newest, or a Keep. Default: 24 h and 1,000."""
+    """What the queue keeps of completed jobs: True for all of them, False for none, a number for the newest, or a Keep.
+    Default: 24 h and 1,000.
+    """
     keep_failed: bool | int | Keep
     """What the queue keeps of failed jobs, in the same way. Default: 7 days and 5,000."""
     keep_records: Seconds | Literal[True] | None
-    """How long the ledger keeps records after their end, in seconds; True for ever. Default: as the workers' RetentionPolicy says, 30 days."""
+    """How long the ledger keeps records after their end, in seconds; True for ever. Default: as the workers'
+    RetentionPolicy says, 30 days.
+    """
     keep_keys: Seconds
     """How long an idempotency key stands for its request, in seconds. Default: 24 h."""
     max_bytes: int

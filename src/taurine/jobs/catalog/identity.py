@@ -33,7 +33,9 @@ class OncePer:
 
 @dataclass(frozen=True, slots=True)
 class EveryTime:
-    """Each enqueue is a job of its own, whose id begins with the text of `template`, so that those of one entity are found together. Default: no text."""
+    """Each enqueue is a job of its own, whose id begins with the text of `template`, so that those of one entity are
+    found together. Default: no text.
+    """
 
     template: str | None = None
 
@@ -64,7 +66,8 @@ class Identity:
     def id_for(self, payload: object, now: float) -> str:
         """The id of the job that `payload` asks for. now: wall seconds.
 
-        Raises InvalidOption for an empty field, and InvalidName for an id that no job can have: unprintable, over-long, or reserved.
+        Raises InvalidOption for an empty field, and InvalidName for an id that no job can have: unprintable, over-long,
+        or reserved.
         """
         if self._template is None:
             return sortable_id(now)

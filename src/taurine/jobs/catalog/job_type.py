@@ -58,7 +58,8 @@ class Producer(Protocol):
 class JobType(Generic[PayloadT, ResultT]):
     """One entry of the catalog. Made by `Taurine.job` and `Taurine.declare`.
 
-    Called like the function that it decorates, it runs the handler right here, without a queue or record: for tests and for reuse.
+    Called like the function that it decorates, it runs the handler right here, without a queue or record: for tests and
+    for reuse.
     """
 
     def __init__(
@@ -133,8 +134,8 @@ class JobType(Generic[PayloadT, ResultT]):
     def handler(self, function: HandlerOf[PayloadT, ResultT]) -> JobType[PayloadT, ResultT]:
         """Decorator: the function that runs jobs of a type that was only declared.
 
-        Raises AlreadyDeclared for a second one, CatalogError for a function that cannot take its payload, and InvalidOption for one that cannot run where
-        `runs_in` says.
+        Raises AlreadyDeclared for a second one, CatalogError for a function that cannot take its payload, and
+        InvalidOption for one that cannot run where `runs_in` says.
         """
         if self._handler is not None:
             raise AlreadyDeclared(f"the job type {self.name!r} has a handler already, {name_of(self._handler)}")
@@ -182,31 +183,38 @@ class JobType(Generic[PayloadT, ResultT]):
     async def enqueue(self, payload: PayloadT, **options: Unpack[EnqueueOptions]) -> JobHandle[ResultT]:
         """Accept a job: ask who may, check it, record it in SQL, and hand it to the queue. options: see EnqueueOptions.
 
-        When this returns the record is committed (with `session`: will be, together with the session). A server of queues that is down does not make
-        it fail or wait for long: the job is delivered when the server is back. A job id that is taken gives that job, with `duplicate` set; with
-        `on_duplicate="rerun"` one that has ended runs again, with `rerun` set.
+        When this returns the record is committed (with `session`: will be, together with the session). A server of
+        queues that is down does not make it fail or wait for long: the job is delivered when the server is back. A job
+        id that is taken gives that job, with `duplicate` set; with `on_duplicate="rerun"` one that has ended runs
+        again, with `rerun` set.
 
-        Concurrent calls share commits. Repeating a call that raised LedgerUnavailable is safe for a type with a job id, or with an idempotency key.
+        Concurrent calls share commits. Repeating a call that raised LedgerUnavailable is safe for a type with a job id,
+        or with an idempotency key.
 
-        Raises NotAuthorized, PayloadInvalid, PayloadError, PayloadTooLarge, TenantMismatch (also for an id that another tenant's job has), InvalidOption,
-        InvalidName for an id that no job can have, given or made from the payload,
-        DuplicateJob (also for an id that a job of another type has), IdempotencyConflict, QuotaExceeded (see `Taurine.set_quota`; a later try may succeed),
-        LedgerUnavailable, LedgerRefused, SchemaMismatch.
+        Raises NotAuthorized, PayloadInvalid, PayloadError, PayloadTooLarge, TenantMismatch (also for an id that another
+        tenant's job has), InvalidOption, InvalidName for an id that no job can have, given or made from the payload,
+        DuplicateJob (also for an id that a job of another type has), IdempotencyConflict, QuotaExceeded (see
+        `Taurine.set_quota`; a later try may succeed), LedgerUnavailable, LedgerRefused, SchemaMismatch.
         """
         return await self._producer.enqueue(self, payload, **options)
 
     async def enqueue_many(
         self, payloads: Iterable[PayloadT], **options: Unpack[EnqueueOptions]
     ) -> list[JobHandle[ResultT]]:
-        """Accept many jobs with the same options. All are checked before any is recorded; then each 1,000 are recorded whole or not at all, in order.
+        """Accept many jobs with the same options.
 
-        Raises as `enqueue` does, and InvalidOption for a `job_id` or `idempotency_key`, which can be of one job only. After an error of one job what was
-        recorded are the thousands before its own; in a `session`, nothing.
+        All are checked before any is recorded; then each 1,000 are recorded whole or not at all, in order.
+
+        Raises as `enqueue` does, and InvalidOption for a `job_id` or `idempotency_key`, which can be of one job only.
+        After an error of one job what was recorded are the thousands before its own; in a `session`, nothing.
         """
         return await self._producer.enqueue_many(self, list(payloads), **options)
 
     def enqueue_sync(self, payload: PayloadT, **options: Unpack[EnqueueOptions]) -> JobHandle[ResultT]:
-        """`enqueue` for code without an event loop, from any thread. Raises InvalidOption when called from a loop, which it would block."""
+        """`enqueue` for code without an event loop, from any thread.
+
+        Raises InvalidOption when called from a loop, which it would block.
+        """
         return self._producer.enqueue_sync(self, payload, **options)
 
     def enqueue_many_sync(
@@ -219,7 +227,8 @@ class JobType(Generic[PayloadT, ResultT]):
 class JobDecorator(Protocol):
     """What `Taurine.job(name, …)` returns: give it the handler.
 
-    One of the context alone is a type of NoPayload, which is not said here: a handler whose payload is `Any` would be taken for one.
+    One of the context alone is a type of NoPayload, which is not said here: a handler whose payload is `Any` would be
+    taken for one.
     """
 
     @overload

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
@@ -18,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from taurine.errors import CatalogError, PayloadError, PayloadInvalid, PayloadTooLarge
+from taurine.jobs.catalog.strict_json import NULL_CHARACTER
 
 __all__ = ["MAX_BYTES", "WARN_BYTES", "Codec", "encode_metadata"]
 
@@ -32,9 +32,6 @@ MAX_BYTES = 1024 * 1024
 _MAX_METADATA_BYTES = 64 * 1024
 
 ValueT = TypeVar("ValueT")
-
-_NULL_CHARACTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""In JSON text: an even number of backslashes in front of it are characters of their own."""
 
 _WITHOUT_FIELDS = (str, int, float, bool, bytes)
 
@@ -111,7 +108,7 @@ class Codec(Generic[ValueT]):
             ) from None
         if b"null" in written and value is not None and self._holds_no_number(value):
             raise PayloadError(f"{self._job_type}: {self._what} holds NaN or an infinity, which is no JSON number")
-        if b"\\u0000" in written and _NULL_CHARACTER.search(written):
+        if b"\\u0000" in written and NULL_CHARACTER.search(written):
             raise PayloadError(f"{self._job_type}: {self._what} holds a null character, which cannot be stored")
         if len(written) > self._light_bytes:
             self._weigh(len(written))
@@ -140,14 +137,15 @@ class Codec(Generic[ValueT]):
         )
 
     def _invalid(self, error: ValidationError) -> PayloadInvalid:
-        problems = [
-            (".".join(map(str, problem["loc"])) or "(itself)", _message_of(problem))
-            for problem in error.errors(include_url=False, include_context=False)
-        ]
+        found = error.errors(include_url=False, include_context=False)
+        problems = [(".".join(map(str, problem["loc"])) or "(itself)", _message_of(problem)) for problem in found]
         listed = "; ".join(f"{field}: {message}" for field, message in problems[:5])
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         return PayloadInvalid(
-            f"{self._job_type}: {self._what} is not valid: {listed}{more}", job_type=self._job_type, errors=problems
+            f"{self._job_type}: {self._what} is not valid: {listed}{more}",
+            job_type=self._job_type,
+            errors=problems,
+            places=[problem["loc"] for problem in found],
         )
 
 
@@ -162,7 +160,7 @@ def encode_metadata(metadata: Any) -> str:
         written = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(f"metadata cannot be stored as JSON: {error}; pass plain data") from None
-    if _NULL_CHARACTER.search(written):
+    if NULL_CHARACTER.search(written):
         raise PayloadError("metadata holds a null character, which cannot be stored")
     if len(written) > _MAX_METADATA_BYTES:
         raise PayloadTooLarge(f"metadata is {len(written):,} bytes of JSON, above the limit of {_MAX_METADATA_BYTES:,}")

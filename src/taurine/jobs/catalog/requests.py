@@ -21,7 +21,7 @@ from taurine.ledger.records import NewRecord
 from taurine.options import MAX_PRIORITY, Seconds, require_count, to_milliseconds
 from taurine.retry import Retry
 
-__all__ = ["AnySession", "EnqueueOptions", "OnDuplicate", "Request", "unkeyed"]
+__all__ = ["AnySession", "EnqueueOptions", "OnDuplicate", "Request", "start_ms", "unkeyed"]
 
 OnDuplicate: TypeAlias = Literal["return", "error", "rerun"]
 """What an enqueue does whose job id is taken: give back that job, raise DuplicateJob, or run a finished job again."""
@@ -115,7 +115,7 @@ class Request:
             if name not in _KNOWN:
                 raise InvalidOption(f"unknown enqueue option {name!r}{did_you_mean(name, sorted(_KNOWN))}")
         own: dict[str, Any] = {}
-        self.scheduled_for = _start_ms(given, self.created_at)
+        self.scheduled_for = start_ms(given, self.created_at)
         if (job_id := given.get("job_id")) is not None:
             wire_id(job_id)  # refuses what the queue could not store
             self.job_id = job_id
@@ -189,7 +189,8 @@ def unkeyed(options: EnqueueOptions) -> EnqueueOptions:
     return options
 
 
-def _start_ms(given: EnqueueOptions, now_ms: int) -> int | None:
+def start_ms(given: EnqueueOptions, now_ms: int) -> int | None:
+    """When a job is to start that was given `delay` or `run_at`, ms since the epoch; None for at once. Raises InvalidOption."""
     delay, run_at = given.get("delay"), given.get("run_at")
     if run_at is not None:
         if delay is not None:

@@ -21,7 +21,8 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapping[str, Any] | None = None) -> None:
-    """Raise CatalogError for what cannot be a handler: a function of a payload and, if it likes, a Context; or of a Context alone.
+    """Raise CatalogError for what cannot be a handler: a function of a payload and, if it likes, a Context; or of a
+    Context alone.
 
     local_names: what is known where the function is defined, beside its module's own names.
     """
@@ -51,7 +52,7 @@ def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapp
             f"({', '.join(one.name for one in needed)})"
         )
     if len(positional) > 1:
-        _check_second(positional[1], name, job_type, {**_module_names(function), **(local_names or {})})
+        _check_second(positional[1], function, job_type, local_names)
 
 
 def takes_payload(function: Callable[..., Any], local_names: Mapping[str, Any] | None = None) -> bool:
@@ -60,28 +61,28 @@ def takes_payload(function: Callable[..., Any], local_names: Mapping[str, Any] |
     positional = [one for one in parameters if one.kind not in (one.KEYWORD_ONLY, one.VAR_KEYWORD)]
     if len(positional) != 1:
         return True
-    annotation = positional[0].annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, {**_module_names(function), **(local_names or {})})  # noqa: S307 - as in _evaluated
-        except Exception:  # noqa: BLE001 - a name that only type checkers know: it says what it is by itself
-            return annotation.rpartition(".")[2] != Context.__name__
+    written = positional[0].annotation
+    try:
+        annotation = _resolved(written, function, local_names)
+    except _Unreadable:  # it says what it is by itself
+        return written.rpartition(".")[2] != Context.__name__
     return not (isinstance(annotation, type) and issubclass(annotation, Context))
 
 
-def _check_second(parameter: inspect.Parameter, name: str, job_type: str, names: Mapping[str, Any]) -> None:
+def _check_second(
+    parameter: inspect.Parameter, function: Callable[..., Any], job_type: str, local_names: Mapping[str, Any] | None
+) -> None:
     """Raise CatalogError for a second parameter that says it is something else than the Context, which it is given."""
+    name = name_of(function)
     if parameter.default not in (parameter.empty, None):
         raise CatalogError(
             f"{job_type}: the second parameter of the handler {name} is given the Context, and {parameter.name!r} has a default of its own; "
             "make it keyword-only"
         )
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, dict(names))  # noqa: S307 - as in _evaluated
-        except Exception:  # noqa: BLE001 - a name that only type checkers know is left to them
-            return
+    try:
+        annotation = _resolved(parameter.annotation, function, local_names)
+    except _Unreadable:  # left to type checkers
+        return
     if not _may_be_context(annotation):
         raise CatalogError(
             f"{job_type}: the second parameter of the handler {name} is given the Context, and {parameter.name!r} is said to be "
@@ -109,15 +110,17 @@ def _may_be_context(annotation: Any) -> bool:
 def annotations_of(
     function: Callable[..., Any], job_type: str, local_names: Mapping[str, Any] | None = None
 ) -> tuple[Any, Any]:
-    """The payload's and the result's type, as the function declares them. Raises CatalogError for a payload without one.
+    """The payload's and the result's type, as the function declares them.
 
-    local_names: what is known where the function is defined, beside its module's own names. A result that is not declared may be anything.
+    Raises CatalogError for a payload without one.
+
+    local_names: what is known where the function is defined, beside its module's own names. A result that is not
+    declared may be anything.
     """
     check_handler(function, job_type, local_names)
     signature = inspect.signature(function)
-    names = {**_module_names(function), **(local_names or {})}
     result = Any if signature.return_annotation is signature.empty else signature.return_annotation
-    result = _evaluated(result, names, function, job_type)
+    result = _required(result, function, job_type, local_names)
     if not takes_payload(function, local_names):
         return NoPayload, result
     payload = next(iter(signature.parameters.values()))
@@ -125,7 +128,7 @@ def annotations_of(
         raise CatalogError(
             f"{job_type}: expected the handler {name_of(function)} to say what type its payload {payload.name!r} is"
         )
-    return _evaluated(payload.annotation, names, function, job_type), result
+    return _required(payload.annotation, function, job_type, local_names), result
 
 
 def check_same_payload(function: Callable[..., Any], job_type: str, declared: Any) -> None:
@@ -140,12 +143,10 @@ def check_same_payload(function: Callable[..., Any], job_type: str, declared: An
         raise CatalogError(
             f"{job_type}: the handler {name_of(function)} takes no payload, and the payload is declared as {getattr(declared, '__qualname__', declared)}"
         )
-    taken = next(iter(inspect.signature(function).parameters.values())).annotation
-    if isinstance(taken, str):
-        try:
-            taken = _evaluated(taken, _module_names(function), function, job_type)
-        except CatalogError:
-            return
+    try:
+        taken = _resolved(next(iter(inspect.signature(function).parameters.values())).annotation, function)
+    except _Unreadable:
+        return
     # On Python 3.11 `Any` is a class too, and any payload is one of it.
     says_nothing = taken is inspect.Parameter.empty or taken is Any
     plain_classes = isinstance(taken, type) and isinstance(declared, type) and not says_nothing
@@ -155,6 +156,37 @@ def check_same_payload(function: Callable[..., Any], job_type: str, declared: An
         )
 
 
+class _Unreadable(Exception):
+    """An annotation is the text of a name that is not known at run time: only type checkers import it."""
+
+
+def _resolved(annotation: Any, function: Callable[..., Any], local_names: Mapping[str, Any] | None = None) -> Any:
+    """An annotation as a type: under `from __future__ import annotations` it is the text of one, of the program itself.
+
+    Raises _Unreadable.
+    """
+    if not isinstance(annotation, str):
+        return annotation
+    names = {**_module_names(function), **(local_names or {})}
+    try:
+        return eval(annotation, names)  # noqa: S307 - the program's own source, as typing.get_type_hints evaluates it
+    except Exception as error:
+        raise _Unreadable(str(error)) from error
+
+
+def _required(
+    annotation: Any, function: Callable[..., Any], job_type: str, local_names: Mapping[str, Any] | None
+) -> Any:
+    """As `_resolved`, for what must be known. Raises CatalogError."""
+    try:
+        return _resolved(annotation, function, local_names)
+    except _Unreadable as error:
+        raise CatalogError(
+            f"{job_type}: the annotation {annotation!r} of {name_of(function)} cannot be read ({error}); the types of payloads and results must "
+            "be imported at run time, not under TYPE_CHECKING"
+        ) from error
+
+
 def _module_names(function: Callable[..., Any]) -> Mapping[str, Any]:
     """The names of the module that a handler is defined in; it may be an object with `__call__`, or a partial."""
     while isinstance(function, partial):
@@ -162,16 +194,3 @@ def _module_names(function: Callable[..., Any]) -> Mapping[str, Any]:
     # An object with `__call__` has no names of its own; its class's method does.
     written = function if inspect.isroutine(function) else type(function).__call__
     return getattr(inspect.unwrap(written), "__globals__", {})
-
-
-def _evaluated(annotation: Any, names: Mapping[str, Any], function: Callable[..., Any], job_type: str) -> Any:
-    """An annotation as a type: under `from __future__ import annotations` it is the text of one, of the program itself."""
-    if not isinstance(annotation, str):
-        return annotation
-    try:
-        return eval(annotation, dict(names))  # noqa: S307 - the program's own source, as typing.get_type_hints evaluates it
-    except Exception as error:
-        raise CatalogError(
-            f"{job_type}: the annotation {annotation!r} of {name_of(function)} cannot be read ({error}); the types of payloads and results must "
-            "be imported at run time, not under TYPE_CHECKING"
-        ) from error

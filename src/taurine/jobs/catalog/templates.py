@@ -1,7 +1,8 @@
 """Texts made from a payload's fields: `"ticket-triage:{tenant_id}:{ticket_id}"`.
 
-Two payloads have the same text only if they agree in every field that the template names. So in a text of several parts a value's own colons and percent
-signs are percent-encoded, and so is the character that stands behind its field; a template that is one field and nothing else gives the value as it is.
+Two payloads have the same text only if they agree in every field that the template names. So in a text of several parts
+a value's own colons and percent signs are percent-encoded, and so is the character that stands behind its field; a
+template that is one field and nothing else gives the value as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _PLAIN = (str, int, float, Decimal, UUID, date, datetime, time)
 
 
 class _Field(NamedTuple):
-    """One field of a template. path: its name, and the names inside it. escapes: by character number, empty for a value that stays as it is."""
+    """One field of a template.
+
+    path: its name, and the names inside it. escapes: by character number, empty for a value that stays as it is.
+    """
 
     path: tuple[str, ...]
     escapes: Mapping[int, str]
@@ -32,7 +36,8 @@ class _Field(NamedTuple):
 class Template:
     """A text with fields of a payload in braces; `{user.id}` looks inside.
 
-    of: what errors name. fields: the payload's fields. Default: not known, so a missing one is seen at the first payload.
+    of: what errors name. fields: the payload's fields. Default: not known, so a missing one is seen at the first
+    payload.
     Raises CatalogError for a field that the payload has not, and for a text that is no template.
     """
 
@@ -99,7 +104,9 @@ def _parsed(text: str, of: str) -> list[str | tuple[str, ...]]:
 
 
 def _escapes_at(parts: list[str | tuple[str, ...]], position: int) -> Mapping[int, str]:
-    """What is encoded in the value of the field at `position`: with it, the first `behind` character after a value is the one of the template."""
+    """What is encoded in the value of the field at `position`: with it, the first `behind` character after a value is
+    the one of the template.
+    """
     if len(parts) == 1:
         return {}
     behind = parts[position + 1][0] if position + 1 < len(parts) else ":"

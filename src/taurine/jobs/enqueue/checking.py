@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -26,12 +26,23 @@ _AT_ONCE = 1000
 
 
 class Checks:
-    """Makes records of what callers ask for. source: what a request says of where it comes from unless its caller does."""
+    """Makes records of what callers ask for.
 
-    def __init__(self, *, authorize: Authorize | None, clock: Clock, source: str) -> None:
+    source: what a request says of where it comes from unless its caller does. carried: the trace context of the call. Default: in a handler that of its job, else none.
+    """
+
+    def __init__(
+        self,
+        *,
+        authorize: Authorize | None,
+        clock: Clock,
+        source: str,
+        carried: Callable[[], str | None] | None = None,
+    ) -> None:
         self._authorize = authorize
         self._clock = clock
         self._source = source
+        self._carried = carried
 
     async def one(
         self, job_type: JobType[PayloadT, Any], payload: PayloadT, options: EnqueueOptions
@@ -61,6 +72,8 @@ class Checks:
             request.trace = context.trace
             if "source" not in options:
                 request.source = f"job {context.job_id}"
+        if self._carried is not None:
+            request.trace = self._carried()
         return request
 
     async def _checked(self, job_type: JobType[PayloadT, Any], payload: PayloadT, request: Request) -> NewRecord:

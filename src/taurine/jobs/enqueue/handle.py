@@ -42,8 +42,9 @@ class JobHandle(Generic[ResultT]):
     """One accepted job.
 
     status: what it was when this was made, or last asked for. created_at: when it was accepted.
-    duplicate: True when the job was there already and this request changed nothing. rerun: True when it was there and had ended, and this request runs it
-    again (`on_duplicate="rerun"`); that is no duplicate. Both are False for a job of its own.
+    duplicate: True when the job was there already and this request changed nothing. rerun: True when it was there and
+    had ended, and this request runs it again (`on_duplicate="rerun"`); that is no duplicate. Both are False for a job
+    of its own.
     """
 
     __slots__ = ("_records", "_result", "created_at", "duplicate", "id", "queue", "rerun", "status", "type")
@@ -90,10 +91,10 @@ class JobHandle(Generic[ResultT]):
     async def result(self, *, timeout: Seconds | None = None) -> ResultT:
         """Wait until the job has ended and return its result, checked and typed.
 
-        timeout: seconds. Default: no limit. It is the record that is watched, so this works whoever runs the job, and while the server of
-        queues is away.
-        Raises JobFailed with the last attempt's error, JobCancelled, JobExpired, WaitTimeout, RecordNotFound, LedgerUnavailable, and PayloadInvalid for a result
-        that is not what this process declares.
+        timeout: seconds. Default: no limit. It is the record that is watched, so this works whoever runs the job, and
+        while the server of queues is away.
+        Raises JobFailed with the last attempt's error, JobCancelled, JobExpired, WaitTimeout, RecordNotFound,
+        LedgerUnavailable, and PayloadInvalid for a result that is not what this process declares.
         """
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
         return self._ended(await self._records.wait(self.id, seconds), seconds)

@@ -23,7 +23,10 @@ async def in_session(given: AnySession, record: Callable[[Session], ResultT]) ->
 
 
 def session_of_thread(given: AnySession) -> Session:
-    """The session of a caller without an event loop, to be used in its thread. Raises InvalidOption for an async one, and for what is no session."""
+    """The session of a caller without an event loop, to be used in its thread.
+
+    Raises InvalidOption for an async one, and for what is no session.
+    """
     session = _plain(given)
     if isinstance(session, AsyncSession):
         raise InvalidOption("an AsyncSession belongs to its event loop; use the call without _sync there, with await")

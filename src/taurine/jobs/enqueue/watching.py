@@ -21,7 +21,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
 
 
 class RecordWatch:
-    """Looks after the records that somebody waits for. An outage of the database is waited out, within the time that each wait has."""
+    """Looks after the records that somebody waits for.
+
+    An outage of the database is waited out, within the time that each wait has.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -32,9 +35,11 @@ class RecordWatch:
         self._closed = False
 
     async def wait(self, job_id: str, timeout: float | None, *, tenant: str | None = None) -> JobRecord | None:
-        """The record once it is terminal; the latest one when `timeout` seconds have passed before, None if there is none, or none of this tenant.
+        """The record once it is terminal; the latest one when `timeout` seconds have passed before, None if there is
+        none, or none of this tenant.
 
-        Raises LedgerUnavailable when the database is still away at the end of that time, or when the watch is closed meanwhile; LedgerRefused, SchemaMismatch.
+        Raises LedgerUnavailable when the database is still away at the end of that time, or when the watch is closed
+        meanwhile; LedgerRefused, SchemaMismatch.
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout

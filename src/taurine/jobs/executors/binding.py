@@ -1,4 +1,6 @@
-"""How a handler is called in a process of its own: a runtime names its binder, which checks the payload and builds the context over there."""
+"""How a handler is called in a process of its own: a runtime names its binder, which checks the payload and builds the
+context over there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ __all__ = ["Binder", "Bound"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """A handler ready to be called. invoke: returns the result or a coroutine of it. classify: judges its errors, the job type's rules included."""
+    """A handler ready to be called.
+
+    invoke: returns the result or a coroutine of it. classify: judges its errors, the job type's rules included.
+    """
 
     invoke: Callable[[], Any]
     classify: Callable[[BaseException], Verdict] = classify
@@ -26,7 +31,8 @@ class Binder(Protocol):
     def __call__(
         self, found: Any, handler: Callable[..., Any], payload: str, snapshot: Mapping[str, Any], link: Link
     ) -> Bound:
-        """found: what stands under the handler's name, a job type perhaps; handler: the function in it. payload: as JSON text.
+        """found: what stands under the handler's name, a job type perhaps; handler: the function in it. payload: as
+        JSON text.
         snapshot: what the context of the worker's side gave. What this raises fails the attempt.
         """
         ...

@@ -17,7 +17,10 @@ class CallContext(Protocol):
     """What every executor asks of the context that a handler is given."""
 
     def request_cancel(self, reason: str) -> None:
-        """Set the context's `cancelled` flag; called on the event loop, read in any thread. A second call changes nothing."""
+        """Set the context's `cancelled` flag; called on the event loop, read in any thread.
+
+        A second call changes nothing.
+        """
         ...
 
 
@@ -29,7 +32,9 @@ class RemoteContext(CallContext, Protocol):
         ...
 
     def notify(self, name: str, body: Any) -> None:
-        """The handler said something that needs no answer: `progress`, `state`, `log` and what else the two sides agree on."""
+        """The handler said something that needs no answer: `progress`, `state`, `log` and what else the two sides agree
+        on.
+        """
         ...
 
     async def answer(self, name: str, body: Any) -> Any:
@@ -41,9 +46,11 @@ class RemoteContext(CallContext, Protocol):
 class Call:
     """One attempt of one job.
 
-    handler: the function to run, as it was declared. payload: its first argument. context: its second argument, left out where it takes only one.
+    handler: the function to run, as it was declared. payload: its first argument. context: its second argument, left
+    out where it takes only one.
     name: what log lines and errors call it. Default: the function's name.
-    bound: how to call it in this process, with no arguments, for a runtime that injects further ones. Default: `handler(payload, context)`.
+    bound: how to call it in this process, with no arguments, for a runtime that injects further ones. Default:
+    `handler(payload, context)`.
     The process executor does not use `bound`: it finds the handler by its name and binds it over there.
     """
 
@@ -76,8 +83,9 @@ class Executor(Protocol):
     async def run(self, call: Call, *, timeout: float | None) -> Any:
         """The handler's result, or its error raised.
 
-        timeout: seconds from the handler's start; None: no limit. Raises TimeLimitExceeded when it has passed: by then the handler has ended or was
-        given up, so its slot is free. Cancelling this call stops the handler in the same way. Raises Release when the executor is stopped.
+        timeout: seconds from the handler's start; None: no limit. Raises TimeLimitExceeded when it has passed: by then
+        the handler has ended or was given up, so its slot is free. Cancelling this call stops the handler in the same
+        way. Raises Release when the executor is stopped.
         """
         ...
 

@@ -1,7 +1,8 @@
-"""The process that runs handlers one after the other, as its worker tells it: `python -m taurine.jobs.executors.child DESCRIPTOR`.
+"""The process that runs handlers one after the other, as its worker tells it: `python -m taurine.jobs.executors.child
+DESCRIPTOR`.
 
-Handlers run in the main thread, where signals and native libraries expect them; a second thread listens to the worker. The process ends when the worker
-says so, when the worker is gone, or when it is killed.
+Handlers run in the main thread, where signals and native libraries expect them; a second thread listens to the worker.
+The process ends when the worker says so, when the worker is gone, or when it is killed.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ _EXIT_TIME = 5.0
 """Seconds that an idle process has to end in good order."""
 
 _LAST_WORDS = 0.5
-"""Seconds in which what a dead process has left in its pipes is read. A process that it has made may hold them open for ever."""
+"""Seconds in which what a dead process has left in its pipes is read. A process that it has made may hold them open for
+ever.
+"""
 
 _LONGEST_LINE = 16 * 1024
 _TAIL_LINES = 20

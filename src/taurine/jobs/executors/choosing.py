@@ -28,7 +28,8 @@ def check_kind(declared: str | None) -> None:
 def executor_for(handler: Callable[..., Any], declared: ExecutorKind | None = None) -> ExecutorKind:
     """Where `handler` runs. Default: on the loop when it is async, in a thread when it is not.
 
-    Raises InvalidOption for what is no executor, for a plain function on the loop, which it would block, and for an async one in a thread, which has no loop.
+    Raises InvalidOption for what is no executor, for a plain function on the loop, which it would block, and for an
+    async one in a thread, which has no loop.
     """
     check_kind(declared)
     asynchronous = is_async(handler)

@@ -1,4 +1,6 @@
-"""An error on its way from a handler's process to the worker, as JSON: never pickled, since the worker does not trust that process."""
+"""An error on its way from a handler's process to the worker, as JSON: never pickled, since the worker does not trust
+that process.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def describe_failure(error: BaseException, classify: Callable[[BaseException], V
 
 
 def restore_failure(failure: Message) -> BaseException:
-    """The error for the worker to raise: what is Taurine's own as it was (its nearest class there), all others as HandlerFailed."""
+    """The error for the worker to raise: what is Taurine's own as it was (its nearest class there), all others as
+    HandlerFailed.
+    """
     error = _restored(failure, failure["known"], failure["message"])
     error.add_note(f"In a process of its own:\n\n{failure['traceback']}")
     return error

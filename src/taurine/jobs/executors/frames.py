@@ -1,10 +1,12 @@
-"""The language between a worker and its processes: JSON objects, each after its length in four bytes, over a socket pair.
+"""The language between a worker and its processes: JSON objects, each after its length in four bytes, over a socket
+pair.
 
 The member `type` says what a message is.
 
-To the process: `hello` (what it needs to start), `run` (one attempt), `cancel` (the attempt is to stop), `reply` (to a request), `exit` (end when idle).
-From it: `ready` or `not_started`, `began` (the attempt is taken on), `ended` (its value or error, and the memory in use), `notify` (something that the
-handler said), `request` (something that it asks), `log` (a log record).
+To the process: `hello` (what it needs to start), `run` (one attempt), `cancel` (the attempt is to stop), `reply` (to a
+request), `exit` (end when idle).
+From it: `ready` or `not_started`, `began` (the attempt is taken on), `ended` (its value or error, and the memory in
+use), `notify` (something that the handler said), `request` (something that it asks), `log` (a log record).
 """
 
 from __future__ import annotations

@@ -57,7 +57,10 @@ class Link:
         self.send({"type": "notify", "call": self._call, "name": name, "body": body})
 
     def request(self, name: str, body: Any) -> Any:
-        """Ask the worker something, wait, and return its answer; for code without an event loop. Raises what the worker raised."""
+        """Ask the worker something, wait, and return its answer; for code without an event loop.
+
+        Raises what the worker raised.
+        """
         return self._ask(name, body).result()
 
     async def request_async(self, name: str, body: Any) -> Any:

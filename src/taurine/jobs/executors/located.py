@@ -18,14 +18,18 @@ from taurine.jobs.executors.frames import Message
 __all__ = ["Target", "check_importable", "check_named", "find", "main_module", "run_main_module"]
 
 _MAIN_IN_CHILD = "__mp_main__"
-"""What `__main__` is called in a process that only needs its functions: the name that multiprocessing uses, which guards in scripts know."""
+"""What `__main__` is called in a process that only needs its functions: the name that multiprocessing uses, which
+guards in scripts know.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a handler is: `module`, the dotted `name` in it, and how often to follow `__wrapped__` from what stands there.
+    """Where a handler is: `module`, the dotted `name` in it, and how often to follow `__wrapped__` from what stands
+    there.
 
-    A decorator may leave an object under the function's name; as functools.wraps has it, its `__wrapped__` is what it was made of.
+    A decorator may leave an object under the function's name; as functools.wraps has it, its `__wrapped__` is what it
+    was made of.
     """
 
     module: str
@@ -39,7 +43,8 @@ class Target:
 def check_named(handler: Callable[..., Any]) -> Target:
     """Where `handler` will be, by its names; for the moment of its decoration, when its module is not complete.
 
-    Raises InvalidOption for what another process can never find: a lambda, a function inside a function, an object without a name.
+    Raises InvalidOption for what another process can never find: a lambda, a function inside a function, an object
+    without a name.
     """
     module, name = getattr(handler, "__module__", None), getattr(handler, "__qualname__", None)
     if not module or not name:
@@ -56,7 +61,10 @@ def check_named(handler: Callable[..., Any]) -> Target:
 
 
 def check_importable(handler: Callable[..., Any]) -> Target:
-    """Where another process finds `handler`, proved here. Raises InvalidOption when something else, or nothing, is there."""
+    """Where another process finds `handler`, proved here.
+
+    Raises InvalidOption when something else, or nothing, is there.
+    """
     target = check_named(handler)
     if target.module == "__main__":
         main_module()
@@ -87,7 +95,10 @@ def handler_of(found: Any, target: Target) -> Callable[..., Any]:
 
 
 def main_module() -> Message | None:
-    """How another process repeats this one's `__main__`. Raises InvalidOption for a session or a string of code, which no file holds."""
+    """How another process repeats this one's `__main__`.
+
+    Raises InvalidOption for a session or a string of code, which no file holds.
+    """
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -101,7 +112,9 @@ def main_module() -> Message | None:
 
 
 def run_main_module(main: Message) -> None:
-    """Run the other process's main file under another name, so that its guard keeps it from doing its work, and let it be our `__main__`."""
+    """Run the other process's main file under another name, so that its guard keeps it from doing its work, and let it
+    be our `__main__`.
+    """
     module = types.ModuleType(_MAIN_IN_CHILD)
     if "module" in main:
         content = runpy.run_module(main["module"], run_name=_MAIN_IN_CHILD, alter_sys=True)

@@ -21,7 +21,8 @@ log = logging.getLogger("taurine.jobs")
 class LoopExecutor:
     """Runs async handlers as tasks of their own, so that one that will not end can be left behind.
 
-    grace: seconds that a cancelled handler has to end; then it is given up: logged, counted in `abandoned`, and its slot is free. Default: 1.
+    grace: seconds that a cancelled handler has to end; then it is given up: logged, counted in `abandoned`, and its
+    slot is free. Default: 1.
     clock: measures time limits and the grace.
 
     Over its limit, an attempt fails whatever its handler makes of the cancellation, also when it returns a result.
@@ -120,7 +121,10 @@ class LoopExecutor:
 
 
 class _Limits:
-    """Tells runs that their time is over. One sleep serves all, since hardly any job needs its limit and each would pay for a timer."""
+    """Tells runs that their time is over.
+
+    One sleep serves all, since hardly any job needs its limit and each would pay for a timer.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -1,4 +1,6 @@
-"""Handlers in processes of their own, for code that uses a processor fully, that blocks where nothing can interrupt it, or that may crash."""
+"""Handlers in processes of their own, for code that uses a processor fully, that blocks where nothing can interrupt it,
+or that may crash.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,15 @@ class ProcessExecutor:
     """Runs handlers in child processes, one attempt at a time in each; what is over its time limit is killed.
 
     binder: `module:function` of a Binder, which calls the handler over there.
-    handlers: those that may be run; each process imports their modules when it starts, and `start` reports what cannot be imported.
-    max_processes: attempts at a time; further ones wait. Processes are made when they are needed and then kept. Default: the number of processors.
+    handlers: those that may be run; each process imports their modules when it starts, and `start` reports what cannot
+    be imported.
+    max_processes: attempts at a time; further ones wait. Processes are made when they are needed and then kept.
+    Default: the number of processors.
     max_jobs_per_process: a process is replaced after so many attempts. Default: never.
     max_memory: bytes; a process that holds more after an attempt is replaced. Default: no limit.
     start_timeout: seconds that a process has to start and import. Default: 30.
-    grace: seconds that a cancelled handler has to end before its process is killed. Default: 1. An attempt over its time limit has none.
+    grace: seconds that a cancelled handler has to end before its process is killed. Default: 1. An attempt over its
+    time limit has none.
     clock: measures time limits and the grace.
 
     The result comes back as plain JSON. Errors come back as HandlerFailed, Taurine's signals as themselves.
@@ -78,7 +83,9 @@ class ProcessExecutor:
         return [child.pid for child in (*self._idle, *self._busy)]
 
     async def start(self) -> None:
-        """Make the first process. Raises InvalidOption for a handler that no other process can find, WorkerProcessNotStarted for one that it
+        """Make the first process.
+
+        Raises InvalidOption for a handler that no other process can find, WorkerProcessNotStarted for one that it
         cannot import.
         """
         self._stopping = False

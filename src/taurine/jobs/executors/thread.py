@@ -1,10 +1,12 @@
 """Plain functions, each in a thread.
 
-How a thread is stopped. The context's flag is set first, for code that looks at it. Then an exception is put into the thread, which ends Python code at its
-next bytecode. Code that blocks in C sees neither: its thread is given up and replaced, and ends by itself when the call returns.
+How a thread is stopped. The context's flag is set first, for code that looks at it. Then an exception is put into the
+thread, which ends Python code at its next bytecode. Code that blocks in C sees neither: its thread is given up and
+replaced, and ends by itself when the call returns.
 
-Why the exception can never hit another job. Threads do not take work by themselves: the event loop hands it to idle ones, and a thread becomes idle only when
-the loop has seen its job end. The exception is put in by the loop too, and a thread that got one is not used again, however its job ends.
+Why the exception can never hit another job. Threads do not take work by themselves: the event loop hands it to idle
+ones, and a thread becomes idle only when the loop has seen its job end. The exception is put in by the loop too, and a
+thread that got one is not used again, however its job ends.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from collections.abc import (
     Mapping,
     Sized,
 )
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, overload
 
@@ -26,8 +27,10 @@ from taurine.jobs.handler.effects import Steps, steps_of
 from taurine.jobs.handler.part import Part
 from taurine.jobs.reporting.lines import line_fields, one_line, several_lines
 from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.reporting.spans import Spans
 from taurine.ledger.job_logs import LONGEST_LINE, LogLevel, LogLine
 from taurine.queue.wire import encode_json, encode_text
+from taurine.telemetry import Attributes
 
 __all__ = ["Backing", "Context", "Signal"]
 
@@ -126,14 +129,23 @@ class Context:
     """One attempt of one job, as its handler sees it.
 
     job_id, type, queue: what runs. attempt: 1 for the first that is charged. max_attempts: attempts in all. tenant: whose job it is, or None.
-    user: who asked for it. trace: its trace context. deps: what the application injects.
+    user: who asked for it. trace: its trace context, as it travels. deps: what the application injects.
 
     `once_sync` and `save_sync` are for plain functions, in a thread or a process of their own; everything else is the same in each.
     """
 
     __slots__ = (
         *("_backing", "_cancel_reason", "_created_at_ms", "_deadline_ms", "_deps", "_log", "_part", "_progress"),
-        *("_redact", "_saved_progress", "_saved_state", "_scheduled_for_ms", "_shown_id", "_signal", "_state"),
+        *(
+            "_redact",
+            "_saved_progress",
+            "_saved_state",
+            "_scheduled_for_ms",
+            "_shown_id",
+            "_signal",
+            "_spans",
+            "_state",
+        ),
         *("attempt", "ended", "fence", "heard", "job_id", "lines", "max_attempts", "queue", "returned", "tenant"),
         *("clock", "trace", "type", "user"),
     )
@@ -160,6 +172,7 @@ class Context:
         signal: Signal,
         redact: Redact,
         clock: Clock,
+        spans: Spans | None = None,
     ) -> None:
         self.job_id = job_id
         self.type = type
@@ -190,6 +203,7 @@ class Context:
         self._backing = backing
         self._signal = signal
         self._redact = redact
+        self._spans = spans
         self.clock = clock
         """What the attempt measures time with."""
         self._part: Part | None = None
@@ -355,7 +369,8 @@ class Context:
         """
         self.refuse_if_ended()
         steps = steps_of(self.job_id, key, function, arguments, look_up, not_done=not_done)
-        return await self._backing.take(self, steps)
+        with self._told_as("once", {"taurine.effect.key": key}):
+            return await self._backing.take(self, steps)
 
     def once_sync(
         self,
@@ -368,7 +383,8 @@ class Context:
         """`once` for plain functions: `function` and `look_up` are called right here, and are no async ones. Raises InvalidOption on the event loop."""
         self.refuse_if_ended()
         steps = steps_of(self.job_id, key, function, arguments, look_up, not_done=not_done)
-        return self._backing.take_sync(self, steps)
+        with self._told_as("once", {"taurine.effect.key": key}):
+            return self._backing.take_sync(self, steps)
 
     # For the runtime --------------------------------------------------------------------------------------------------------------
 
@@ -410,9 +426,14 @@ class Context:
         """Meanwhile the handler's code is at a part of the job; parts may be inside of each other, not beside each other."""
         part.above, self._part = self._part, part
         try:
-            yield
+            with self._told_as(f"stage {part.name}", {"taurine.stage": part.name}):
+                yield
         finally:
             self._part = part.above
+
+    def _told_as(self, name: str, attributes: Attributes) -> AbstractContextManager[Any]:
+        """A step of the attempt, as a span of its own where there is a telemetry."""
+        return contextlib.nullcontext() if self._spans is None else self._spans.span(name, attributes=attributes)
 
     @property
     def progress_value(self) -> dict[str, Any] | None:

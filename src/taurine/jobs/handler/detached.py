@@ -1,7 +1,9 @@
-"""A context that stands alone: no ledger, no queue, no worker. For handlers that are called by a test, a script, or a pipeline that is run right here.
+"""A context that stands alone: no ledger, no queue, no worker.
 
-What is said to it stays in it and can be read. `once` keeps the promises of the real one in memory: an attempt that breaks off between intent and result leaves the
-question open, and the next one meets it.
+For handlers that are called by a test, a script, or a pipeline that is run right here.
+
+What is said to it stays in it and can be read. `once` keeps the promises of the real one in memory: an attempt that
+breaks off between intent and result leaves the question open, and the next one meets it.
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ __all__ = ["DetachedContext", "MemoryEffects"]
 class DetachedContext(Context):
     """One attempt of a job that nobody keeps a record of; handlers see the same as in a worker.
 
-    job_id, type, queue, tenant, user, trace, deps: as in `Context`. attempt, max_attempts: 1 of 3. scheduled_for, deadline: aware datetimes. Default: none.
+    job_id, type, queue, tenant, user, trace, deps: as in `Context`. attempt, max_attempts: 1 of 3. scheduled_for,
+    deadline: aware datetimes. Default: none.
     created_at: an aware datetime. Default: now. state: what an earlier attempt has left. Default: an empty one.
     effects: what `once` remembers; give the same to several contexts that belong together. Default: nothing yet.
-    at: called with the name of each point that the attempt passes: around what `once` does, at each progress, around each save. What it raises comes up in the handler.
+    at: called with the name of each point that the attempt passes: around what `once` does, at each progress, around
+    each save. What it raises comes up in the handler.
     redact, clock: as the application's. Default: the usual rules, the machine's time.
 
-    To be read after the handler: `state`, `progress_value`, `told` (each progress, in order), `lines`, `saved_state`, `effects`.
+    To be read after the handler: `state`, `progress_value`, `told` (each progress, in order), `lines`, `saved_state`,
+    `effects`.
     """
 
     __slots__ = ("_at", "_kept", "effects", "job_cancelled", "told")
@@ -94,7 +99,10 @@ class DetachedContext(Context):
     # For the test -----------------------------------------------------------------------------------------------------------------
 
     def cancel(self, reason: str = "cancelled") -> None:
-        """Tell the handler that its job was cancelled: `cancelled` is true from now on. May be called from any thread. The first reason stays."""
+        """Tell the handler that its job was cancelled: `cancelled` is true from now on. May be called from any thread.
+
+        The first reason stays.
+        """
         self.job_cancelled = True
         self.request_cancel(reason)
 
@@ -115,7 +123,10 @@ class DetachedContext(Context):
         return awaitable
 
     def keep(self) -> None:
-        """Save state and progress, as a worker does a few times a second. Raises InvalidOption for a state that cannot be saved."""
+        """Save state and progress, as a worker does a few times a second.
+
+        Raises InvalidOption for a state that cannot be saved.
+        """
         state = self.changed_state()
         if state is not None:
             self._kept = state
@@ -131,7 +142,8 @@ class DetachedContext(Context):
 class MemoryEffects:
     """What `once` has done, in memory: the rules of the ledger for one process. May be used from any thread.
 
-    An intent that another job's attempt holds is in progress until that attempt has ended; then nobody knows what became of it.
+    An intent that another job's attempt holds is in progress until that attempt has ended; then nobody knows what
+    became of it.
     """
 
     def __init__(self) -> None:

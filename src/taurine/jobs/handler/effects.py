@@ -1,10 +1,12 @@
 """`ctx.once`: a side effect that happens once, with its intent committed before and its result after.
 
-What is to be done is one sequence for all (`steps_of`), and says at each step what it needs next: an answer of the ledger, or a call of the
-caller's own function. Who runs it decides how: on the event loop, in a thread, or in a process at the other end of a line.
+What is to be done is one sequence for all (`steps_of`), and says at each step what it needs next: an answer of the
+ledger, or a call of the caller's own function. Who runs it decides how: on the event loop, in a thread, or in a process
+at the other end of a line.
 
-The intent is written before the call, and what became of it after. What is cut off in between (a crash, a cancel, a time limit) leaves the intent, and with it
-the question whether it happened; so does an error of the function that does not prove that nothing happened.
+The intent is written before the call, and what became of it after. What is cut off in between (a crash, a cancel, a
+time limit) leaves the intent, and with it the question whether it happened; so does an error of the function that does
+not prove that nothing happened.
 """
 
 from __future__ import annotations
@@ -187,8 +189,8 @@ class EffectLedger:
     async def answer(self, claim: EffectClaim, ask: Ask) -> Any:
         """An EffectState for begin and retake, else whether it was written.
 
-        What became of a call is told for as long as it takes: a database that is away must not turn what is known into a question. Raises LedgerUnavailable
-        for the other steps, before which nothing has happened.
+        What became of a call is told for as long as it takes: a database that is away must not turn what is known into
+        a question. Raises LedgerUnavailable for the other steps, before which nothing has happened.
         """
         if ask.step not in ("finish", "forget"):
             answer = await self._database.write(lambda connection: self._apply(connection, claim, ask))

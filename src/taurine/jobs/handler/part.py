@@ -1,4 +1,6 @@
-"""A part of a job, such as a stage of a pipeline: what its code tells of its progress moves the job's within a stretch of it."""
+"""A part of a job, such as a stage of a pipeline: what its code tells of its progress moves the job's within a stretch
+of it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ __all__ = ["Part"]
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Part:
-    """name: what lines that its code writes carry as `stage`. start, end: its stretch of the progress, as shares of 1; within another part, of that one's.
+    """name: what lines that its code writes carry as `stage`. start, end: its stretch of the progress, as shares of 1;
+    within another part, of that one's.
 
     shown: members that the job's progress has beside its own. Replace it as a whole: what was told keeps the old one.
     told: called with the part's own share and message at each progress, in whatever thread tells it. Default: nobody.

@@ -25,13 +25,16 @@ from taurine.options import to_milliseconds
 from taurine.queue import Job
 from taurine.queue.wire import encode_json
 
-__all__ = ["ADOPTED", "SCHEDULED", "Adopter", "asked_by", "record_id_of", "stored_id_of", "tick_of"]
+__all__ = ["ADOPTED", "SCHEDULED", "Adopter", "asked_by", "record_id_of", "stored_id_of", "tick_of", "trace_of"]
 
 ADOPTED = "queue"
 """The source that a record names whose job was found in its queue."""
 
 SCHEDULED = "schedule"
 """The source that a record names whose job is a tick of a schedule."""
+
+_LONGEST_TRACE = 4096
+"""Characters of a trace context that a record keeps; some carry a sender's whole baggage."""
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _NUMBERED = re.compile(r".+:([0-9]+):[0-9]+", re.ASCII)
@@ -77,6 +80,13 @@ def tick_of(job: Job, catalog: Catalog) -> Envelope | None:
     )
 
 
+def trace_of(job: Job) -> str | None:
+    """The trace context that came with a job, if it is one that a record can keep: others may have written it."""
+    telemetry = job.telemetry
+    carried = None if telemetry is None or telemetry.omit_context else telemetry.metadata
+    return carried if carried is None or (carried.isprintable() and len(carried) <= _LONGEST_TRACE) else None
+
+
 class Adopter:
     """Makes the records of ticks, and of jobs that others put into shared queues."""
 
@@ -120,6 +130,7 @@ class Adopter:
             max_attempts=max(1, job.options.attempts),
             priority=job.priority,
             source=ADOPTED,
+            trace=trace_of(job),
             scheduled_for=created_at + round(job.delay_seconds * 1000) if job.delay_seconds else None,
         )
         if tick is not None:

@@ -15,14 +15,19 @@ _SKEW_MS = 10_000
 
 
 def has_copy(standing: Standing, *, generation: int, created_at: int) -> bool:
-    """True for a queue that has the job of this generation, ended or not. created_at: of the record, ms since the epoch."""
+    """True for a queue that has the job of this generation, ended or not.
+
+    created_at: of the record, ms since the epoch.
+    """
     if isinstance(standing, Ended):
         return is_end_of(standing, generation=generation, created_at=created_at)
     return standing != "gone"
 
 
 def is_end_of(ended: Ended, *, generation: int, created_at: int) -> bool:
-    """Whether it is the run of a record that has ended so, and not an earlier one, or that of a record which had its id before and is purged. created_at: ms."""
+    """Whether it is the run of a record that has ended so, and not an earlier one, or that of a record which had its id
+    before and is purged. created_at: ms.
+    """
     if generation_of(ended) < generation:
         return False
     return ended.finished_at is None or ended.finished_at >= created_at - _SKEW_MS

@@ -20,11 +20,11 @@ from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope, retry_from_json
 from taurine.jobs.handover.adoption import stored_id_of
 from taurine.jobs.handover.copies import has_copy
-from taurine.ledger.generations import Lost, raise_generation
+from taurine.ledger.generations import Seen, raise_generation
 from taurine.ledger.group_commit import GroupCommit
 from taurine.ledger.outbox import Dispatched, stamp_dispatched, unstarted_since
 from taurine.ledger.records import JobRecord, NewRecord
-from taurine.options import AddOptions, Keep
+from taurine.options import AddOptions, JobTelemetry, Keep
 from taurine.queue import Queue
 from taurine.queue.scheduler import TemplateOptions
 from taurine.queue.wire import Encoded
@@ -98,7 +98,6 @@ class Dispatcher:
             scheduled_for=record.scheduled_for,
             expires_at=record.expires_at,
             created_by=record.created_by,
-            trace=record.trace,
             retry=None if record.options is None else record.options.get("retry"),
             late=late,
         )
@@ -111,6 +110,7 @@ class Dispatcher:
             due_at=record.scheduled_for,
             now=now,
             envelope=envelope,
+            trace=record.trace,
             shared=self._catalog.rules_of(record.queue).shared,
         )
         if not record.fresh:
@@ -146,7 +146,7 @@ class Dispatcher:
     async def _moved(self, records: Sequence[JobRecord]) -> list[JobRecord]:
         """The records of those that can go to another queue by now, where they belong; the others are stamped, and stay."""
         there: list[JobRecord] = []
-        lost: list[Lost] = []
+        lost: list[Seen] = []
         for name, group in _by_queue(records).items():
             queue = await self._queue(name)
             standings = await queue.standings(
@@ -156,12 +156,12 @@ class Dispatcher:
                 if has_copy(standing, generation=record.generation, created_at=_ms(record.created_at) or 0):
                     there.append(record)  # who added it did not live to say so
                 else:
-                    lost.append(Lost(record.id, record.generation, record.fence, self._catalog.get(record.type).queue))
+                    lost.append(Seen(record.id, record.generation, record.fence, self._catalog.get(record.type).queue))
         await self._stamp(there, self._now_ms())
         raised = await asyncio.gather(*(self._group.submit(self._raise, item) for item in lost))
         return [record for record in raised if record is not None]
 
-    def _raise(self, connection: Connection, items: Sequence[Lost]) -> list[JobRecord | None]:
+    def _raise(self, connection: Connection, items: Sequence[Seen]) -> list[JobRecord | None]:
         return raise_generation(connection, items, self._now_ms())
 
     async def _stamp(self, records: Sequence[JobRecord], now: int) -> None:
@@ -178,6 +178,7 @@ class Dispatcher:
             due_at=_ms(record.due_at),
             now=now,
             envelope=envelope_now(record),
+            trace=record.trace,
             shared=self._catalog.rules_of(record.queue).shared,
         )
         # A finished run of this id, or an earlier generation, may still stand in the queue; this record is open, so it is over.
@@ -250,6 +251,7 @@ def _options(
     due_at: int | None,
     now: int,
     envelope: Envelope,
+    trace: str | None,
     shared: bool,
 ) -> AddOptions:
     """accepted_at: None for a later generation, which is another run than the one that was accepted then."""
@@ -257,6 +259,8 @@ def _options(
     retry = declared if envelope.retry is None else retry_from_json(envelope.retry, declared)
     options: AddOptions = {**options_of_any(job_type, retry, priority, envelope, shared=shared), "job_id": job_id}
     options["attempts"] = attempts
+    if trace is not None:
+        options["telemetry"] = JobTelemetry(trace)
     if accepted_at is not None:
         # Whoever hands the job over, it bears one time: a relay that comes second sees by it that what has ended is this job, and a first delivery, which reads no
         # record, has the time that the record has.
@@ -276,7 +280,6 @@ def envelope_now(record: JobRecord) -> Envelope:
         scheduled_for=_ms(record.scheduled_for),
         expires_at=_ms(record.expires_at),
         created_by=record.created_by,
-        trace=record.trace,
         retry=record.options.get("retry"),
         late=True,
     )

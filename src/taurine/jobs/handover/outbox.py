@@ -14,6 +14,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
+from sqlalchemy import Connection
+
 from taurine.clock import Clock
 from taurine.errors import InvalidOption, JobError, LedgerUnavailable, StoreError
 from taurine.jobs.catalog.catalog import Catalog
@@ -27,6 +29,7 @@ from taurine.ledger.outbox import take_undispatched
 from taurine.ledger.reconciliation import standings_of
 from taurine.ledger.records import JobRecord, get_records
 from taurine.ledger.statuses import TERMINAL
+from taurine.ledger.tallies import add_outcomes, open_kinds
 from taurine.pauses import Pauses
 from taurine.service import Service
 
@@ -90,6 +93,7 @@ class Outbox(Service[int]):
         try:
             await self._take_back_ended()
             while True:
+                self.heartbeat.turn()
                 records = await self._next(age)
                 ids = {record.id for record in records}
                 if ids <= before:  # none, or none that could be handed over or stamped: what is left is another pass's
@@ -108,7 +112,7 @@ class Outbox(Service[int]):
 
     async def _next(self, age: int) -> list[JobRecord]:
         until = round(self._clock.now() * 1000) - age
-        queues, types = self._catalog.queues, [job_type.name for job_type in self._catalog]
+        queues, types = self._catalog.all_queues, [job_type.name for job_type in self._catalog.all_types]
         return await self._database.read(
             lambda connection: take_undispatched(connection, queues, _BATCH, until, types=types)
         )
@@ -142,7 +146,7 @@ class Outbox(Service[int]):
             self._report("job %s (%s) is accepted and cannot be queued: %s", record, error)
         elif now - since >= _PATIENCE:
             failure = _failure_of(record, self._redact.text(str(error)), type(error).__name__, self._clock.now())
-            await self._database.write(lambda connection: apply_endings(connection, [failure]))
+            await self._database.write(lambda connection: _give_up(connection, failure))
             del self._refused_since[record.id]
             self._report("job %s (%s) has failed, since it cannot be queued: %s", record, error)
 
@@ -199,6 +203,12 @@ class Outbox(Service[int]):
             await self._clock.sleep(self._pauses.current)
             self._asked.set()
         await self._clock.wait(self._asked, seconds)
+
+
+def _give_up(connection: Connection, failure: Ending) -> None:
+    kinds = open_kinds(connection, [failure.id])
+    apply_endings(connection, [failure])
+    add_outcomes(connection, ((kind, "failed") for kind in kinds.values()), failure.at)
 
 
 def _failure_of(record: JobRecord, message: str, kind: str, now: float) -> Ending:

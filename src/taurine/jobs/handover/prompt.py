@@ -1,4 +1,5 @@
-"""Handing over in the call that recorded: at once, and without making its caller wait for a server that does not answer.
+"""Handing over in the call that recorded: at once, and without making its caller wait for a server that does not
+answer.
 
 The jobs are recorded, so nothing is lost and nothing is raised: what does not go is the outbox's.
 """
@@ -29,7 +30,10 @@ _PAUSE = 1.0
 
 
 class PromptHandOver:
-    """Used on one event loop, by all calls that record jobs there. undelivered: told when jobs were recorded that the queue did not take."""
+    """Used on one event loop, by all calls that record jobs there.
+
+    undelivered: told when jobs were recorded that the queue did not take.
+    """
 
     def __init__(self, *, dispatcher: Dispatcher, undelivered: Callable[[], None], clock: Clock) -> None:
         self._dispatcher = dispatcher
@@ -38,7 +42,10 @@ class PromptHandOver:
         self._down_until = 0.0
 
     async def hand_over(self, *, new: Sequence[NewRecord] = (), again: Sequence[JobRecord] = ()) -> None:
-        """Give jobs to their queues that were recorded just now. new: of one request. again: new generations of jobs that were there."""
+        """Give jobs to their queues that were recorded just now.
+
+        new: of one request. again: new generations of jobs that were there.
+        """
         if not new and not again:
             return
         if self._clock.monotonic() < self._down_until:

@@ -13,10 +13,13 @@ __all__ = ["take_out"]
 
 
 async def take_out(queue: Callable[[str], Awaitable[Queue]], records: Sequence[JobRecord]) -> int:
-    """Remove the jobs of those of these records that have ended from their queues; returns how many were there. queue: the queue of a name.
+    """Remove the jobs of those of these records that have ended from their queues; returns how many were there.
 
-    A job that is being worked on is left: its worker is told by the record. So is one that runs again as a later generation than its record here, which may be
-    old by now. Raises StoreUnavailable or StoreRefused, after which some may be gone.
+    queue: the queue of a name.
+
+    A job that is being worked on is left: its worker is told by the record. So is one that runs again as a later
+    generation than its record here, which may be old by now. Raises StoreUnavailable or StoreRefused, after which some
+    may be gone.
     """
     by_queue: dict[str, list[tuple[str, int]]] = {}
     for record in records:

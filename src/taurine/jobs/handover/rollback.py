@@ -1,7 +1,8 @@
 """Knowing when the server of queues may have forgotten what it was told.
 
-Jobs whose records say completed may stand in line again then as if they had never run. Their first delivery is no first delivery: jobs that were added before the
-server's last change ask the ledger before they run. And others may be gone, which somebody has to put back.
+Jobs whose records say completed may stand in line again then as if they had never run. Their first delivery is no first
+delivery: jobs that were added before the server's last change ask the ledger before they run. And others may be gone,
+which somebody has to put back.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class RollbackGuard(Service[float]):
     """The service; one for each connection of workers. A pass returns `until`.
 
     lost: called with `changes` by each pass that finds a change which nobody has made good. Default: nobody is told.
-    interval: seconds from one look to the next. Default: 1. A worker that has lost its connection calls `doubt`, which looks at once.
+    interval: seconds from one look to the next. Default: 1. A worker that has lost its connection calls `doubt`, which
+    looks at once.
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class RollbackGuard(Service[float]):
             change = await self._changes.latest(round(self._clock.now() * 1000))
         except StoreRefused as error:
             self._report(error)
-            return math.inf
+            self.until = math.inf
+            return self.until
         self._refused = False
         self._pauses.succeeded()
         if not self._asked.is_set():

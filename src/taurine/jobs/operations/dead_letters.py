@@ -31,6 +31,7 @@ from taurine.ledger.dead_letters import (
     Redrive,
     depth,
     discard,
+    find_dead_letter,
     get_dead_letter,
     list_dead_letters,
     redrive,
@@ -122,9 +123,12 @@ class DeadLetters:
 
         return Listing(fetch, cursor)
 
-    async def get(self, entry_id: str, *, tenant: str | None = None) -> DeadLetter | None:
-        """The entry of this id, or None. Raises LedgerUnavailable."""
-        entry = await self._read(lambda connection: get_dead_letter(connection, entry_id))
+    async def get(self, entry_or_job_id: str, *, tenant: str | None = None) -> DeadLetter | None:
+        """The entry of this id, or else the latest one of the job of this id, whatever became of it; None where there is none.
+
+        Raises LedgerUnavailable.
+        """
+        entry = await self._read(lambda connection: find_dead_letter(connection, entry_or_job_id))
         return None if entry is None or (tenant is not None and entry.tenant != tenant) else entry
 
     async def examine(self, which: Entry, *, tenant: str | None = None) -> Examination:
@@ -215,6 +219,12 @@ class DeadLetters:
         self, entries: Sequence[DeadLetter], user: str | None, payload: Any
     ) -> Sequence[JobRecord | RecordError]:
         await self._allow("redrive", entries, user, payload)
+        return await self.redrive_together(entries, user, payload)
+
+    async def redrive_together(
+        self, entries: Sequence[DeadLetter], user: str | None, payload: Any = None
+    ) -> Sequence[JobRecord | RecordError]:
+        """Redrive up to 100 entries in one transaction, without asking whether `user` may; returns for each its job's record, or what forbids it."""
         backend = self._backend_here()
         texts = [
             None if payload is None else checked_payload(backend, entry.type, entry.tenant, payload)
@@ -233,6 +243,12 @@ class DeadLetters:
 
     async def _discard(self, entries: Sequence[DeadLetter], user: str | None) -> Sequence[DeadLetter | RecordError]:
         await self._allow("discard", entries, user, None)
+        return await self.discard_together(entries, user)
+
+    async def discard_together(
+        self, entries: Sequence[DeadLetter], user: str | None
+    ) -> Sequence[DeadLetter | RecordError]:
+        """Discard up to 100 entries in one transaction, without asking whether `user` may; returns each as it is then, or what forbids it."""
         items = [Discard(entry.id, self._now_ms(), user) for entry in entries]
         answers = await self._backend_here().database.write(lambda connection: discard(connection, items))
         await self._forget_mirrored(entries, answers)

@@ -1,6 +1,8 @@
-"""Looking an application's surroundings over: settings, both servers, the disk, and whether anybody works on its queues.
+"""Looking an application's surroundings over: settings, both servers, the disk, and whether anybody works on its
+queues.
 
-Each finding says what was seen, whether that is well, and what to do where it is not. Nothing is changed, and nothing that does not answer holds up the rest for long.
+Each finding says what was seen, whether that is well, and what to do where it is not. Nothing is changed, and nothing
+that does not answer holds up the rest for long.
 """
 
 from __future__ import annotations
@@ -46,7 +48,11 @@ _STUCK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check has seen. level: "ok", "warn" for what may go wrong, "fail" for what does. remedy: what to do. details: the same as plain JSON."""
+    """What one check has seen.
+
+    level: "ok", "warn" for what may go wrong, "fail" for what does. remedy: what to do. details: the same as plain
+    JSON.
+    """
 
     check: str
     level: Level

@@ -1,7 +1,7 @@
 """Copies of open dead letters in BullMQ queues, for dashboards that know nothing of the ledger.
 
-A copy is a job that nobody works on, under the entry's id, so that copying again changes nothing. The ledger stays the truth: an entry is dealt with
-there, and its copy goes away. Removing a copy in a dashboard does not touch the entry.
+A copy is a job that nobody works on, under the entry's id, so that copying again changes nothing. The ledger stays the
+truth: an entry is dealt with there, and its copy goes away. Removing a copy in a dashboard does not touch the entry.
 
 The members of a copy's data are those that hand-written dead letter queues use, all names of them:
 
@@ -63,7 +63,10 @@ def mirror_queues(catalog: Catalog) -> dict[str, str]:
 
 
 class DeadLetterMirror(Service[MirrorReport]):
-    """Makes copies of open entries, and removes those of entries that were dealt with, by whatever process. Several may run at once."""
+    """Makes copies of open entries, and removes those of entries that were dealt with, by whatever process.
+
+    Several may run at once.
+    """
 
     def __init__(
         self,

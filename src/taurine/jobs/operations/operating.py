@@ -5,6 +5,7 @@ Everything that names a job takes `tenant`: a job of another tenant is no job th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Sequence
@@ -13,9 +14,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from taurine.errors import (
+    EmbeddedServerError,
     InvalidOption,
     JobError,
     RecordNotFound,
+    StoreError,
     TenantMismatch,
     TransitionRefused,
     UnknownJobType,
@@ -23,24 +26,31 @@ from taurine.errors import (
 )
 from taurine.ids import public_id
 from taurine.jobs.backend import Backend
+from taurine.jobs.catalog.requests import EnqueueOptions, start_ms
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.handover.adoption import stored_id_of
 from taurine.jobs.operations.paging import Listing
 from taurine.ledger.attempts import Attempt, list_attempts
-from taurine.ledger.audit import AuditEntry, actions_on, record_actions
+from taurine.ledger.audit import ActionFilter, AuditEntry, actions_on, list_actions, record_actions
+from taurine.ledger.buckets import MOST
 from taurine.ledger.generations import NewGeneration, start_generation
 from taurine.ledger.hastening import hasten
 from taurine.ledger.job_logs import NumberedLine, read_lines
 from taurine.ledger.listing import Count, RecordFilter, count_by_status, has_records, list_records
 from taurine.ledger.quotas import Quota, quotas_of, remove_quota, set_quota
-from taurine.ledger.records import JobRecord, get_record
+from taurine.ledger.records import JobRecord, get_record, get_records
+from taurine.ledger.rescheduling import reschedule
+from taurine.ledger.searching import search_records
 from taurine.ledger.statuses import TERMINAL, Status
-from taurine.options import require_count
+from taurine.options import RateLimit, require_count, to_seconds
 
 __all__ = ["Operations", "checked_payload"]
 
 _LARGEST_QUOTA = (1 << 31) - 1
 """What a column holds, and more jobs than anybody means."""
+
+_LOOK_SECONDS = 0.3
+"""Seconds that a change which is valid without the server of queues waits to hear from it."""
 
 ResultT = TypeVar("ResultT")
 
@@ -64,6 +74,21 @@ class Operations:
             return page
 
         return Listing(fetch, cursor)
+
+    def search(self, text: str, wanted: RecordFilter, *, cursor: str | None, limit: int) -> Listing[JobRecord]:
+        """See `Taurine.search`."""
+
+        async def fetch(position: str | None) -> tuple[Sequence[JobRecord], str | None]:
+            return await self._read(
+                lambda connection: search_records(connection, text, wanted, cursor=position, limit=limit)
+            )
+
+        return Listing(fetch, cursor)
+
+    async def get_many(self, job_ids: Sequence[str], *, tenant: str | None = None) -> dict[str, JobRecord]:
+        """See `Taurine.get_many`."""
+        found = await self._read(lambda connection: get_records(connection, job_ids))
+        return {job_id: record for job_id, record in found.items() if tenant is None or record.tenant == tenant}
 
     async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
         """See `Taurine.counts`."""
@@ -107,28 +132,48 @@ class Operations:
         actions = await self._read(lambda connection: actions_on(connection, job_id))
         return [action for action in actions if tenant is None or action.tenant == tenant]
 
+    def actions(self, wanted: ActionFilter, *, cursor: str | None, limit: int) -> Listing[AuditEntry]:
+        """See `Taurine.actions`."""
+
+        async def fetch(position: str | None) -> tuple[Sequence[AuditEntry], str | None]:
+            return await self._read(lambda connection: list_actions(connection, wanted, cursor=position, limit=limit))
+
+        return Listing(fetch, cursor)
+
     # Quotas ---------------------------------------------------------------------------------------------------------------------------
 
-    async def set_quota(self, tenant: str, *, max_open: int | None, type: str | None, user: str | None) -> None:  # noqa: A002 - as everywhere
+    async def set_quota(
+        self,
+        tenant: str,
+        *,
+        max_open: int | None,
+        max_rate: RateLimit | None,
+        type: str | None,  # noqa: A002 - as everywhere
+        user: str | None,
+    ) -> None:
         """See `Taurine.set_quota`."""
         if not isinstance(tenant, str) or not tenant or not tenant.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             raise InvalidOption(f"expected tenant to be printable text, got {tenant!r:.80}")
-        if max_open is not None:
-            if require_count(max_open, "max_open", minimum=0) > _LARGEST_QUOTA:
-                raise InvalidOption(f"expected max_open to be at most {_LARGEST_QUOTA:,}, got {max_open:,}")
-            if type is not None:
-                self._backend.catalog.get(type)
+        if max_open is not None and require_count(max_open, "max_open", minimum=0) > _LARGEST_QUOTA:
+            raise InvalidOption(f"expected max_open to be at most {_LARGEST_QUOTA:,}, got {max_open:,}")
+        if max_rate is not None and max_rate.max > MOST:
+            raise InvalidOption(f"expected max_rate to be of at most {MOST:,} jobs, got {max_rate.max:,}")
+        limited = max_open is not None or max_rate is not None
+        if limited and type is not None:
+            self._backend.catalog.get(type)
         await authorized(
             self._authorize, AccessRequest(action="set_quota", job_type=type or "", tenant=tenant, user=user)
         )
-        detail = json.dumps({"type": type, "max_open": max_open})
-        entry = AuditEntry(self._now_ms(), user, "set_quota", None, tenant, detail)
+        said: dict[str, object] = {"type": type, "max_open": max_open}
+        if max_rate is not None:
+            said["max_rate"] = [max_rate.max, to_seconds(max_rate.duration, "max_rate")]
+        entry = AuditEntry(self._now_ms(), user, "set_quota", None, tenant, json.dumps(said))
 
         def write(connection: Connection) -> None:
-            if max_open is None:
-                remove_quota(connection, tenant, type)
+            if limited:
+                set_quota(connection, Quota(tenant, max_open, type, max_rate))
             else:
-                set_quota(connection, Quota(tenant, max_open, type))
+                remove_quota(connection, tenant, type)
             record_actions(connection, [entry])
 
         await self._backend.ready()
@@ -138,7 +183,14 @@ class Operations:
         """See `Taurine.quotas`."""
         return await self._read(lambda connection: quotas_of(connection, tenant))
 
-    # Retrying by hand -----------------------------------------------------------------------------------------------------------------
+    # Cancelling and retrying by hand -----------------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, job_id: str, *, reason: str, user: str | None, tenant: str | None) -> JobRecord:
+        """See `Taurine.cancel`."""
+        record = await self._read(lambda connection: _record(connection, job_id, tenant))
+        request = AccessRequest(action="cancel", job_type=record.type, tenant=record.tenant, user=user)
+        await authorized(self._authorize, request)
+        return await self._backend.cancel(job_id, reason=reason, user=user)
 
     async def retry(
         self, job_id: str, *, payload: Any = None, user: str | None = None, tenant: str | None = None
@@ -158,6 +210,32 @@ class Operations:
                 job_id=job_id,
             )
         return await self._hasten(record, user)
+
+    async def reschedule(
+        self, job_id: str, start: EnqueueOptions, *, user: str | None, tenant: str | None
+    ) -> JobRecord:
+        """See `Taurine.reschedule`. start: its `delay` or `run_at`."""
+        now = self._now_ms()
+        start_at = start_ms(start, now) or now
+        record = await self._read(lambda connection: _record(connection, job_id, tenant))
+        request = AccessRequest(action="reschedule", job_type=record.type, tenant=record.tenant, user=user)
+        await authorized(self._authorize, request)
+        if await self._is_active(record):
+            raise TransitionRefused(f"job {job_id!r} is being started; cancel it, and enqueue it anew", job_id=job_id)
+        changed = await self._backend.database.write(
+            lambda connection: reschedule(connection, job_id, start_at, now, user)
+        )
+        await self._backend.prompt.hand_over(again=[changed])
+        return changed
+
+    async def _is_active(self, record: JobRecord) -> bool:
+        """True where a worker has taken it, though its record does not say so yet. A server that does not answer is not waited for: what it has is an earlier generation."""
+        with contextlib.suppress(StoreError, EmbeddedServerError, TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                queue = await self._backend.queue(record.queue)
+                stored = stored_id_of(record.id, record.source, record.generation)
+                return (await queue.whereabouts(public_id(stored))).state == "active"
+        return False
 
     async def _run_again(self, record: JobRecord, payload: str | None, user: str | None) -> JobRecord:
         declared = self._backend.catalog.find(record.type)

@@ -14,7 +14,9 @@ Fetch: TypeAlias = "Callable[[str | None], Awaitable[tuple[Sequence[ItemT], str 
 
 
 class Page(Sequence[ItemT]):
-    """Some items in order. `for item in page` goes over this page, `async for item in page` over the pages after it as well.
+    """Some items in order.
+
+    `for item in page` goes over this page, `async for item in page` over the pages after it as well.
 
     next_cursor: for the page after this one; None when this is the last.
     """
@@ -52,7 +54,9 @@ class Page(Sequence[ItemT]):
 
 
 class Listing(Generic[ItemT]):
-    """A list that was asked for: `await` gives its page, `async for` goes over the items of that page and all after it, a page at a time."""
+    """A list that was asked for: `await` gives its page, `async for` goes over the items of that page and all after it,
+    a page at a time.
+    """
 
     def __init__(self, fetch: Fetch[ItemT], cursor: str | None) -> None:
         self._fetch = fetch

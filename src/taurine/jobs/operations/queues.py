@@ -9,34 +9,34 @@ import asyncio
 import builtins
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from sqlalchemy import Connection
 
-from taurine.errors import EmbeddedServerError, InvalidOption, RecordError, StoreError, did_you_mean
+from taurine.errors import EmbeddedServerError, InvalidOption, StoreError, did_you_mean
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
+from taurine.jobs.operations.cancelling import cancel_together, take_out_in_time
 from taurine.ledger.audit import AuditEntry, record_actions
-from taurine.ledger.cancellations import request_cancel
 from taurine.ledger.dead_letters import depth
 from taurine.ledger.listing import Count
 from taurine.ledger.outbox import outbox_lag
 from taurine.ledger.queue_counts import (
     QueueRecords,
     count_by_queue,
+    created_before,
     has_work,
     records_of_queue,
+    remove_ended_before,
     remove_ended_of,
 )
-from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import STATUSES, Status
-from taurine.options import RateLimit
+from taurine.options import RateLimit, Seconds, require_count, to_seconds
 from taurine.queue.reading import WorkerInfo
 from taurine.queue.states import JobState
 
-__all__ = ["QueueStanding", "QueueView", "Queues"]
+__all__ = ["CLEANABLE", "Cleanable", "QueueStanding", "QueueView", "Queues"]
 
 ResultT = TypeVar("ResultT")
 
@@ -48,6 +48,19 @@ _STEP = 100
 
 _REMOVED_AT_ONCE = 1000
 """Records that one transaction removes."""
+
+_CLEANED_AT_ONCE = 500
+"""Records that one transaction reads and removes."""
+
+_NO_LIMIT = 1 << 62
+
+_LARGEST = (1 << 31) - 1
+"""What BullMQ's own clients read without loss, and more than anybody means."""
+
+Cleanable: TypeAlias = Literal["completed", "failed", "cancelled", "expired", "queued", "retrying"]
+"""The statuses of jobs that can be cleared away."""
+
+CLEANABLE: tuple[Cleanable, ...] = get_args(Cleanable)
 
 _AT_WORK: tuple[JobState, ...] = ("waiting", "prioritized", "active")
 
@@ -80,6 +93,11 @@ class QueueView:
     dead_letters: int
     standing: QueueStanding | None
     error: str | None = None
+
+
+def _require_at_most(value: int, name: str) -> None:
+    if value > _LARGEST:
+        raise InvalidOption(f"expected {name} to be at most {_LARGEST:,}, got {value:,}")
 
 
 class Queues:
@@ -132,15 +150,15 @@ class Queues:
         Repeating it changes nothing. user: who asks for it; the audit says so. Raises InvalidOption for a name that is none, NotAuthorized, StoreUnavailable,
         StoreRefused, LedgerUnavailable (for the audit: it is paused then).
         """
-        await self._change(name, "pause", user)
+        await self._change(name, "pause_queue", user)
         await (await self._backend_here().queue(name)).pause()
-        await self._note("pause", name, user)
+        await self._note("pause_queue", name, user)
 
     async def resume(self, name: str, *, user: str | None = None) -> None:
         """Let workers start its jobs again. Repeating it changes nothing. Raises as `pause` does."""
-        await self._change(name, "resume", user)
+        await self._change(name, "resume_queue", user)
         await (await self._backend_here().queue(name)).resume()
-        await self._note("resume", name, user)
+        await self._note("resume_queue", name, user)
 
     async def drain(
         self, name: str, *, delayed: bool = False, reason: str = "the queue was drained", user: str | None = None
@@ -151,21 +169,76 @@ class Queues:
         Up to 100 are cancelled in one transaction, each as by `Taurine.cancel`, so that a call that is cut short can be repeated; jobs that are accepted meanwhile may stay.
         Raises as `pause` does.
         """
-        await self._change(name, "drain", user)
+        await self._change(name, "drain_queue", user)
         statuses: tuple[Status, ...] = ("queued", "retrying") if delayed else ("queued",)
         cancelled, after = 0, ""
         while ids := await self._page(name, statuses, after):
             after = ids[-1]
-            cancelled += len(await self._cancel(ids if delayed else await self._due(ids), reason, user))
-        await self._note("drain", name, user, cancelled=cancelled)
+            cancelled += await self._cancel(ids if delayed else await self._due(ids), reason, user)
+        await self._note("drain_queue", name, user, cancelled=cancelled)
         return cancelled
+
+    async def clean(
+        self,
+        name: str,
+        status: Cleanable,
+        *,
+        older_than: Seconds = 0.0,
+        limit: int | None = None,
+        user: str | None = None,
+    ) -> int:
+        """Clear away jobs of one status that have had it for long enough; returns how many that were.
+
+        status: "completed", "failed", "cancelled" or "expired" jobs are removed, their records and what the server still has of them; their dead letters and audit rows stay. "queued"
+        jobs, and those that are "retrying", are cancelled.
+        older_than: seconds since the job has ended, or, for one that is cancelled, since it was accepted. Default: 0. limit: at most so many. Default: all.
+        Each transaction is of at most 500, so that a call that was cut short can be repeated. Raises as `pause` does.
+        """
+        if status not in CLEANABLE:
+            raise InvalidOption(
+                f"expected status to be one of {', '.join(CLEANABLE)}, got {status!r:.40}{did_you_mean(status, CLEANABLE)}"
+            )
+        seconds = to_seconds(older_than, "older_than")
+        most = _NO_LIMIT if limit is None else require_count(limit, "limit", minimum=1)
+        await self._change(name, "clean_queue", user)
+        before = self._now_ms() - round(seconds * 1000)
+        if status in ("queued", "retrying"):
+            cleaned = await self._cancel_older(name, status, before, most, user)
+        else:
+            cleaned = await self._remove_older(name, status, before, most)
+        await self._note("clean_queue", name, user, status=status, older_than=seconds, cleaned=cleaned)
+        return cleaned
+
+    async def set_concurrency(self, name: str, concurrency: int | None, *, user: str | None = None) -> None:
+        """Let at most so many jobs of a queue run at once, over all workers; None lifts the limit. Running jobs go on.
+
+        Where `Taurine.queue` declares one, None brings that back within seconds. It holds until it is set anew, or the server loses its data. Raises InvalidOption below 1, and as
+        `pause` does.
+        """
+        if concurrency is not None:
+            _require_at_most(require_count(concurrency, "concurrency", minimum=1), "concurrency")
+        await self._change(name, "limit_queue", user)
+        await (await self._backend_here().queue(name)).set_concurrency(concurrency)
+        await self._note("limit_queue", name, user, concurrency=concurrency)
+
+    async def set_rate_limit(self, name: str, limit: RateLimit | None, *, user: str | None = None) -> None:
+        """Let at most so many jobs of a queue start in each window, over all workers; None lifts the limit. It holds, and is declared, as with `set_concurrency`.
+
+        Raises InvalidOption, and as `pause` does.
+        """
+        if limit is not None:
+            _require_at_most(limit.max, "RateLimit.max")
+        await self._change(name, "limit_queue", user)
+        await (await self._backend_here().queue(name)).set_rate_limit(limit)
+        words = None if limit is None else {"max": limit.max, "duration": to_seconds(limit.duration, "duration")}
+        await self._note("limit_queue", name, user, rate_limit=words)
 
     async def remove(self, name: str, *, user: str | None = None) -> int:
         """Remove a queue with all that it holds: its jobs from the server, running or not, and the records of its declared types that have ended; returns how many records.
 
         What has not ended is cancelled first. Dead letters and audit rows stay. For queues that were made to be thrown away. Raises as `pause` does.
         """
-        await self._change(name, "remove", user)
+        await self._change(name, "remove_queue", user)
         backend = self._backend_here()
         after = ""
         while ids := await self._page(name, ("queued", "running", "retrying", "waiting"), after):
@@ -180,7 +253,31 @@ class Queues:
                     lambda connection, of=job_type.name: remove_ended_of(connection, name, of, _REMOVED_AT_ONCE)
                 )
                 removed += step
-        await self._note("remove", name, user, records=removed)
+        await self._note("remove_queue", name, user, records=removed)
+        return removed
+
+    async def _cancel_older(self, name: str, status: Status, before: int, most: int, user: str | None) -> int:
+        cancelled, after = 0, ""
+        while cancelled < most and (ids := await self._page(name, (status,), after)):
+            after = ids[-1]
+            old = await self._read(lambda connection, ids=ids: created_before(connection, ids, before))
+            cancelled += await self._cancel(old[: most - cancelled], "the queue was cleaned", user)
+        return cancelled
+
+    async def _remove_older(self, name: str, status: Status, before: int, most: int) -> int:
+        backend, removed, after = self._backend_here(), 0, ""
+        while removed < most:
+            step = min(_CLEANED_AT_ONCE, most - removed)
+            records = await backend.database.write(
+                lambda connection, after=after, step=step: remove_ended_before(
+                    connection, name, status, before, after=after, limit=step
+                )
+            )
+            await take_out_in_time(backend, records)
+            removed += len(records)
+            if len(records) < step:
+                break
+            after = records[-1].id
         return removed
 
     # One queue ------------------------------------------------------------------------------------------------------------------------
@@ -231,38 +328,21 @@ class Queues:
             if record is not None and (record.due_at is None or record.due_at.timestamp() <= now)
         ]
 
-    async def _cancel(self, ids: Sequence[str], reason: str, user: str | None) -> builtins.list[JobRecord]:
-        """Cancel these jobs in one transaction, and take them out of their queue; returns those that were cancelled at once."""
-        backend, now = self._backend_here(), self._now_ms()
-
-        def cancel(connection: Connection) -> builtins.list[JobRecord]:
-            records: builtins.list[JobRecord] = []
-            for job_id in ids:
-                with suppress(RecordError):  # it has ended, or was purged, in between
-                    answer = request_cancel(connection, job_id, now, reason, user)
-                    records += [answer.record] if answer.at_once else []
-            return records
-
-        cancelled = await backend.database.write(cancel)
-        for record in cancelled:
-            backend.watch.tell(record.id)
-        with suppress(
-            StoreError, EmbeddedServerError, TimeoutError
-        ):  # what is not gone in time, the reconciler takes out
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await backend.take_out(cancelled)
-        return cancelled
+    async def _cancel(self, ids: Sequence[str], reason: str, user: str | None) -> int:
+        """Cancel these jobs together; returns how many were cancelled at once."""
+        outcome = await cancel_together(self._backend_here(), ids, reason=reason, user=user)
+        return len(outcome.at_once)
 
     async def _change(self, name: str, action: str, user: str | None) -> None:
         backend = self._backend_here()
         await backend.ready()
         if not backend.catalog.has_queue(name):
             await self.get(name)
-        await authorized(self._authorize, AccessRequest(action=f"{action}_queue", job_type="", tenant=None, user=user))
+        await authorized(self._authorize, AccessRequest(action=action, job_type="", tenant=None, user=user))
 
-    async def _note(self, action: str, name: str, user: str | None, **counts: int) -> None:
-        detail = json.dumps({"queue": name, **counts})
-        entry = AuditEntry(self._now_ms(), user, f"{action}_queue", None, None, detail)
+    async def _note(self, action: str, name: str, user: str | None, **words: Any) -> None:
+        detail = json.dumps({"queue": name, **words})
+        entry = AuditEntry(self._now_ms(), user, action, None, None, detail)
         await self._backend_here().database.write(lambda connection: record_actions(connection, [entry]))
 
     def _unknown(self, name: str, known: Sequence[str]) -> InvalidOption:

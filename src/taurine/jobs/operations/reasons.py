@@ -1,4 +1,5 @@
-"""From what is known of a job to the reasons why it is not running; pure, so that each reason can be looked at by itself.
+"""From what is known of a job to the reasons why it is not running; pure, so that each reason can be looked at by
+itself.
 
 | code | the job |
 |---|---|
@@ -72,7 +73,11 @@ _LONGEST_QUOTE = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """One reason. text: goes on from "the job". next_event: what will change it, and `at`: when that is expected; None where nobody can tell."""
+    """One reason.
+
+    text: goes on from "the job". next_event: what will change it, and `at`: when that is expected; None where nobody
+    can tell.
+    """
 
     code: WhyCode
     text: str

@@ -37,7 +37,11 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why:
-    """Why a job is not running, or that it is. reasons: what holds it now first; see `taurine.jobs.operations.reasons` for the codes. record: None where it was not found."""
+    """Why a job is not running, or that it is.
+
+    reasons: what holds it now first; see `taurine.jobs.operations.reasons` for the codes. record: None where it was not
+    found.
+    """
 
     job_id: str
     reasons: tuple[Reason, ...]
@@ -113,7 +117,9 @@ class Inquiry:
         return Why(job_id=job_id, reasons=tuple(explain(facts)), record=facts.record)
 
     async def _look(self, facts: Facts) -> tuple[Facts, bool]:
-        """The facts as they are now; False when the job has moved on meanwhile, so that what was found does not fit together."""
+        """The facts as they are now; False when the job has moved on meanwhile, so that what was found does not fit
+        together.
+        """
         backend = self._backend
         facts = replace(facts, now=backend.clock.now())
         facts = await self._ask_ledger(facts)

@@ -55,11 +55,11 @@ async def compare(backend: Backend) -> Divergence:
     """Compare all records of an application's queues with the queues. Raises LedgerUnavailable, StoreUnavailable, StoreRefused."""
     found = Divergence()
     await _compare_records(backend, found)
-    for queue in backend.catalog.queues:
+    for queue in backend.catalog.all_queues:
         for collection in get_args(LineState):
             await _compare_line(backend, queue, cast("LineState", collection), found)
     now = round(backend.clock.now() * 1000)
-    lag = await backend.database.read(lambda connection: outbox_lag(connection, backend.catalog.queues, now))
+    lag = await backend.database.read(lambda connection: outbox_lag(connection, backend.catalog.all_queues, now))
     found.waiting = lag.waiting
     return found
 
@@ -70,7 +70,7 @@ async def _compare_records(backend: Backend, found: Divergence) -> None:
         records, place = await backend.database.read(
             lambda connection, place=place: dispatched_page(connection, place, _PAGE, _FOR_EVER)
         )
-        for name in backend.catalog.queues:
+        for name in backend.catalog.all_queues:
             mine = [record for record in records if record.queue == name]
             stored = [stored_id_of(record.id, record.source, record.generation) for record in mine]
             standings = await (await backend.queue(name)).standings(stored)

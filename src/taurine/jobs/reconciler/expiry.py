@@ -54,6 +54,7 @@ class Expiry(Service[int]):
         due_at = round(self._clock.now() * 1000) - _SPARED_MS
         expired = 0
         while True:
+            self.heartbeat.turn()
             records = await self._database.write(lambda connection: expire_due(connection, due_at, _BATCH))
             expired += len(records)
             for record in records:

@@ -18,7 +18,7 @@ from taurine.jobs.handover.adoption import Adopter, record_id_of, stored_id_of
 from taurine.jobs.handover.copies import is_end_of
 from taurine.jobs.reconciler.settling import Settlement, settle, settlement
 from taurine.ledger.cursors import advance_cursor, read_cursor
-from taurine.ledger.generations import Lost
+from taurine.ledger.generations import Seen
 from taurine.ledger.reconciliation import cancel_vanished
 from taurine.ledger.records import JobRecord, get_records
 from taurine.ledger.statuses import TERMINAL
@@ -58,6 +58,7 @@ class Follower(Service[int]):
         changed = 0
         stream = await self._opened()
         while entries := await stream.read():
+            self.heartbeat.turn()
             try:
                 changed += await self._heed(entries)
             except BaseException:
@@ -90,16 +91,16 @@ class Follower(Service[int]):
         records = await self._records_of(news)
         standings = await self._standings_of(records)
         settlements: list[Settlement] = []
-        removed: list[Lost] = []
+        removed: list[Seen] = []
         for job_id, record in records.items():
             self._judge(news[job_id], record, standings[job_id], settlements, removed)
         return await self._write(settlements, removed, entries[-1][0].decode())
 
-    async def _write(self, settlements: Sequence[Settlement], removed: Sequence[Lost], last_id: str) -> int:
+    async def _write(self, settlements: Sequence[Settlement], removed: Sequence[Seen], last_id: str) -> int:
         now = round(self._clock.now() * 1000)
 
         def write(connection: Connection) -> list[bool]:
-            settled = [refusal is None for refusal in settle(connection, settlements)]
+            settled = [refusal is None for refusal in settle(connection, settlements, now)]
             cancelled = cancel_vanished(connection, removed, now, "removed from its queue by hand")
             advance_cursor(connection, self._queue, last_id, now)
             return settled + cancelled
@@ -111,7 +112,7 @@ class Follower(Service[int]):
         return len(changed)
 
     def _judge(
-        self, news: _News, record: JobRecord, standing: Standing, settlements: list[Settlement], removed: list[Lost]
+        self, news: _News, record: JobRecord, standing: Standing, settlements: list[Settlement], removed: list[Seen]
     ) -> None:
         """What one job's last news says of its record, which is open. News of an earlier run says nothing."""
         if isinstance(standing, Ended):
@@ -120,7 +121,7 @@ class Follower(Service[int]):
                 settlements.append(settlement(record, standing, standing.finished_at or 0))
         elif standing == "gone" and self._is_of_this_run(news, record):
             if isinstance(news, Removed):
-                removed.append(Lost(record.id, record.generation, record.fence))
+                removed.append(Seen(record.id, record.generation, record.fence))
             else:
                 settlements.append(settlement(record, _ended(news), 0))
 

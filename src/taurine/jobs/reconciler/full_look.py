@@ -121,6 +121,7 @@ class FullLook(Service[ReconcileReport | None]):
         place: Place | None = None
         self._mender.begin()
         while True:
+            self.heartbeat.turn()
             started, put_back = self._clock.monotonic(), report.put_back
             records, place = await self._database.read(
                 lambda connection, place=place: dispatched_page(connection, place, _PAGE, _ANY_TIME)
@@ -137,6 +138,7 @@ class FullLook(Service[ReconcileReport | None]):
         return [record for record in records if record.source != ADOPTED or record.dispatched_at <= latest]
 
     async def rest(self, seconds: float) -> None:
+        self.heartbeat.rest()
         await self._clock.wait(self._asked, None)
 
     def _now_ms(self) -> int:

@@ -13,7 +13,7 @@ from taurine.jobs.handover.copies import is_end_of
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.reconciler.settling import Settlement, settle, settlement
 from taurine.ledger.database import Database
-from taurine.ledger.generations import Lost, raise_generation
+from taurine.ledger.generations import Seen, raise_generation
 from taurine.ledger.reconciliation import DispatchedRecord, cancel_vanished
 from taurine.queue import Queue
 from taurine.queue.standings import Ended, Standing
@@ -88,7 +88,7 @@ class Mender:
 
     def ours(self, records: Sequence[DispatchedRecord]) -> list[DispatchedRecord]:
         """Those that this application answers for: it knows their queue, or their type, which may have gone to another queue since. The rest is other programs'."""
-        queues = set(self._catalog.queues)
+        queues = set(self._catalog.all_queues)
         return [record for record in records if record.queue in queues or self._catalog.find(record.type) is not None]
 
     async def mend(self, records: Sequence[DispatchedRecord], report: ReconcileReport) -> None:
@@ -129,7 +129,7 @@ class Mender:
     async def _settle(self, ended: Sequence[tuple[DispatchedRecord, Ended]]) -> int:
         now = self._now_ms()
         settlements: list[Settlement] = [settlement(record, end, now) for record, end in ended]
-        granted = await self._database.write(lambda connection: settle(connection, settlements))
+        granted = await self._database.write(lambda connection: settle(connection, settlements, now))
         for item, refusal in zip(settlements, granted, strict=True):
             if refusal is None:
                 self._told(item.id)
@@ -138,9 +138,9 @@ class Mender:
     async def _replace(self, queue: Queue, gone: Sequence[DispatchedRecord], report: ReconcileReport) -> None:
         removed = await self._recently_removed(queue)
         cancels_vanished = self._catalog.rules_of(queue.name).on_vanished == "cancel"
-        by_hand: list[Lost] = []
-        vanished: list[Lost] = []
-        lost: list[Lost] = []
+        by_hand: list[Seen] = []
+        vanished: list[Seen] = []
+        lost: list[Seen] = []
         for record in gone:
             at = removed.get(public_id(stored_id_of(record.id, record.source, record.generation)))
             if at is not None and at >= record.dispatched_at - self._age_ms:
@@ -167,7 +167,7 @@ class Mender:
         self._removed[queue.name] = known | news, last
         return self._removed[queue.name][0]
 
-    async def _cancel(self, items: Sequence[Lost], reason: str) -> int:
+    async def _cancel(self, items: Sequence[Seen], reason: str) -> int:
         if not items:
             return 0
         now = self._now_ms()

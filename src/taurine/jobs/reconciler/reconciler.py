@@ -81,6 +81,8 @@ class Reconciler(Service[ReconcileReport]):
         self._budget = budget
         self._rate = rate
         self._place: Place | None = None
+        self.latest: ReconcileReport | None = None
+        """What the last pass saw and did."""
         self._line_places: dict[tuple[str, LineState], int] = {}
 
     async def run_once(self) -> ReconcileReport:
@@ -92,6 +94,7 @@ class Reconciler(Service[ReconcileReport]):
             for collection in get_args(LineState):
                 await self._compare_line(name, cast("LineState", collection), report)
         await self._undeclared.look()
+        self.latest = report
         if report.repaired or report.orphans:
             log.warning("the reconciler found the ledger and the queues apart: %s", report)
         return report
@@ -101,6 +104,7 @@ class Reconciler(Service[ReconcileReport]):
     async def _compare_records(self, report: ReconcileReport) -> None:
         looked_at = 0
         while True:
+            self.heartbeat.turn()
             started, gone = self._clock.monotonic(), report.gone
             until, place = self._now_ms() - self._age_ms, self._place
             records, self._place = await self._database.read(
@@ -118,6 +122,7 @@ class Reconciler(Service[ReconcileReport]):
         queue = await self._queue(name)
         place = self._line_places.get((name, collection), 0)
         for _ in range(0, self._budget, _PAGE):
+            self.heartbeat.turn()
             started = self._clock.monotonic()
             page = await queue.line_page(collection, place, _PAGE)
             removed = await self._check_line(queue, page, report)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import timedelta
 from random import Random
 from typing import Any, TypeAlias
 
@@ -21,6 +22,8 @@ from taurine.ledger.retention import (
     purge_idempotency_keys,
     purge_records,
 )
+from taurine.ledger.tallies import purge_tallies
+from taurine.ledger.workers import purge_workers
 from taurine.service import Service
 
 __all__ = ["PurgeReport", "Retention"]
@@ -29,6 +32,9 @@ log = logging.getLogger("taurine.jobs")
 
 _ROWS_PER_STEP = 500
 """Few enough that SQLite's one writer, or a row's lock, is held for milliseconds."""
+
+_WORKERS_KEPT_MS = 24 * 3600 * 1000
+"""How long one is shown that has stopped, or died."""
 
 _Step: TypeAlias = Callable[[Connection, tuple[Any, ...] | None], PurgeStep]
 
@@ -42,10 +48,12 @@ class PurgeReport:
     effects: int
     idempotency_keys: int
     audit: int
+    tallies: int
+    workers: int
 
     @property
     def total(self) -> int:
-        return self.records + self.dead_letters + self.effects + self.idempotency_keys + self.audit
+        return sum(getattr(self, field.name) for field in fields(self))
 
 
 class Retention(Service[PurgeReport]):
@@ -83,6 +91,8 @@ class Retention(Service[PurgeReport]):
             effects=await self._all(lambda connection, after: purge_effects(connection, policy, now, rows, after)),
             idempotency_keys=await self._all(lambda connection, _: purge_idempotency_keys(connection, now, rows)),
             audit=await self._all(lambda connection, _: purge_audit(connection, policy, now, rows)),
+            tallies=await self._all(lambda connection, _: _purge_tallies(connection, policy, now)),
+            workers=await self._all(lambda connection, _: purge_workers(connection, now - _WORKERS_KEPT_MS)),
         )
         if report.total:
             log.info("retention removed %d rows of the ledger: %s", report.total, report)
@@ -93,8 +103,15 @@ class Retention(Service[PurgeReport]):
         removed = 0
         after: tuple[Any, ...] | None = None
         while True:
+            self.heartbeat.turn()
             done = await self._database.write(lambda connection, after=after: step(connection, after))
             removed += done.removed
             after = done.after
             if after is None:
                 return removed
+
+
+def _purge_tallies(connection: Connection, policy: RetentionPolicy, now: int) -> PurgeStep:
+    if policy.tallies is None:
+        return PurgeStep(0, None)
+    return purge_tallies(connection, now - policy.tallies // timedelta(milliseconds=1))

@@ -11,7 +11,9 @@ __all__ = ["restore_rules"]
 
 
 async def restore_rules(catalog: Catalog, queue_of: Callable[[str], Awaitable[Queue]]) -> None:
-    """Set what is declared of a queue and is not set, as after a loss of the server's data. What an operator has set otherwise stays.
+    """Set what is declared of a queue and is not set, as after a loss of the server's data.
+
+    What an operator has set otherwise stays.
 
     queue_of: the queue of a name. Raises StoreUnavailable, StoreRefused.
     """

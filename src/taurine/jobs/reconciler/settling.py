@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from taurine.ledger.completions import Completion, apply_completions
 from taurine.ledger.endings import Ending, apply_endings
 from taurine.ledger.fences import Granted, fence_of
+from taurine.ledger.tallies import add_outcomes, open_kinds
 from taurine.queue.standings import Ended
 from taurine.queue.wire import decode_json
 
@@ -77,8 +78,9 @@ def _last_trace(stacktrace: str) -> str:
     return str(cast("list[Any]", traces)[-1]) if isinstance(traces, list) and traces else ""
 
 
-def settle(connection: Connection, settlements: Sequence[Settlement]) -> list[Granted]:
-    """Write ends into records, failures with their dead letters; None for each that was granted, as with a worker's own."""
+def settle(connection: Connection, settlements: Sequence[Settlement], at: int) -> list[Granted]:
+    """Write ends into records, failures with their dead letters, and count them; None for each that was granted, as with a worker's own. at: now, ms since the epoch."""
+    kinds = open_kinds(connection, [item.id for item in settlements])
     completions = [item for item in settlements if isinstance(item, Completion)]
     endings = [item for item in settlements if isinstance(item, Ending)]
     granted: dict[int, Granted] = {}
@@ -86,4 +88,10 @@ def settle(connection: Connection, settlements: Sequence[Settlement]) -> list[Gr
         granted |= zip(map(id, completions), apply_completions(connection, completions), strict=True)
     if endings:
         granted |= zip(map(id, endings), apply_endings(connection, endings), strict=True)
+    written = [item for item in settlements if granted[id(item)] is None and item.id in kinds]
+    add_outcomes(
+        connection,
+        ((kinds[item.id], "completed" if isinstance(item, Completion) else "failed") for item in written),
+        at,
+    )
     return [granted[id(item)] for item in settlements]

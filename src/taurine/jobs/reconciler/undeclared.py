@@ -68,7 +68,7 @@ class UndeclaredJobs:
             return
         until = now - _WAITED_MS
         kinds = await self._database.read(lambda connection: undispatched_kinds(connection, until))
-        queues = set(self._catalog.queues)
+        queues = set(self._catalog.all_queues)
         undeclared: dict[str, dict[str, int]] = {}
         for name, queue, count in kinds:
             if self._catalog.find(name) is None:

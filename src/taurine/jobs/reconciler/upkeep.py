@@ -39,12 +39,15 @@ class Upkeep:
     """Seconds between two looks whether the schedules stand in their queues, the first of which installs them; None for none here. Default: 10."""
     purge_every: Seconds | None = 3600.0
     """Seconds between two removals of what the ledger need keep no longer; None for none here. Default: an hour."""
+    report_every: Seconds | None = 5.0
+    """Seconds between two reports of a worker to the ledger: how it is, and what its jobs came to since the last one. None for none: then it is in no list, and its jobs are
+    in no total. A worker that is killed takes with it what it has counted since its last report. Default: 5."""
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     """What the ledger keeps. A job type's own `keep_records` comes before `records`, and `by_type` before both. Records of types that are neither declared here nor
     in `by_type` stay: another program says how long. Default: see RetentionPolicy."""
 
     def __post_init__(self) -> None:
-        for name in ("reconcile_every", "expire_every", "install_every", "purge_every"):
+        for name in ("reconcile_every", "expire_every", "install_every", "purge_every", "report_every"):
             if getattr(self, name) is not None:
                 to_seconds(getattr(self, name), name, minimum=0.01)
         to_seconds(self.reconcile_age, "reconcile_age")
@@ -114,7 +117,7 @@ class Upkeep:
 
     def _policy(self, backend: Backend) -> RetentionPolicy:
         """The policy with the age of each type that is declared here, and of no other."""
-        own = {job_type.name: self._age(job_type.options.keep_records) for job_type in backend.catalog}
+        own = {job_type.name: self._age(job_type.options.keep_records) for job_type in backend.catalog.all_types}
         return replace(self.retention, by_type={**own, **self.retention.by_type})
 
     def _age(self, keep: Seconds | None) -> timedelta | None:

@@ -27,7 +27,9 @@ _FRAME = re.compile(r'^ {2}File "(?:[^"\n]*[/\\])?([^"\n]+)", line \d+, in (.+)$
 
 
 class RedactedError(Exception):
-    """Stands for an error whose own text must not be shown; what may be is its message, and its traceback as a note."""
+    """Stands for an error whose own text must not be shown; what may be is its message, and its traceback as a note. type_name: that of the error itself."""
+
+    type_name = ""
 
 
 class Failure:
@@ -63,6 +65,7 @@ class Failure:
 
     def _redacted(self) -> RedactedError:
         error = RedactedError(self.message)
+        error.type_name = self.type
         error.add_note(f"{self.type}, redacted:\n{self.traceback}")
         return error
 

@@ -1,4 +1,6 @@
-"""How log lines look where the application has not said it: in a line for people, or as JSON for whatever collects them."""
+"""How log lines look where the application has not said it: in a line for people, or as JSON for whatever collects
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _FIELDS = ("job_id", "job_type", "queue", "attempt", "tenant", "trace")
 
 
 def log_handler(log_format: LogFormat) -> logging.Handler:
-    """A handler that writes to stderr, whatever that is at the time. log_format: "console" for people, "json" for one JSON object in each line.
+    """A handler that writes to stderr, whatever that is at the time.
+
+    log_format: "console" for people, "json" for one JSON object in each line.
 
     Lines that are written while a handler runs carry its job's fields, whoever writes them; as JSON they show them.
     """

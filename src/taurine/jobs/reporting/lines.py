@@ -1,7 +1,7 @@
 """Log lines about jobs: one for each step of a job's life, each with the same fields.
 
 They go through the standard `logging` module, to `taurine.jobs`, so that an application's own set-up decides where they end. The text says what happened;
-`job_id`, `job_type`, `queue`, `attempt`, `tenant` and `trace` are attributes of the record, for formatters that know them. Lines that a handler writes through any
+`job_id`, `job_type`, `queue`, `attempt`, `tenant` and `trace`, the id of the trace, are attributes of the record, for formatters that know them. Lines that a handler writes through any
 logger get the same with `JobFields`, a filter for log handlers.
 
 What comes from users (ids, errors, messages) is redacted, and has its control characters escaped, so that it can neither begin a line of its own nor steer a terminal.
@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from taurine.jobs.reporting.redaction import Redact
+from taurine.telemetry import trace_id_in
 
 if TYPE_CHECKING:
     from taurine.jobs.handler.context import Context
@@ -37,7 +38,7 @@ def line_fields(context: Context) -> dict[str, Any]:
         "queue": context.queue,
         "attempt": context.attempt,
         "tenant": context.tenant,
-        "trace": context.trace,
+        "trace": trace_id_in(context.trace),
     }
 
 

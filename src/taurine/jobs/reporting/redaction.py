@@ -30,6 +30,7 @@ _SECRET_PATTERNS = (
     r"\beyJ[\w-]{8,4000}\.[\w-]{4,8000}\.[\w-]{0,2000}",  # a JSON Web Token
     r"(?i)(?<=\bbearer )[\w.~+/=-]{8,4000}",
     r"\b(?:sk|pk|rk)_(?:live|test)_\w{8,200}|\bgh[pousr]_\w{20,200}|\bAKIA[0-9A-Z]{16}\b|\bxox[abprs]-[\w-]{10,200}",
+    r"\btaurine_(?:[0-9a-f]{16}_[0-9a-f]{64}|public_[\w.-]{20,4000})",  # our own keys and public tokens
     r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}",  # an e-mail address
 )
 

@@ -1,7 +1,9 @@
-"""Which jobs somebody has lately acted on: cancelled, expired, run again. Their copy in the queue may be one that must not run as it is.
+"""Which jobs somebody has lately acted on: cancelled, expired, run again.
 
-Whoever ends a job or edits it also takes its old copy out of the queue, but that server may be away just then. So a delivery of such a job asks the ledger first,
-though it looks like a first one.
+Their copy in the queue may be one that must not run as it is.
+
+Whoever ends a job or edits it also takes its old copy out of the queue, but that server may be away just then. So a
+delivery of such a job asks the ledger first, though it looks like a first one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from taurine.ledger.database import Database
 __all__ = ["ActedOn"]
 
 _MOST = 20_000
-"""Actions that are looked back upon at the start, and jobs that are kept in mind: some MB. Older ones are the reconciler's, which takes their copies out."""
+"""Actions that are looked back upon at the start, and jobs that are kept in mind: some MB. Older ones are the
+reconciler's, which takes their copies out.
+"""
 
 _OVERLAP = 200
 """Actions that are read again each time: transactions may commit in another order than that of their numbers."""

@@ -1,7 +1,11 @@
 """Whether a delivery runs.
 
-A first delivery goes straight to its handler. Any other (delivered again, of a later generation, handed over late, from a server that may have forgotten, of a job that
-somebody has lately acted on, a tick of a schedule, or without the envelope that Taurine gives each job) asks the ledger first, and takes the record in the same transaction: from then on nothing counts that an earlier delivery still writes.
+A first delivery goes straight to its handler. Any other (delivered again, of a later generation, handed over late,
+from a server that may have forgotten, of a job that somebody has lately acted on, a tick of a schedule, or without the
+envelope that Taurine gives each job) asks the ledger first, and takes the record in the same transaction: from then on
+nothing counts that an earlier delivery still writes.
+
+A job whose type goes to another queue by now is sent there, whichever delivery it is.
 """
 
 from __future__ import annotations
@@ -19,15 +23,16 @@ from taurine.ids import run_of
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope, retry_from_json
-from taurine.jobs.handover.adoption import record_id_of, tick_of
+from taurine.jobs.handover.adoption import record_id_of, tick_of, trace_of
 from taurine.jobs.handover.dispatch import envelope_now
+from taurine.jobs.handover.prompt import PromptHandOver
 from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.jobs.reporting.lines import log, one_line, unrun_fields
 from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.runtime.delivery import Delivery
 from taurine.jobs.runtime.recording import Recorder
 from taurine.ledger.fences import Granted, fence_of
-from taurine.ledger.generations import raise_fence
+from taurine.ledger.generations import Seen, raise_fence, raise_generation
 from taurine.ledger.records import JobRecord, get_records
 from taurine.ledger.starts import Start, apply_starts
 from taurine.ledger.statuses import TERMINAL
@@ -45,8 +50,8 @@ _UNKNOWN_FOR_MS = 10 * 60_000
 _UNKNOWN_TIMES = 12
 """How often it is handed back at least: one that stood in a long line, or was handed over late, is old when a worker first sees it."""
 
-_UNKNOWN_PAUSE = 5.0
-"""Seconds until the next worker sees a job that had no handler in this one."""
+_PAUSE = 5.0
+"""Seconds until the next worker sees a job that this one has handed back."""
 
 _MOST_TOLD = 100
 """Names that are kept so that each is told of once: anybody may make them up."""
@@ -71,6 +76,7 @@ class Admission:
         recorder: Recorder,
         alerts: Alerts,
         adopt: Adopt,
+        prompt: PromptHandOver,
         is_doubtful: Callable[[Job], bool],
         acted_on: Container[str],
         redact: Redact,
@@ -81,6 +87,7 @@ class Admission:
         self._recorder = recorder
         self._alerts = alerts
         self._adopt = adopt
+        self._prompt = prompt
         self._is_doubtful = is_doubtful
         self._acted_on = acted_on
         self._redact = redact
@@ -93,11 +100,15 @@ class Admission:
         tick = None if job.scheduler_id is None else tick_of(job, self._catalog)
         envelope = tick or envelope_of(job)
         job_type = self._catalog.find(job.name)
-        has_handler = job_type is not None and job_type.has_handler and job_type.queue == job.queue
-        if not has_handler:
+        goes_elsewhere = job_type is not None and job_type.queue != job.queue
+        has_handler = job_type is not None and job_type.has_handler and not goes_elsewhere
+        if goes_elsewhere:
+            self._let_rest_between_moves(job, envelope)
+        elif not has_handler:
             self._leave_to_others(job, job_type, envelope)
         if (
-            envelope is None
+            goes_elsewhere
+            or envelope is None
             or job.attempts_started > 1
             or envelope.generation
             or envelope.late
@@ -116,9 +127,11 @@ class Admission:
         return delivery
 
     def _leave_to_others(self, job: Job, job_type: JobType[Any, Any] | None, envelope: Envelope | None) -> None:
-        """Raise Snooze for a job without a handler here, where another worker may have one: its type is declared, or may be so new that this worker is the older one."""
-        declared_only = job_type is not None and job_type.queue == job.queue
-        if not declared_only:
+        """Raise Snooze for a job without a handler here, where another worker may have one.
+
+        Its type is declared, or may be so new that this worker is the older one.
+        """
+        if job_type is None:
             if envelope is None:
                 return  # somebody else's, who may call it anything
             due_at = max(job.created_at * 1000, envelope.scheduled_for or 0)
@@ -127,13 +140,22 @@ class Admission:
         if job.name not in self._told_of and len(self._told_of) < _MOST_TOLD:
             self._told_of.add(job.name)
             log.warning("jobs are handed back for other workers: %s", one_line(str(self._unknown(job))))
-        raise Snooze(_UNKNOWN_PAUSE)
+        raise Snooze(_PAUSE)
+
+    def _let_rest_between_moves(self, job: Job, envelope: Envelope | None) -> None:
+        """Raise Snooze for a job that may have been sent here lately, by a worker that knows another queue for its type.
+
+        While workers are replaced one by one, two versions could send it to and fro as fast as they can.
+        """
+        if envelope is not None and envelope.generation and job.attempts_started == 1:
+            raise Snooze(_PAUSE)
 
     async def _take(
         self, job: Job, job_type: JobType[Any, Any] | None, envelope: Envelope | None
     ) -> Delivery | Acknowledged:
         now = round(self._clock.now() * 1000)
-        taking = _Taking(_record_id(job, envelope), job, envelope or Envelope(), self._worker, now)
+        goes_to = None if job_type is None or job_type.queue == job.queue else job_type.queue
+        taking = _Taking(_record_id(job, envelope), job, envelope or Envelope(), goes_to, self._worker, now)
         record, granted = await self._recorder.patiently(_take_records, taking)
         made_by_queue = envelope is None or job.scheduler_id is not None
         if record is None and made_by_queue and await self._recorder.waiting_for(lambda: self._adopt(job, job_type)):
@@ -141,12 +163,14 @@ class Admission:
         if record is None:
             await self._refuse_forged(job)
         if record.queue != job.queue:
-            return self._acknowledge_moved(job, record)
+            return await self._acknowledge_moved(job, record)
         if record.status in TERMINAL:
             return self._acknowledge(job, record)
         delivery = self._delivery(job, job_type, envelope or Envelope(), record, now)
         if record.cancel_requested_at is not None:
             await self._recorder.cancel(delivery, None, Cancel(record.cancel_reason or "cancelled"))
+        if goes_to is not None:
+            raise Snooze(_PAUSE)  # another has written to the record just now
         rest_ms = _rest_ms(taking, record)
         if rest_ms > 0:
             raise Snooze(rest_ms / 1000)
@@ -189,6 +213,7 @@ class Admission:
             payload,
             started,
             False,
+            trace_of(job) if record is None else record.trace or trace_of(job),
         )
 
     def _acknowledge(self, job: Job, record: JobRecord) -> Acknowledged:
@@ -204,16 +229,18 @@ class Admission:
             return Acknowledged(Encoded(record.output_json or "null"))
         raise Decided(Permanent(f"the record says {record.status}"), None)
 
-    def _acknowledge_moved(self, job: Job, record: JobRecord) -> Acknowledged:
-        """Let a tick of a moved schedule be: while workers are replaced one by one, both queues have it, and the other one's has the record."""
+    async def _acknowledge_moved(self, job: Job, record: JobRecord) -> Acknowledged:
+        """Let go of a job that has its record in another queue by now, and see to it that it is there."""
         job_id = one_line(self._redact.job_id(job.id))
         log.info(
-            "job %s (%s) is a tick that queue %s has too: not run",
+            "job %s (%s) goes to queue %s by now: not run",
             job_id,
             one_line(job.name),
             record.queue,
             extra=unrun_fields(job_id, job_type=job.name, queue=job.queue, tenant=record.tenant),
         )
+        if record.dispatched_at is None:
+            await self._prompt.hand_over(again=[record])
         return Acknowledged(Encoded(record.output_json or "null"))
 
     async def _refuse_forged(self, job: Job) -> NoReturn:
@@ -228,11 +255,12 @@ class Admission:
 
 
 class _Taking(NamedTuple):
-    """A delivery that asks for its record. at: now, ms since the epoch."""
+    """A delivery that asks for its record. goes_to: another queue, to which jobs of its type go. at: now, ms since the epoch."""
 
     id: str
     job: Job
     envelope: Envelope
+    goes_to: str | None
     worker: str
     at: int
 
@@ -248,9 +276,12 @@ def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> t
     if record is None:
         return None, None
     if not _is_record_of(record, job):
-        return record if _is_moved_tick(record, job) else None, None
+        return record if _has_moved(record, job, envelope) else None, None
     if record.status in TERMINAL or record.cancel_requested_at is not None:
         return record, None
+    if item.goes_to is not None:
+        seen = Seen(record.id, record.generation, record.fence, item.goes_to)
+        return raise_generation(connection, [seen], item.at)[0] or record, None
     if _rest_ms(item, record) > 0 or _has_expired(job, envelope, record, item.at):
         return record, None
     if _is_held_by_another(record, item):
@@ -279,10 +310,11 @@ def _is_record_of(record: JobRecord, job: Job) -> bool:
     return (record.type, record.queue) == (job.name, job.queue)
 
 
-def _is_moved_tick(record: JobRecord, job: Job) -> bool:
-    """True for a scheduler's run whose time has its record in another queue: the schedule was moved there, or from there."""
+def _has_moved(record: JobRecord, job: Job, envelope: Envelope) -> bool:
+    """True for a job whose record is in another queue: it was sent there as a later generation, or both queues of a moved schedule had the same tick."""
     is_tick = job.scheduler_id is not None and run_of(job.stored_id) is not None
-    return is_tick and record.type == job.name and record.queue != job.queue
+    is_later = record.generation > envelope.generation
+    return record.type == job.name and record.queue != job.queue and (is_tick or is_later)
 
 
 def _record_id(job: Job, envelope: Envelope | None) -> str:

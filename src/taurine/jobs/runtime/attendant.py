@@ -1,9 +1,11 @@
 """Looks after the jobs that run in this process: what they say is saved, and what is said to them is passed on.
 
-Everything that is not the end of an attempt goes through here, a few times a second and for all together: that a job runs at all (one that ends sooner than the
-next pass never says so), how far it is, its saved state, its log lines; and, the other way, that it was cancelled, or that another worker has it by now.
+Everything that is not the end of an attempt goes through here, a few times a second and for all together: that a job
+runs at all (one that ends sooner than the next pass never says so), how far it is, its saved state, its log lines; and,
+the other way, that it was cancelled, or that another worker has it by now.
 
-A pass costs one query for all jobs that run and, for those that have something new, their share of one transaction; nothing else grows with their number.
+A pass costs one query for all jobs that run and, for those that have something new, their share of one transaction;
+nothing else grows with their number.
 """
 
 from __future__ import annotations
@@ -55,9 +57,13 @@ class Run:
     shown: bool
     """True once the record says `running`."""
     cancelled: bool = False
-    """True once the handler was told that its job is cancelled: its run is cut off for that, and not as the worker stops."""
+    """True once the handler was told that its job is cancelled: its run is cut off for that, and not as the worker
+    stops.
+    """
     overtaken: bool = False
-    """True once the handler was told that another delivery has its job, or has ended it: nothing that it does counts any more."""
+    """True once the handler was told that another delivery has its job, or has ended it: nothing that it does counts
+    any more.
+    """
     complained: bool = False
 
 

@@ -1,4 +1,6 @@
-"""What stands behind a context in the worker's own process: the ledger, asked from the event loop, from a thread, or for a process at the end of a line."""
+"""What stands behind a context in the worker's own process: the ledger, asked from the event loop, from a thread, or
+for a process at the end of a line.
+"""
 
 from __future__ import annotations
 

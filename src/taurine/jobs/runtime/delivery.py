@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from taurine.ids import run_of
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope
 from taurine.ledger.records import JobRecord
@@ -20,7 +21,7 @@ class Delivery:
 
     job_type: None where the catalog has none of the job's name. record: as it stood at the admission; None for a first delivery, which does not ask for it.
     payload_json: what the handler gets; the record's where that is of a later generation than the copy in the queue.
-    shown: True if the admission has written that the job runs.
+    shown: True if the admission has written that the job runs. trace: the context that came with the job; once the attempt has a span, that one's.
     """
 
     id: str
@@ -36,3 +37,17 @@ class Delivery:
     payload_json: str | bytes
     started: int
     shown: bool
+    trace: str | None = None
+
+    @property
+    def waited(self) -> int:
+        """Milliseconds from when the job was due to this start; -1 unless it is the first."""
+        if self.fence != 1:
+            return -1
+        job, record, due = self.job, self.record, self.envelope.scheduled_for
+        if job.scheduler_id is not None:
+            tick = run_of(self.id)
+            due = None if tick is None else tick.due_ms
+        elif record is not None and record.scheduled_for is not None:
+            due = round(record.scheduled_for.timestamp() * 1000)
+        return max(0, self.started - (due or round(job.created_at * 1000)))

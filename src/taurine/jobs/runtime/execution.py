@@ -42,6 +42,7 @@ from taurine.jobs.handler.context import Backing, Context
 from taurine.jobs.handover.adoption import record_id_of
 from taurine.jobs.reporting.lines import current_context, line_fields, log
 from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.reporting.spans import Spans
 from taurine.jobs.runtime.admission import Acknowledged, Admission, envelope_of
 from taurine.jobs.runtime.attendant import Attendant, Run
 from taurine.jobs.runtime.delivery import Delivery
@@ -71,6 +72,7 @@ class Execution:
         deps: Any,
         redact: Redact,
         clock: Clock,
+        spans: Spans | None = None,
     ) -> None:
         self._admission = admission
         self._recorder = recorder
@@ -80,6 +82,7 @@ class Execution:
         self._deps = deps
         self._redact = redact
         self._clock = clock
+        self._spans = spans
 
     async def run(self, job: Job) -> Any:
         """Run a claimed job and record what became of it; returns the result for the queue, or raises what the queue is to do."""
@@ -110,7 +113,7 @@ class Execution:
         """Record that a job is given up unrun: its worker died too often, its data is broken, or a child of it failed."""
         envelope = envelope_of(job)
         record = await self._recorder.read(job.id if envelope is not None else record_id_of(job))
-        if record is None or record.status in TERMINAL:
+        if record is None or record.status in TERMINAL or record.queue != job.queue:
             raise Decided(reason, None)
         known = envelope or Envelope()
         delivery = self._admission.delivery_of(job, known, record)
@@ -125,6 +128,7 @@ class Execution:
 
     def _context(self, delivery: Delivery, job_type: JobType[Any, Any]) -> Context:
         job, envelope, record = delivery.job, delivery.envelope, delivery.record
+        spans = None if job.span is None else self._spans_of(delivery)
         timeout = job_type.timeout
         scheduled_for = envelope.scheduled_for
         if (tick := run_of(delivery.id)) is not None:
@@ -142,7 +146,7 @@ class Execution:
             scheduled_for_ms=scheduled_for,
             deadline_ms=None if timeout is None else delivery.started + timeout * 1000,
             user=envelope.created_by,
-            trace=envelope.trace,
+            trace=delivery.trace,
             deps=self._deps,
             fence=delivery.fence,
             state=None if record is None else record.state_json,
@@ -151,7 +155,26 @@ class Execution:
             signal=job,
             redact=self._redact,
             clock=self._clock,
+            spans=spans,
         )
+
+    def _spans_of(self, delivery: Delivery) -> Spans | None:
+        """Those of what its handler does, where anybody sees them; the attempt's own, which the engine has begun, is told the rest."""
+        span = delivery.job.span
+        if self._spans is None or span is None or not span.is_recording:
+            return None
+        about: dict[str, str | int] = {
+            "bullmq.queue.name": delivery.job.queue,
+            "bullmq.job.id": delivery.job.id,
+            "bullmq.job.name": delivery.job.name,
+            "taurine.job.id": delivery.id,
+            "taurine.job.attempt": delivery.attempt,
+        }
+        if delivery.tenant is not None:
+            about["taurine.tenant"] = delivery.tenant
+        span.set_attributes({**about, "taurine.job.max_attempts": delivery.max_attempts})
+        delivery.trace = self._spans.carried()
+        return self._spans.about(about)
 
     async def _call(self, delivery: Delivery, job_type: JobType[Any, Any], context: Context) -> Any:
         payload = job_type.payload.decode(delivery.payload_json)
@@ -179,7 +202,7 @@ class Execution:
     async def _complete(self, delivery: Delivery, run: Run, output: str) -> Any:
         if run.context.progress_changed:
             await self._attendant.show_progress(run)  # the dashboards of the queue show an ended job with it
-        return await self._recorder.complete(delivery, run.context, output)
+        return self._recorder.complete(delivery, run.context, output)
 
     async def _failed(self, delivery: Delivery, run: Run, error: Exception) -> Any:
         context = run.context

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.jobs.reporting.failures import Failure, failure_of
 from taurine.jobs.reporting.lines import line_fields, log, one_line
 from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.reporting.tally import OTHER, Tally
 from taurine.jobs.runtime.delivery import Delivery
 from taurine.jobs.runtime.saving import Saver
 from taurine.ledger.completions import Completion, apply_completions
@@ -35,9 +37,12 @@ from taurine.ledger.fences import Granted
 from taurine.ledger.group_commit import Apply, GroupCommit
 from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.statuses import TERMINAL, Status
+from taurine.ledger.tallies import Outcome
 from taurine.pauses import waited_out
 from taurine.queue.attempt import Decided, bounded_delay
+from taurine.queue.later import Later
 from taurine.queue.wire import Encoded, encode_json
+from taurine.telemetry import trace_id_in
 
 __all__ = ["Recorder"]
 
@@ -51,7 +56,7 @@ _HAND_BACK_TIME = 0.7
 class Recorder:
     """Writes outcomes. Its methods return what the queue is told, or raise what it is to do.
 
-    told: called with the id of each job whose record has ended.
+    told: called with the id of each job whose record has ended. tally: where it counts what the record has taken.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Recorder:
         saver: Saver,
         alerts: Alerts,
         told: Callable[[str], None],
+        tally: Tally,
         redact: Redact,
         worker: str,
         clock: Clock,
@@ -72,6 +78,7 @@ class Recorder:
         self._saver = saver
         self._alerts = alerts
         self._told = told
+        self._tally = tally
         self._redact = redact
         self._worker = worker
         self._clock = clock
@@ -79,7 +86,7 @@ class Recorder:
 
     # Outcomes -----------------------------------------------------------------------------------------------------------------------
 
-    async def complete(self, delivery: Delivery, context: Context, output: str) -> Any:
+    def complete(self, delivery: Delivery, context: Context, output: str) -> Later:
         """The handler returned; `output` is its result as JSON."""
         now = self._now_ms()
         self._saver.post_lines(context)
@@ -93,14 +100,32 @@ class Recorder:
             at=now,
             progress=encode_json(context.progress_value) if context.progress_changed else None,
         )
-        try:
-            granted = await self._group.submit(apply_completions, completion)
-        except Exception:  # noqa: BLE001 - it is judged at the next try; the hot path goes without the frames of that
+        later, of_the_job = Later(), copy_context()
+
+        def heard(granted: Granted | Exception) -> None:
+            if granted is None:
+                later.settle(of_the_job.run(self._completed, delivery, context, completion))
+            else:
+                of_the_job.run(later.settle_by, self._complete_after(granted, delivery, context, completion))
+
+        self._group.hand_in(apply_completions, completion, heard)
+        return later
+
+    async def _complete_after(
+        self, granted: Granted | Exception, delivery: Delivery, context: Context, completion: Completion
+    ) -> Any:
+        """The completion was not written in one go."""
+        if isinstance(granted, Exception):
             granted = await self._commit(apply_completions, completion, delivery)
         if granted is not None:
-            return await self._overruled(delivery, granted, output)
+            return await self._overruled(delivery, granted, completion.output)
+        return self._completed(delivery, context, completion)
+
+    def _completed(self, delivery: Delivery, context: Context, completion: Completion) -> Encoded:
+        milliseconds = max(0, completion.at - delivery.started)
+        self._tally.completed(delivery.job.queue, context.type, delivery.waited, milliseconds)
         if log.isEnabledFor(logging.INFO):
-            duration = (now - delivery.started) / 1000
+            duration = milliseconds / 1000
             log.info(
                 "job %s (%s) completed in %.3f s",
                 context.shown_id,
@@ -109,7 +134,7 @@ class Recorder:
                 extra={**self._fields(delivery), "duration": duration},
             )
         self._told(context.job_id)
-        return Encoded(output)
+        return Encoded(completion.output or "null")
 
     async def fail(self, delivery: Delivery, context: Context, error: Exception) -> Any:
         """The attempt failed: another one follows if the retry policy has one for this error, else the job is dead."""
@@ -156,6 +181,8 @@ class Recorder:
         self._told(delivery.id)
         if denied:
             await self._alert("denied", delivery, failure)
+        if reason == "crashed":
+            await self._alert("poison", delivery, failure)
         await self._alert("dead_letter", delivery, failure)
         raise Decided(failure.shown, None) from error
 
@@ -256,6 +283,8 @@ class Recorder:
             began=context is not None,
         )
         granted = await self._commit(apply_endings, ending, delivery)
+        if granted is None:
+            self._count(delivery, ending)
         if granted is None or (granted == "cancelled" and status == "cancelled"):
             return None
         return _Settled(await self._overruled(delivery, granted, partial))
@@ -314,9 +343,19 @@ class Recorder:
         else:
             if granted is not None:
                 return granted
+            self._count(delivery, ending)
         self._told(delivery.id)
         await self._alert("dead_letter", delivery, failure)
         raise Decided(failure.shown, None) from error
+
+    def _count(self, delivery: Delivery, ending: Ending) -> None:
+        """Count what is in the record now. A type that nobody declared has a name that anybody may have chosen."""
+        kind = (delivery.job.queue, OTHER if delivery.job_type is None else delivery.job_type.name)
+        ran = -1 if ending.started_at is None else max(0, ending.at - ending.started_at)
+        waited = -1 if ending.started_at is None else delivery.waited
+        self._tally.ended(*kind, _OUTCOMES[ending.status], waited, ran)
+        if ending.dead_letter == "crashed":
+            self._tally.ended(*kind, "crashed")
 
     async def waiting_for(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """What `call` returns once the ledger takes it. Raises what it raises of itself, an item that the ledger refuses included."""
@@ -361,11 +400,20 @@ class Recorder:
             "queue": delivery.job.queue,
             "attempt": delivery.attempt,
             "tenant": delivery.tenant,
-            "trace": delivery.envelope.trace,
+            "trace": trace_id_in(delivery.trace),
         }
 
     def _now_ms(self) -> int:
         return round(self._clock.now() * 1000)
+
+
+_OUTCOMES: dict[Status, Outcome] = {
+    "failed": "failed",
+    "retrying": "retried",
+    "cancelled": "cancelled",
+    "expired": "expired",
+    "waiting": "snoozed",
+}
 
 
 class _Settled(NamedTuple):

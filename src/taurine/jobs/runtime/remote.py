@@ -27,6 +27,7 @@ from taurine.jobs.handler.effects import Ask, Steps, answered, answered_sync
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.effects import EffectState
 from taurine.retry import classify
+from taurine.telemetry import ContextManager, SpanContext, Telemetry
 
 __all__ = ["ProcessContext", "bind"]
 
@@ -46,8 +47,28 @@ def bind(found: Any, handler: Callable[..., Any], payload: str, snapshot: Mappin
     def invoke() -> Any:
         return handler(value, context) if takes_context(handler) else handler(value)
 
+    telemetry: Telemetry | None = None if job_type is None else getattr(job_type.producer, "telemetry", None)
+    if telemetry is not None and context.trace is not None:
+        invoke = _traced(invoke, telemetry.context_manager, context.trace)
     rules = classify if job_type is None else job_type.options.retry.classify
     return Bound(invoke=lambda: _told(invoke, context), classify=rules)
+
+
+def _traced(invoke: Callable[[], Any], contexts: ContextManager, carried: str) -> Callable[[], Any]:
+    """`invoke` with the attempt's context as the active one: what the handler adds, and the spans of its libraries, are children of the attempt."""
+
+    def traced() -> Any:
+        context = contexts.extract(carried)
+        with contexts.use(context):
+            value = invoke()
+        return _awaited_within(value, contexts, context) if inspect.isawaitable(value) else value
+
+    return traced
+
+
+async def _awaited_within(value: Awaitable[Any], contexts: ContextManager, context: SpanContext) -> Any:
+    with contexts.use(context):
+        return await value
 
 
 def _payload_codec(job_type: JobType[Any, Any] | None, handler: Callable[..., Any], name: str) -> Codec[Any]:

@@ -1,4 +1,7 @@
-"""Saving what an attempt says while it runs, and has still to say when it ends: progress, state, log lines. Nothing is forgotten before it is committed."""
+"""Saving what an attempt says while it runs, and has still to say when it ends: progress, state, log lines.
+
+Nothing is forgotten before it is committed.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,19 @@ __all__ = ["Saver"]
 
 
 class Saver:
-    """Writes through one group commit. Raises LedgerUnavailable and LedgerRefused; what was not saved then is saved by the next call."""
+    """Writes through one group commit.
+
+    Raises LedgerUnavailable and LedgerRefused; what was not saved then is saved by the next call.
+    """
 
     def __init__(self, *, group: GroupCommit, clock: Clock) -> None:
         self._group = group
         self._clock = clock
 
     async def save_progress(self, context: Context) -> Granted:
-        """Save progress and state, if they have changed. None, or the record's status when a later attempt or an end came first.
+        """Save progress and state, if they have changed.
+
+        None, or the record's status when a later attempt or an end came first.
 
         Raises InvalidOption for a state that cannot be saved.
         """
@@ -52,7 +60,10 @@ class Saver:
             del context.lines[:count]
 
     def post_lines(self, context: Context) -> None:
-        """Save the last lines of an attempt that ends, in the transaction with its outcome. Lost if the ledger is away: they are not worth the wait."""
+        """Save the last lines of an attempt that ends, in the transaction with its outcome.
+
+        Lost if the ledger is away: they are not worth the wait.
+        """
         if context.lines:
             self._group.post(append_lines, self._lines(context, len(context.lines)))
             context.lines = []

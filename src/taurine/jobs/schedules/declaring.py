@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from taurine.errors import AlreadyDeclared, CatalogError, InvalidOption, PayloadError, ScheduleNotFound, did_you_mean
 from taurine.jobs.catalog.job_type import JobType
@@ -13,7 +13,12 @@ from taurine.options import Seconds
 from taurine.queue.cron import CronPattern
 from taurine.queue.scheduler import Schedule, check_scheduler_id
 
-__all__ = ["DeclaredSchedule", "Timetable"]
+__all__ = ["DeclaredSchedule", "TickedBy", "Timetable"]
+
+TickedBy: TypeAlias = Literal["workers", "http"]
+"""Who sees to it that a schedule ticks: the queue, once a worker has installed it there; or somebody outside, who calls `/cron/{id}` when its time has come."""
+
+_TICKED_BY: tuple[TickedBy, ...] = get_args(TickedBy)
 
 _LONG_AGO = 1_000_000_000.0
 """Wall seconds, in 2001: a pattern and its zone are tried once when they are declared."""
@@ -24,7 +29,7 @@ class DeclaredSchedule:
     """One schedule of an application.
 
     id: what it is called for ever: the queue's scheduler has this id, and each tick's. times: an interval, or a pattern with its zone. payload: of each tick,
-    the type's with all its defaults. tenant: whose job each tick is, as that payload says.
+    the type's with all its defaults. tenant: whose job each tick is, as that payload says. by: who sees to it that it ticks.
     """
 
     id: str
@@ -33,11 +38,22 @@ class DeclaredSchedule:
     description: str
     payload: Any
     tenant: str | None
+    by: TickedBy = "workers"
 
     @classmethod
-    def of(cls, job_type: JobType[Any, Any], schedule_id: str, times: Schedule, description: str) -> DeclaredSchedule:
+    def of(
+        cls,
+        job_type: JobType[Any, Any],
+        schedule_id: str,
+        times: Schedule,
+        description: str,
+        *,
+        by: TickedBy = "workers",
+    ) -> DeclaredSchedule:
         """A schedule of a job type. Raises InvalidName, InvalidOption for times that cannot be, and CatalogError for a payload that needs to be given something."""
         check_scheduler_id(schedule_id)
+        if by not in _TICKED_BY:
+            raise InvalidOption(f"schedule {schedule_id!r}: expected by to be 'workers' or 'http', got {by!r:.40}")
         try:
             if times.pattern is not None:
                 CronPattern.parse(times.pattern)
@@ -57,6 +73,7 @@ class DeclaredSchedule:
             description=description,
             payload=payload,
             tenant=job_type.tenant_of(payload),
+            by=by,
         )
 
     @classmethod
@@ -102,9 +119,9 @@ class Timetable:
         return found
 
     def of_queues(self, queues: Iterable[str]) -> list[DeclaredSchedule]:
-        """The schedules whose ticks go to these queues."""
+        """The schedules that workers of these queues are to install there."""
         wanted = set(queues)
-        return [schedule for schedule in self if schedule.queue in wanted]
+        return [schedule for schedule in self if schedule.queue in wanted and schedule.by == "workers"]
 
     def __iter__(self) -> Iterator[DeclaredSchedule]:
         return iter(self._schedules.values())

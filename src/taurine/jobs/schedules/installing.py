@@ -1,11 +1,14 @@
 """Keeping the declared schedules in their queues.
 
-Each process of workers installs them once, when it starts; installing is idempotent, so that however many processes start there is one of each and its next tick stays
-where it is. A pattern, an interval or an option that has changed in the code takes over then. From then on a process only looks whether they are there, and
-installs again what the server has lost: a process of an older version, which still runs beside the new ones, must not win over them. It also ends, at each look, those that
-stand in a queue from which they were moved: a process of an older version takes them for lost there, and puts them back.
+Each process of workers installs them once, when it starts; installing is idempotent, so that however many processes
+start there is one of each and its next tick stays where it is. A pattern, an interval or an option that has changed in
+the code takes over then. From then on a process only looks whether they are there, and installs again what the server
+has lost: a process of an older version, which still runs beside the new ones, must not win over them. It also ends, at
+each look, those that stand in a queue from which they were moved: a process of an older version takes them for lost
+there, and puts them back.
 
-A schedule that the code declares no longer stays, and ticks: the process that declares it may be another program. `Schedules.remove` ends it.
+A schedule that the code declares no longer stays, and ticks: the process that declares it may be another program.
+`Schedules.remove` ends it.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ class ScheduleInstaller(Service[int]):
         for schedule in schedules:
             self._by_queue.setdefault(schedule.queue, []).append(schedule)
         self._seen: set[str] = set()
-        """Those that were dealt with since the start, well or not."""
+        """Those that their server has taken since the start, or that cannot be installed."""
 
     async def run_once(self) -> int:
         return sum([await self._install_in(name, schedules) for name, schedules in self._by_queue.items()])
@@ -62,10 +65,9 @@ class ScheduleInstaller(Service[int]):
         return schedule_id in self._seen and found is not None and found.next_job_id is not None
 
     async def _install(self, queue: Queue, schedule: DeclaredSchedule) -> bool:
-        try:
-            return await self._succeeds(schedule, self._upsert(queue, schedule))
-        finally:
-            self._seen.add(schedule.id)
+        installed = await self._succeeds(schedule, self._upsert(queue, schedule))
+        self._seen.add(schedule.id)  # not before its server has answered: what the code has changed is yet to take over
+        return installed
 
     async def _succeeds(self, schedule: DeclaredSchedule, step: Awaitable[None]) -> bool:
         try:

@@ -15,7 +15,7 @@ from taurine.ids import sortable_id
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.enqueue.handle import JobHandle
-from taurine.jobs.schedules.declaring import DeclaredSchedule, Timetable
+from taurine.jobs.schedules.declaring import DeclaredSchedule, TickedBy, Timetable
 from taurine.jobs.schedules.times import in_words, in_zone, times_after
 from taurine.options import require_count
 from taurine.queue.scheduler import Schedule, Scheduler
@@ -43,6 +43,8 @@ class ScheduleInfo:
     """When the queue has the next tick; in the past where it waits for a worker. None for one that no worker has installed yet."""
     declared: bool
     """False for one that stands in a queue and that this code does not declare."""
+    by: TickedBy
+    """Who sees to it that it ticks: "workers", or "http" for who calls `/cron/{id}`."""
     times: Schedule = field(repr=False)
     seen_at: float = field(repr=False)
     """Wall seconds."""
@@ -72,11 +74,11 @@ class Schedules:
         """All schedules that are declared, and all that stand in the queues of this application, by id."""
         backend = self._backend()
         now = self._clock.now()
-        found = {(one.queue, one.id): _info(one, None, now) for one in self._timetable}
+        found = {(one.queue, one.id): _info(one, now) for one in self._timetable}
         for name in backend.catalog.queues:
             for scheduler in await (await backend.queue(name)).schedulers():
                 declared = self._timetable.find(scheduler.id)
-                if declared is not None and declared.queue != name:
+                if declared is not None and (declared.queue != name or declared.by != "workers"):
                     declared = None
                 found[name, scheduler.id] = _standing(scheduler, name, declared, now)
         return sorted(found.values(), key=lambda info: (info.id, info.queue))
@@ -102,18 +104,24 @@ class Schedules:
         now = self._clock.now() if after is None else after.timestamp()
         return _next_runs(times, count, now=now)
 
-    async def trigger(self, schedule_id: str, *, user: str | None = None) -> JobHandle[Any]:
-        """Run a declared schedule's job now, as a job of its own: no tick is moved or left out. `ctx.scheduled_for` is now.
+    async def trigger(
+        self, schedule_id: str, *, scheduled_for: datetime | None = None, user: str | None = None
+    ) -> JobHandle[Any]:
+        """Run a declared schedule's job now, as a job of its own: no tick is moved or left out.
 
-        user: who asks for it. Default: unknown. Raises ScheduleNotFound, and what `JobType.enqueue` raises.
+        scheduled_for: an aware datetime, what `ctx.scheduled_for` is: one job for each such time, however often it is asked for (`JobHandle.duplicate`). Default: now, and a job
+        for each call. user: who asks for it. Default: unknown. Raises ScheduleNotFound, InvalidOption, and what `JobType.enqueue` raises.
         """
         schedule = self._timetable.get(schedule_id)
         now = self._clock.now()
         options: dict[str, Any] = {} if user is None else {"user": user}
+        if scheduled_for is not None and scheduled_for.tzinfo is None:
+            raise InvalidOption("expected scheduled_for to be an aware datetime, got a naive one; give it a tzinfo")
+        name = sortable_id(now) if scheduled_for is None else f"{scheduled_for.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         return await schedule.job_type.enqueue(
             schedule.payload,
-            job_id=f"{schedule_id}:{sortable_id(now)}",
-            run_at=datetime.fromtimestamp(now, UTC),
+            job_id=f"{schedule_id}:{name}",
+            run_at=scheduled_for or datetime.fromtimestamp(now, UTC),
             metadata={"schedule": schedule_id},
             **options,
         )
@@ -137,8 +145,10 @@ class Schedules:
             await (await backend.queue(info.queue)).remove_scheduler(schedule_id)
 
 
-def _info(schedule: DeclaredSchedule, next_run: datetime | None, now: float) -> ScheduleInfo:
+def _info(schedule: DeclaredSchedule, now: float) -> ScheduleInfo:
+    """A schedule as it is declared, and as no worker has installed it yet; one that workers do not install has its next run all the same."""
     times = schedule.times
+    next_run = next(iter(_next_runs(times, 1, now=now)), None) if schedule.by == "http" else None
     return ScheduleInfo(
         id=schedule.id,
         type=schedule.job_type.name,
@@ -150,6 +160,7 @@ def _info(schedule: DeclaredSchedule, next_run: datetime | None, now: float) -> 
         text=in_words(times),
         next_run=next_run,
         declared=True,
+        by=schedule.by,
         times=times,
         seen_at=now,
     )
@@ -169,6 +180,7 @@ def _standing(scheduler: Scheduler, queue: str, declared: DeclaredSchedule | Non
         text=in_words(times),
         next_run=None if scheduler.next_job_id is None else in_zone(scheduler.next_at, times),
         declared=declared is not None,
+        by="workers",
         times=times,
         seen_at=now,
     )

@@ -21,7 +21,10 @@ _UNITS = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second
 
 
 def times_after(times: Schedule, after: float) -> Iterator[float]:
-    """The times that are due after `after`, all in wall seconds. Raises InvalidOption for a pattern or a zone that cannot be used."""
+    """The times that are due after `after`, all in wall seconds.
+
+    Raises InvalidOption for a pattern or a zone that cannot be used.
+    """
     if times.every is not None:
         every_ms, offset_ms = round(times.every * 1000), round((times.offset or 0) * 1000)
         due_ms = (round(after * 1000) - offset_ms) // every_ms * every_ms + offset_ms
@@ -36,7 +39,9 @@ def times_after(times: Schedule, after: float) -> Iterator[float]:
 
 
 def in_zone(at: float, times: Schedule) -> datetime:
-    """A time, wall seconds, as the clocks of the schedule's zone show it; UTC for an interval, and for a pattern whose zone is not given or not known here."""
+    """A time, wall seconds, as the clocks of the schedule's zone show it; UTC for an interval, and for a pattern whose
+    zone is not given or not known here.
+    """
     zone: tzinfo = UTC
     if times.tz is not None:
         with contextlib.suppress(InvalidOption):
@@ -45,7 +50,10 @@ def in_zone(at: float, times: Schedule) -> datetime:
 
 
 def in_words(times: Schedule) -> str:
-    """The times as people say them, in English: "at 03:00, every day". A pattern that cannot be said so stands for itself."""
+    """The times as people say them, in English: "at 03:00, every day".
+
+    A pattern that cannot be said so stands for itself.
+    """
     if times.every is not None:
         return _interval_in_words(times.every)
     pattern = times.pattern or ""

@@ -1,7 +1,8 @@
 """Where another process finds an application: the module to import, and its name in there.
 
-A script's own module has no name that others could import, so it is looked up as what it is besides: `python -m shop.worker` is `shop.worker`, and
-`python worker.py` is `worker`, in the folder that Python puts at the head of its path.
+A script's own module has no name that others could import, so it is looked up as what it is besides: `python -m
+shop.worker` is `shop.worker`, and `python worker.py` is `worker`, in the folder that Python puts at the head of its
+path.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _MAIN = "__main__"
 def import_path_of(application: object, made_in: str) -> str:
     """`module:name` of an application. made_in: the module that made it.
 
-    Looks for a global of that module, then of the program's own. Raises InvalidOption when it is in neither, or when no other process can import that.
+    Looks for a global of that module, then of the program's own. Raises InvalidOption when it is in neither, or when no
+    other process can import that.
     """
     for module_name in dict.fromkeys((made_in, _MAIN)):
         module = sys.modules.get(module_name)
@@ -37,7 +39,10 @@ def import_path_of(application: object, made_in: str) -> str:
 
 
 def application_at(import_path: str) -> Any:
-    """What is at `module:name`. Raises InvalidOption for another form of text and when the name is not there, and what the import raises."""
+    """What is at `module:name`.
+
+    Raises InvalidOption for another form of text and when the name is not there, and what the import raises.
+    """
     module_name, colon, name = import_path.partition(":")
     if not (module_name and colon and name):
         raise InvalidOption(f"expected import_path to be 'module:name', got {import_path!r:.200}")

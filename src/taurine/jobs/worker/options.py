@@ -24,6 +24,10 @@ Concurrency: TypeAlias = Slots | Mapping[str, Slots]
 
 _IO_SLOTS = 100
 
+_LAST_PORT = 65_535
+
+_SHORTEST_TOKEN = 16
+
 
 class WorkerOptions(TypedDict, total=False):
     """Options of `Taurine.worker`. Each has its default when left out."""
@@ -57,6 +61,13 @@ class WorkerOptions(TypedDict, total=False):
     """What its handlers find as `ctx.deps`. Not together with `processes`. Default: the application's."""
     name: str | None
     """Shown with jobs that it ran. Default: made of host and process."""
+    health_port: int | None
+    """Where it answers `/health/live`, `/health/ready` and `/metrics` over HTTP, by a thread that answers though the event loop is stuck; 0 for any that is free. With
+    `processes` the parent has it, and answers for all. Default: none."""
+    health_host: str
+    """The address of the health port. Default: "127.0.0.1"; "0.0.0.0" for probes from other machines."""
+    metrics_token: str | None
+    """What callers of the health port's `/metrics` show, as `Authorization: Bearer …`. Default: none; then it answers on loopback alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +87,11 @@ class WorkerRules:
     redis_url: str | None = field(default=None, repr=False)
     upkeep: Upkeep = field(default_factory=Upkeep)
     name: str | None = None
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
+    metrics_token: str | None = field(default=None, repr=False)
+    health_socket: str | None = None
+    """In a worker process: where its parent asks how it is. No option of a caller's."""
 
     @classmethod
     def made(cls, given: WorkerOptions) -> Self:
@@ -102,6 +118,10 @@ class WorkerRules:
         for name in ("max_processes", "max_jobs_per_process", "max_memory"):
             if getattr(self, name) is not None:
                 require_count(getattr(self, name), name, minimum=1)
+        if self.health_port is not None and require_count(self.health_port, "health_port", minimum=0) > _LAST_PORT:
+            raise InvalidOption(f"expected health_port to be 0 to {_LAST_PORT}, got {self.health_port}")
+        if self.metrics_token is not None and len(self.metrics_token) < _SHORTEST_TOKEN:
+            raise InvalidOption(f"expected metrics_token to have {_SHORTEST_TOKEN} characters or more")
         for slots in self.concurrency.values() if isinstance(self.concurrency, Mapping) else (self.concurrency,):
             _check_slots(slots)
 
@@ -110,15 +130,17 @@ class WorkerRules:
         return to_seconds(self.grace, "grace")
 
     def queues_of(self, catalog: Catalog) -> list[str]:
-        """The queues to work on. Raises InvalidOption for a name that no job type goes to, and when no handler is here."""
-        known = catalog.queues
+        """The queues of the application to work on. Raises InvalidOption for a name that no job type goes to, and when no handler is here."""
+        known = catalog.all_queues
         chosen = self.queues
         if chosen is None:
-            chosen = [queue for queue in known if any(job_type.has_handler for job_type in catalog.on_queue(queue))]
+            chosen = [
+                queue for queue in catalog.queues if any(job_type.has_handler for job_type in catalog.on_queue(queue))
+            ]
         elsewhere = self.concurrency if isinstance(self.concurrency, Mapping) else ()
         for queue in (*chosen, *elsewhere, *self.rate_limits):
             if queue not in known:
-                raise InvalidOption(f"no job type goes to queue {queue!r}{did_you_mean(queue, known)}")
+                raise InvalidOption(f"no job type goes to queue {queue!r}{did_you_mean(queue, catalog.queues)}")
         if not chosen:
             raise InvalidOption("there is nothing to work on: no job type of the catalog has a handler in this process")
         return list(chosen)

@@ -1,7 +1,8 @@
-"""`Taurine.worker(processes=N)`: the parent of N processes that each run the application's worker, and what such a process does.
+"""`Taurine.worker(processes=N)`: the parent of N processes that each run the application's worker, and what such a
+process does.
 
-A process imports the application by its import path and makes the worker with the same options. They travel in its environment, as JSON: a command line is
-for all users of the machine to read, and a URL may hold a password.
+A process imports the application by its import path and makes the worker with the same options. They travel in its
+environment, as JSON: a command line is for all users of the machine to read, and a URL may hold a password.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, Self, runtime_checkable
 
 from taurine.clock import Clock
 from taurine.errors import InvalidOption
 from taurine.jobs.reporting.line_format import log_handler
+from taurine.jobs.worker.background import Background
 from taurine.jobs.worker.import_path import application_at
 from taurine.jobs.worker.options import WorkerRules
 from taurine.jobs.worker.supervised import is_starting
@@ -27,7 +30,7 @@ from taurine.jobs.worker.worker import JobWorker
 from taurine.options import Seconds, to_seconds
 from taurine.settings import Settings
 
-__all__ = ["WorkerProcesses", "work"]
+__all__ = ["ProcessesPort", "WorkerProcesses", "work"]
 
 _PLAN = "TAURINE_WORKER_PLAN"
 """The variable with what a worker process must know."""
@@ -36,19 +39,40 @@ _TIME_TO_END = 15.0
 """Seconds beyond the grace in which a worker hands back what has not ended, and closes, while no server answers."""
 
 
+class ProcessesPort(Protocol):
+    """What answers for worker processes that others ask how they are. folder: where the processes have their sockets."""
+
+    folder: str
+
+    async def start(self, pids: Callable[[], Mapping[int, int]]) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class WorkerProcesses:
     """So many worker processes of one application, kept running by this one. Made by `Taurine.worker(processes=N)`.
 
-    One that crashes is started again; when several in a row do not even start, all end. They end with this process, however it ends. As an async context
-    manager it runs in the background and stops at the end of the block.
+    One that crashes is started again; when several in a row do not even start, all end. They end with this process,
+    however it ends. As an async context manager it runs in the background and stops at the end of the block.
     """
 
-    def __init__(self, *, import_path: str, processes: int, rules: WorkerRules, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        import_path: str,
+        processes: int,
+        rules: WorkerRules,
+        clock: Clock,
+        health: ProcessesPort | None = None,
+    ) -> None:
         if is_starting():
             raise InvalidOption(
                 "worker processes cannot be made while a worker process imports the application; begin the program's own work under "
                 "`if __name__ == '__main__':`"
             )
+        self._health = health
+        folder = None if health is None else health.folder
+        rules = replace(rules, health_port=None, metrics_token=None, health_socket=folder)
         plan = {
             "application": import_path,
             "path": [str(entry) for entry in sys.path],
@@ -57,20 +81,20 @@ class WorkerProcesses:
         }
         self._grace = rules.grace_seconds
         self._clock = clock
-        self._begun = asyncio.Event()
+        begun = asyncio.Event()
+        self._background = Background("taurine worker processes", begun=begun)
         self._supervisor = Supervisor(
             [sys.executable, "-m", "taurine.jobs.worker.supervised", f"{__name__}:work"],
             processes=processes,
             environment={_PLAN: json.dumps(plan)},
             grace=self._grace + _TIME_TO_END,
             hurried_grace=_TIME_TO_END,
-            on_started=self._begun.set,
+            on_started=begun.set,
             hint=f"Each of them imports the application, {import_path}; try by hand whether `python -c 'import {import_path.partition(':')[0]}'` works",
             clock=clock,
         )
         self._ended = asyncio.Event()
         self._ended.set()
-        self._background: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> dict[int, int]:
@@ -92,39 +116,34 @@ class WorkerProcesses:
             raise InvalidOption("these worker processes run already")
         self._ended.clear()
         try:
+            if self._health is not None:
+                await self._health.start(lambda: self.pids)
             await self._supervisor.run(handle_signals=handle_signals)
         finally:
+            if self._health is not None:
+                await self._health.stop()
             self._ended.set()
 
     async def stop(self, *, grace: Seconds | None = None) -> None:
-        """Let each process stop as `JobWorker.stop` does, and return when all have ended. Safe to call again, with another grace, and before `run`."""
+        """Let each process stop as `JobWorker.stop` does, and return when all have ended.
+
+        Safe to call again, with another grace, and before `run`.
+        """
         seconds = self._grace if grace is None else to_seconds(grace, "grace")
         self._supervisor.stop()
         if not await self._clock.wait(self._ended, seconds):
             self._supervisor.hurry()
             await self._ended.wait()
-        background, self._background = self._background, None
-        if background is not None:
-            await background
+        await self._background.ended()
 
     async def __aenter__(self) -> Self:
-        """Run in the background. Returns when each process is ready, or has run for 5 s, since one may wait for a server that does not answer.
+        """Run in the background.
+
+        Returns when each process is ready, or has run for 5 s, since one may wait for a server that does not answer.
 
         Raises what `run` raises.
         """
-        self._begun.clear()
-        background = asyncio.create_task(self.run(), name="taurine worker processes")
-        background.add_done_callback(lambda _: self._begun.set())
-        try:
-            await self._begun.wait()
-        except asyncio.CancelledError:
-            await self.stop(grace=0)
-            await asyncio.wait({background})
-            raise
-        if background.done():
-            background.result()
-        else:
-            self._background = background
+        await self._background.start(self.run(), stop=partial(self.stop, grace=0))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -158,5 +177,8 @@ async def _work(application: _Application, rules: WorkerRules) -> None:
 
 
 def _numbered(rules: WorkerRules) -> WorkerRules:
-    """A name that the caller gave is told apart by the process's number."""
-    return rules if rules.name is None else replace(rules, name=f"{rules.name}-{os.environ['TAURINE_PROCESS']}")
+    """A name that the caller gave is told apart by the process's number, and so is its socket."""
+    number = os.environ["TAURINE_PROCESS"]
+    if rules.health_socket is not None:
+        rules = replace(rules, health_socket=f"{rules.health_socket}/{number}.sock")
+    return rules if rules.name is None else replace(rules, name=f"{rules.name}-{number}")

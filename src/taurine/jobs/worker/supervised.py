@@ -1,9 +1,10 @@
 """The program of a supervised process: `python -m taurine.jobs.worker.supervised "module:attribute" [ARGUMENT …]`.
 
-Calls the attribute with the arguments, as text, and awaits what it returns where that can be awaited. A whole number that comes of it is the exit code.
+Calls the attribute with the arguments, as text, and awaits what it returns where that can be awaited. A whole number
+that comes of it is the exit code.
 
-Where the supervisor dies without a word, this process hears of it by its lifeline, a pipe that closes then, and gets SIGTERM as if from the supervisor; after
-TAURINE_LIFELINE_GRACE seconds (default: 30) it is ended whatever it does.
+Where the supervisor dies without a word, this process hears of it by its lifeline, a pipe that closes then, and gets
+SIGTERM as if from the supervisor; after TAURINE_LIFELINE_GRACE seconds (default: 30) it is ended whatever it does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ log = logging.getLogger("taurine.jobs")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `module:attribute`, the first argument, with the others; returns the exit code. Raises InvalidOption when there is none."""
+    """Run `module:attribute`, the first argument, with the others; returns the exit code.
+
+    Raises InvalidOption when there is none.
+    """
     _hold_lifeline()
     result = _find(arguments[0] if arguments else "")(*arguments[1:])
     if inspect.isawaitable(result):
@@ -39,7 +43,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def report_ready() -> None:
-    """Tell the supervisor that this process has started: a crash from now on is no start failure. Does nothing without a supervisor, and when repeated."""
+    """Tell the supervisor that this process has started: a crash from now on is no start failure.
+
+    Does nothing without a supervisor, and when repeated.
+    """
     descriptor = os.environ.pop(READINESS, None)
     if descriptor is not None:
         os.write(int(descriptor), b"1")

@@ -1,11 +1,12 @@
 """`processes=N`: a parent that keeps N equal worker processes running and does no work itself.
 
-A process that ends although nobody told it to is started again, after a pause that doubles each time and is forgotten once a process has run for a while.
-Processes that end before they were ready, several in a row, mean that the program itself is broken: then the supervisor stops them all and says so. A process
-that was ready and then crashes, by a poisonous job perhaps, does not count there.
+A process that ends although nobody told it to is started again, after a pause that doubles each time and is forgotten
+once a process has run for a while.
+Processes that end before they were ready, several in a row, mean that the program itself is broken: then the supervisor
+stops them all and says so. A process that was ready and then crashes, by a poisonous job perhaps, does not count there.
 
-SIGTERM or SIGINT is passed on as SIGTERM; who has not ended after the grace time is killed. A second one is passed on too, and shortens that time. Should the
-supervisor itself be killed, the pipe to its processes closes: see `supervised`.
+SIGTERM or SIGINT is passed on as SIGTERM; who has not ended after the grace time is killed. A second one is passed on
+too, and shortens that time. Should the supervisor itself be killed, the pipe to its processes closes: see `supervised`.
 """
 
 from __future__ import annotations
@@ -45,15 +46,16 @@ _NOT_FOUND = 127
 class Supervisor:
     """Starts `command` as `processes` processes and keeps them running.
 
-    command: the program and its arguments. environment: what is added to this process's own. Default: nothing. Each process is told its number, from 1, in
-    TAURINE_PROCESS.
+    command: the program and its arguments. environment: what is added to this process's own. Default: nothing. Each
+    process is told its number, from 1, in TAURINE_PROCESS.
     processes: how many. grace: seconds that they have to end after a signal; then they are killed. Default: 30.
     hurried_grace: seconds that they have to end after a second one. Default: 10.
-    healthy_after: seconds after which a process counts as started, if it has not said so before; an end before is a start failure. Default: 5.
+    healthy_after: seconds after which a process counts as started, if it has not said so before; an end before is a
+    start failure. Default: 5.
     max_start_failures: so many start failures in a row, over all processes, end everything. Default: 5.
     backoff: seconds before the first restart, doubled each time up to `longest_backoff`. Default: 0.5, up to 30.
-    on_started: called once each of the processes counts as started. Default: nothing. hint: what to do about processes that do not start; it ends the error that
-    says so. Default: the command.
+    on_started: called once each of the processes counts as started. Default: nothing. hint: what to do about processes
+    that do not start; it ends the error that says so. Default: the command.
     """
 
     def __init__(
@@ -105,7 +107,8 @@ class Supervisor:
         """Keep the processes running until `stop`; returns when all have ended.
 
         handle_signals: SIGTERM and SIGINT call `stop`, a second one `hurry`. Default: True.
-        Raises SupervisorGaveUp when the processes do not start, and InvalidOption outside the main thread with `handle_signals`.
+        Raises SupervisorGaveUp when the processes do not start, and InvalidOption outside the main thread with
+        `handle_signals`.
         """
         lifeline = os.pipe()
         self._kept = self._count
@@ -272,7 +275,9 @@ class _Readiness:
         self._loop.add_reader(self._ours, self.look)
 
     def look(self) -> bool:
-        """Whether the process has said that it is ready; asked by the loop, and once more when it has ended, in case the loop was slower."""
+        """Whether the process has said that it is ready; asked by the loop, and once more when it has ended, in case
+        the loop was slower.
+        """
         with suppress(BlockingIOError):  # nothing written, or read before
             if os.read(self._ours, 1):
                 self.reported.set()

@@ -10,14 +10,17 @@ then is handed back unharmed. Neither server need answer for that.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Self
+from importlib import metadata
+from typing import Any, Protocol, Self
 
 from taurine.errors import InvalidOption, LedgerUnavailable, did_you_mean
+from taurine.heartbeat import Heartbeat
 from taurine.ids import unique_id
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.job_type import JobType
@@ -26,33 +29,50 @@ from taurine.jobs.handler.effects import EffectLedger
 from taurine.jobs.handover.adoption import Adopter
 from taurine.jobs.handover.rollback import RollbackGuard
 from taurine.jobs.reconciler.full_look import FullLook, scope_of
+from taurine.jobs.reconciler.reconciler import Reconciler
 from taurine.jobs.reporting.alerts import Alerts
 from taurine.jobs.reporting.lines import log
 from taurine.jobs.reporting.redaction import Redact
+from taurine.jobs.reporting.tally import OTHER, OnOutcome, Tally
 from taurine.jobs.runtime.admission import Admission
 from taurine.jobs.runtime.attendant import Attendant
 from taurine.jobs.runtime.backing import LedgerBacking
 from taurine.jobs.runtime.execution import Execution
 from taurine.jobs.runtime.recording import Recorder
 from taurine.jobs.runtime.saving import Saver
+from taurine.jobs.worker.background import Background
 from taurine.jobs.worker.collection import collect_rarely
 from taurine.jobs.worker.options import WorkerRules
+from taurine.jobs.worker.pulse import Pulse
+from taurine.jobs.worker.report import WorkerReport
 from taurine.jobs.worker.supervised import report_ready
+from taurine.ledger.workers import LoopTurn, WorkerRow
 from taurine.options import Seconds, require_count, to_seconds
 from taurine.pauses import Pauses
-from taurine.queue import Worker
+from taurine.queue import Job, Worker
 from taurine.queue.connection import Connection
 from taurine.queue.server_changes import ServerChanges
 from taurine.queue.signals import stopped_by_signals
 from taurine.service import Service
 
-__all__ = ["JobWorker"]
+__all__ = ["HealthPort", "JobWorker"]
 
 _MOST_THREADS = 10_000
 """Threads are made when they are needed, and it is the queues' slots that bound them; those may be raised at any time."""
 
+_SYSTEM_SLOTS = 2
+"""Jobs at once of each queue of Taurine's own: they are few and long, and must not take the server's time from the application's."""
+
 _LAST_WORD = 2.0
 """Seconds in which handlers that were given up, a process that had to be killed perhaps, have their records put back: the queue has their jobs already."""
+
+
+class HealthPort(Protocol):
+    """What answers for a worker that others ask how it is."""
+
+    async def start(self, worker: JobWorker) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 class JobWorker:
@@ -67,6 +87,8 @@ class JobWorker:
         alerts: Alerts,
         deps: Any,
         redact: Redact,
+        on_outcome: OnOutcome | None = None,
+        health: HealthPort | None = None,
     ) -> None:
         catalog, settings = backend.catalog, backend.settings
         self._backend = backend
@@ -74,10 +96,14 @@ class JobWorker:
         self._slots = {
             queue: rules.slots_of(queue, catalog, settings.concurrency) for queue in rules.queues_of(catalog)
         }
+        self._queues = list(self._slots)
+        if rules.queues is None:
+            self._slots |= dict.fromkeys(catalog.system_queues, _SYSTEM_SLOTS)
         self._lease = to_seconds(settings.lease if rules.lease is None else rules.lease, "lease")
         self._alerts = alerts
         self._deps = deps
         self._redact = redact
+        self._id = unique_id()
         self.name = rules.name or f"{socket.gethostname()}-{os.getpid()}-{unique_id()[:6]}"
         self._saver = Saver(group=backend.group, clock=backend.clock)
         self._attendant = Attendant(
@@ -88,7 +114,10 @@ class JobWorker:
             clock=backend.clock,
             random=backend.random,
         )
-        self._services = (*services, self._attendant)
+        self._tally = Tally(on_outcome)
+        self._health = health
+        pulse = Pulse(clock=backend.clock, random=backend.random)
+        self._services = (*services, self._attendant, pulse, *self._reports())
         self._executors: dict[ExecutorKind, Executor] = {
             "loop": LoopExecutor(clock=backend.clock),
             "thread": ThreadExecutor(max_threads=_MOST_THREADS),
@@ -101,13 +130,17 @@ class JobWorker:
             ),
         }
         self._workers: dict[str, Worker] = {}
+        self._guard: RollbackGuard | None = None
+        self._leases_lost = 0
+        self._started_at = 0
+        self._version = metadata.version("taurine")
         self._paused: set[str] = set()
         self._answered: set[str] = set()
         self._stopping = False
         self._begun = asyncio.Event()
+        self._background = Background(f"taurine worker {self.name}", begun=self._begun, failed=self._log_failure)
         self._ended = asyncio.Event()
         self._ended.set()
-        self._background: asyncio.Task[None] | None = None
         self._stop_behind: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -115,13 +148,25 @@ class JobWorker:
 
     @property
     def queues(self) -> list[str]:
-        """The queues that it works on."""
-        return list(self._slots)
+        """The queues that it works on. One that was given none by name also works on Taurine's own, which is not listed."""
+        return list(self._queues)
 
     @property
     def running(self) -> int:
         """How many jobs run in it now."""
         return sum(len(worker.running) for worker in self._workers.values())
+
+    @property
+    def heartbeats(self) -> list[Heartbeat]:
+        """When each of its loops has turned last, that of the event loop included. Safe to read from another thread; empty while it does not run."""
+        if self._ended.is_set():
+            return []
+        services: list[Service[Any]] = [*self._services, self._backend.outbox]
+        if (guard := self._guard) is not None:
+            services.append(guard)
+        engines = [beat for worker in list(self._workers.values()) for beat in worker.heartbeats]
+        # Workers of one process have one doorbell.
+        return list(dict.fromkeys([*(service.heartbeat for service in services), *engines]))
 
     @property
     def is_ready(self) -> bool:
@@ -149,8 +194,12 @@ class JobWorker:
         if not self._ended.is_set():
             raise InvalidOption(f"the worker {self.name} runs already")
         self._ended.clear()
+        self._started_at = self._now_ms()
         try:
             async with AsyncExitStack() as stack:
+                if self._health is not None:
+                    stack.push_async_callback(self._health.stop)
+                    await self._health.start(self)
                 stack.push_async_callback(self._alerts.close)  # the last: what is recorded until then may raise some
                 if handle_signals:  # from the start: a signal must not cut off what is half open
                     await stack.enter_async_context(stopped_by_signals(self, self.name))
@@ -181,11 +230,7 @@ class JobWorker:
             return
         await self._stop_queues(seconds)
         await self._ended.wait()
-        background, self._background = self._background, None
-        if background is not None:
-            await asyncio.wait({background})
-            if not background.cancelled():
-                background.result()
+        await self._background.ended()
 
     async def pause(self, queue: str | None = None) -> None:
         """Claim nothing more of `queue` until `resume`; only this worker. Returns when its running jobs have ended. Default: of all its queues.
@@ -205,20 +250,7 @@ class JobWorker:
 
     async def __aenter__(self) -> Self:
         """Run in the background. Returns when it is ready, or waits for a server that does not answer; raises what `run` raises when it cannot start."""
-        self._begun.clear()
-        background = asyncio.create_task(self.run(), name=f"taurine worker {self.name}")
-        background.add_done_callback(lambda _: self._begun.set())
-        try:
-            await self._begun.wait()
-        except asyncio.CancelledError:
-            await self.stop(grace=0)
-            await asyncio.wait({background})
-            raise
-        if background.done():
-            background.result()
-        else:
-            self._background = background
-            background.add_done_callback(self._log_failure)
+        await self._background.start(self.run(), stop=partial(self.stop, grace=0))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -251,6 +283,7 @@ class JobWorker:
             clock=backend.clock,
             random=backend.random,
         )
+        self._guard = guard
         stack.push_async_callback(guard.stop)
         guard.start()
         execution = self._execution(guard)
@@ -258,6 +291,7 @@ class JobWorker:
         for worker in self._workers.values():
             worker.on("error", guard.doubt)
             worker.on("error", self._hear_outage)
+            worker.on("lease_lost", self._hear_loss)
         for queue in self._paused:
             await self._workers[queue].pause(wait=False)
         self._look_whether_begun()
@@ -276,6 +310,7 @@ class JobWorker:
             saver=self._saver,
             alerts=self._alerts,
             told=backend.watch.tell,
+            tally=self._tally,
             redact=self._redact,
             worker=self.name,
             clock=backend.clock,
@@ -286,6 +321,7 @@ class JobWorker:
             recorder=recorder,
             alerts=self._alerts,
             adopt=Adopter(catalog=backend.catalog, database=backend.database, clock=backend.clock).adopt_one,
+            prompt=backend.prompt,
             is_doubtful=guard.doubts,
             acted_on=self._attendant.acted_on,
             redact=self._redact,
@@ -302,6 +338,7 @@ class JobWorker:
             deps=self._deps,
             redact=self._redact,
             clock=backend.clock,
+            spans=backend.spans,
         )
 
     def _worker(self, queue: str, execution: Execution, connection: Connection) -> Worker:
@@ -317,6 +354,7 @@ class JobWorker:
             max_stalled=self._rules.max_crashes - 1,  # as often it may be put back
             rate_limit=self._rules.rate_limits.get(queue),
             on_refusal=execution.refuse,
+            telemetry=self._backend.telemetry,
             clock=self._backend.clock,
             random=self._backend.random,
         )
@@ -349,6 +387,10 @@ class JobWorker:
             if isinstance(service, FullLook):
                 service.ask(changes)
 
+    def _hear_loss(self, job: Job) -> None:
+        self._leases_lost += 1
+        self._tally.ended(job.queue, OTHER if self._backend.catalog.find(job.name) is None else job.name, "lease_lost")
+
     def _hear_outage(self, _: Exception) -> None:
         self._begun.set()
 
@@ -357,12 +399,53 @@ class JobWorker:
         if self._answered | self._paused >= self._slots.keys():
             self._begun.set()
 
-    def _log_failure(self, background: asyncio.Task[None]) -> None:
-        if not background.cancelled() and (error := background.exception()) is not None:
-            log.error("worker %s has failed, and runs no more jobs: %s", self.name, error, exc_info=error)
+    def _log_failure(self, error: BaseException) -> None:
+        log.error("worker %s has failed, and runs no more jobs: %s", self.name, error, exc_info=error)
+
+    # Telling of itself ----------------------------------------------------------------------------------------------------------------
+
+    def _reports(self) -> list[WorkerReport]:
+        every = self._rules.upkeep.report_every
+        if every is None:
+            return []
+        backend = self._backend
+        report = WorkerReport(
+            database=backend.database,
+            tally=self._tally,
+            look=self._look_at_itself,
+            clock=backend.clock,
+            random=backend.random,
+            interval=to_seconds(every, "report_every"),
+        )
+        return [report]
+
+    def _look_at_itself(self) -> WorkerRow:
+        now = self._now_ms()
+        return WorkerRow(
+            id=self._id,
+            name=self.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=self._version,
+            queues=self.queues,
+            slots=sum(self._slots[queue] for queue in self._queues),
+            busy=sum(len(self._workers[queue].running) for queue in self._queues if queue in self._workers),
+            leases_lost=self._leases_lost,
+            diverged=self._diverged(),
+            loops={beat.name: _turn_of(beat, now) for beat in self.heartbeats},
+            started_at=self._started_at,
+            seen_at=now,
+        )
+
+    def _diverged(self) -> int | None:
+        latest = [one.latest for one in self._services if isinstance(one, Reconciler) and one.latest is not None]
+        return sum(report.repaired + report.orphans for report in latest) if latest else None
+
+    def _now_ms(self) -> int:
+        return round(self._backend.clock.now() * 1000)
 
     def _plan(self) -> str:
-        return ", ".join(f"{slots} jobs at once of {queue}" for queue, slots in self._slots.items())
+        return ", ".join(f"{self._slots[queue]} jobs at once of {queue}" for queue in self._queues)
 
     # Running and ending -------------------------------------------------------------------------------------------------------------
 
@@ -392,9 +475,14 @@ class JobWorker:
         await asyncio.gather(*(service.stop() for service in self._services))
 
     def _chosen(self, queue: str | None) -> list[str]:
-        return self.queues if queue is None else [self._checked(queue)]
+        return list(self._slots) if queue is None else [self._checked(queue)]
 
     def _checked(self, queue: str) -> str:
         if queue not in self._slots:
             raise InvalidOption(f"this worker does not work on queue {queue!r}{did_you_mean(queue, self.queues)}")
         return queue
+
+
+def _turn_of(beat: Heartbeat, now: int) -> LoopTurn:
+    turned_at = now - round(beat.age * 1000)
+    return LoopTurn(turned_at, None if beat.due == math.inf else turned_at + round((beat.due - beat.turned_at) * 1000))

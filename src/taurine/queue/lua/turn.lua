@@ -14,6 +14,7 @@
             snooze    pause, ms           ''                      ''                      run again later, not charged
             release   ''                  ''                      ''                      back in front of the line, not charged
             children  ''                  ''                      ''                      wait for children, not charged
+          fail, retry and delay may have a trace context after a line break in keep: that of the attempt, stored as `tm`
   Returns { codes, jobs, dropped, wait, due }
           codes     for each attempt: 0 settled · 1 children: none is pending, the job is still active · -1 not stored ·
                     -2 no lease · -3 not active · -4 pending children · -6 another's lease · -9 a child failed ·
@@ -305,7 +306,13 @@ local function settle(i, childCode)
     return 0
   end
   if kind == 'fail' or kind == 'retry' or kind == 'delay' then
-    call('HSET', key, 'failedReason', value, 'stacktrace', detail)
+    local lineBreak = string.find(last, '\n', 1, true)
+    if lineBreak then
+      call('HSET', key, 'failedReason', value, 'stacktrace', detail, 'tm', string.sub(last, lineBreak + 1))
+      last = string.sub(last, 1, lineBreak - 1)
+    else
+      call('HSET', key, 'failedReason', value, 'stacktrace', detail)
+    end
   end
   local attemptsMade = (tonumber(job[2]) or 0) + 1
   if kind == 'fail' then

@@ -1,6 +1,7 @@
 """The tables that the ledger begins with.
 
-A migration is never changed once it is released: what it says of the tables is written out here, whatever the code says later.
+A migration is never changed once it is released: what it says of the tables is written out here, whatever the code says
+later.
 """
 
 from __future__ import annotations

@@ -1,0 +1,190 @@
+"""`taurine top`: how each queue does, again and again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from taurine.cli.commands.options import AsJsonLines
+from taurine.cli.failures import DONE, codes
+from taurine.cli.running import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Group
+
+    from taurine.app import Taurine
+    from taurine.cli.output import Output
+    from taurine.jobs.operations.queues import QueueView
+    from taurine.jobs.operations.throughput import Throughput
+    from taurine.jobs.operations.workers import WorkerView
+
+__all__ = ["add_to"]
+
+_COLUMNS = ("queue", "waiting", "active", "retrying", "jobs/s", "failed", "wait p95", "oldest", "busy", "workers", "")
+_NUMBERS = _COLUMNS[1:-1]
+
+_WINDOW = 60.0
+"""Seconds that the rates are of, at least: they are counted by the minute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One queue at one moment.
+
+    rate: jobs that ended in a second. failed: of those that ended, the share that failed for good; None without any. wait: seconds that 95 of 100 jobs waited at most;
+    None without any, and infinite where longer than the longest that is counted. oldest: seconds that the first has waited. workers: that are connected; None where
+    their server did not answer. busy, slots: of those that have told of themselves.
+    """
+
+    queue: str
+    waiting: int
+    active: int
+    retrying: int
+    rate: float
+    failed: float | None
+    wait: float | None
+    oldest: float | None
+    busy: int
+    slots: int
+    workers: int | None
+    paused: bool
+    dead_letters: int
+
+
+def add_to(program: typer.Typer) -> None:
+    """Put it under the program's name."""
+    program.command(epilog=codes())(top)
+
+
+def top(
+    context: typer.Context,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    every: Annotated[str, typer.Option(metavar="DURATION", help="How long from one look to the next.")] = "2s",
+    as_json: AsJsonLines = False,
+) -> None:
+    """Watch how the queues do, until Ctrl-C. What waits, runs and fails, how fast, and who works."""
+
+    async def watch(app: Taurine, output: Output) -> int:
+        from taurine.cli.reading import read_seconds
+
+        seconds = max(0.1, read_seconds(every, "--every"))
+        if output.as_json or once or not output.is_live:
+            await _print_each(app, output, seconds, once=once)
+        else:
+            await _show_live(app, output, seconds)
+        return DONE
+
+    run(context, watch, as_json=as_json)
+
+
+async def _print_each(app: Taurine, output: Output, seconds: float, *, once: bool) -> None:
+    from asyncio import sleep
+
+    while True:
+        lines = await _look(app)
+        if output.as_json:
+            output.json_line({"queues": [*map(asdict, map(_finite, lines))]})
+        else:
+            output.table(_COLUMNS, [*map(_row_of, lines)], numbers=_NUMBERS)
+            output.note(_sum_of(lines), "dim")
+            output.flush()
+        if once:
+            return
+        await sleep(seconds)
+
+
+async def _show_live(app: Taurine, output: Output, seconds: float) -> None:
+    from asyncio import sleep
+
+    from rich.live import Live
+
+    with Live(console=output.side, auto_refresh=False, screen=False) as live:
+        while True:
+            live.update(_drawn(await _look(app)), refresh=True)
+            await sleep(seconds)
+
+
+async def _look(app: Taurine) -> list[Line]:
+    from asyncio import gather
+
+    views, rates, workers = await gather(app.queues.list(), app.throughput(window=_WINDOW), app.workers.list())
+    by_queue = {rate.queue: rate for rate in rates}
+    return [_line_of(view, by_queue.get(view.name), workers) for view in views]
+
+
+def _line_of(view: QueueView, rate: Throughput | None, workers: Sequence[WorkerView]) -> Line:
+    standing = view.standing
+    own = [worker for worker in workers if worker.state == "running" and view.name in worker.queues]
+    return Line(
+        queue=view.name,
+        waiting=view.records["queued"].number,
+        active=view.records["running"].number,
+        retrying=view.records["retrying"].number,
+        rate=0.0 if rate is None else rate.per_second or 0.0,
+        failed=None if rate is None or not rate.ended else rate.failure_rate,
+        wait=None if rate is None else rate.wait.quantile(0.95),
+        oldest=view.oldest_waiting,
+        busy=sum(worker.busy for worker in own),
+        slots=sum(worker.slots for worker in own),
+        workers=None if standing is None or standing.workers is None else len(standing.workers),
+        paused=standing is not None and standing.paused,
+        dead_letters=view.dead_letters,
+    )
+
+
+def _finite(line: Line) -> Line:
+    """JSON has no infinity."""
+    from dataclasses import replace
+    from math import isinf
+
+    return replace(line, wait=None) if line.wait is not None and isinf(line.wait) else line
+
+
+def _row_of(line: Line) -> tuple[Any, ...]:
+    from math import isinf
+
+    from taurine.cli.forms import seconds_text
+
+    marks = (
+        "paused" if line.paused else "",
+        "nobody works on it" if line.workers == 0 and (line.waiting or line.retrying) else "",
+        f"{line.dead_letters:,} dead" if line.dead_letters else "",
+    )
+    return (
+        line.queue,
+        f"{line.waiting:,}",
+        f"{line.active:,}",
+        f"{line.retrying:,}",
+        f"{line.rate:,.1f}",
+        None if line.failed is None else f"{line.failed:.0%}",
+        None if line.wait is None else "long" if isinf(line.wait) else f"≤ {seconds_text(line.wait)}",
+        None if line.oldest is None else seconds_text(line.oldest),
+        f"{line.busy:,}/{line.slots:,}" if line.slots else None,
+        "?" if line.workers is None else line.workers,
+        ", ".join(filter(None, marks)),
+    )
+
+
+def _sum_of(lines: Sequence[Line]) -> str:
+    """One line about all of them."""
+    from datetime import UTC, datetime
+
+    return (
+        f"{datetime.now(UTC):%H:%M:%S} UTC · {sum(line.waiting for line in lines):,} waiting · {sum(line.active for line in lines):,} active · "
+        f"{sum(line.rate for line in lines):,.1f} jobs/s in the last minute"
+    )
+
+
+def _drawn(lines: Sequence[Line]) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    from taurine.cli.output import table_of
+
+    rows = [*map(_row_of, lines)]
+    return Group(table_of(_COLUMNS, rows, numbers=_NUMBERS), Text(), Text(_sum_of(lines), "dim"))

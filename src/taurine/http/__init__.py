@@ -1,0 +1,10 @@
+"""The HTTP API: for programs in any language, and for the pages. It needs the extra `http`.
+
+`create_app(app)` makes it, `Access` says who may call.
+"""
+
+from taurine.http.access.access import Access
+from taurine.http.access.caller import Caller
+from taurine.http.application import create_app
+
+__all__ = ["Access", "Caller", "create_app"]

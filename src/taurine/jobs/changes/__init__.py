@@ -1,0 +1,1 @@
+"""What changes among jobs, told as it happens."""

@@ -1,0 +1,1 @@
+"""Who may call from outside: keys, admins, sessions, and public tokens of one use."""

@@ -1,0 +1,59 @@
+"""Cancelling several jobs in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from taurine.errors import EmbeddedServerError, RecordError, StoreError
+from taurine.jobs.backend import Backend
+from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.records import JobRecord
+
+__all__ = ["Cancelled", "cancel_together", "take_out_in_time"]
+
+_REMOVAL_SECONDS = 2.0
+"""Seconds that the server of queues has to let go of the jobs; what is not gone in time, the reconciler takes out."""
+
+
+@dataclass
+class Cancelled:
+    """What became of the requests. at_once: jobs that are cancelled. told: those that run, and hear of it. refused: those that had ended, or are gone."""
+
+    at_once: list[JobRecord] = field(default_factory=list[JobRecord])
+    told: list[JobRecord] = field(default_factory=list[JobRecord])
+    refused: list[RecordError] = field(default_factory=list[RecordError])
+
+
+async def cancel_together(backend: Backend, ids: Sequence[str], *, reason: str, user: str | None) -> Cancelled:
+    """Cancel these jobs, all in one transaction, each as by `Taurine.cancel`, and take them out of their queues; nobody is asked whether `user` may."""
+    now = round(backend.clock.now() * 1000)
+
+    def cancel(connection: Connection) -> Cancelled:
+        outcome = Cancelled()
+        # In one order, so that two who cancel the same ones cannot wait for each other.
+        for job_id in sorted(set(ids)):
+            try:
+                answer = request_cancel(connection, job_id, now, reason, user)
+            except RecordError as error:
+                outcome.refused.append(error)
+                continue
+            (outcome.at_once if answer.at_once else outcome.told).append(answer.record)
+        return outcome
+
+    outcome = await backend.database.write(cancel)
+    for record in outcome.at_once:
+        backend.watch.tell(record.id)
+    await take_out_in_time(backend, outcome.at_once)
+    return outcome
+
+
+async def take_out_in_time(backend: Backend, records: Sequence[JobRecord]) -> None:
+    """Take jobs out of their queues whose records have ended, as far as the server answers."""
+    with suppress(StoreError, EmbeddedServerError, TimeoutError):
+        async with asyncio.timeout(_REMOVAL_SECONDS):
+            await backend.take_out(records)

@@ -1,0 +1,1 @@
+"""The instruments: health, metrics, alerts, traces."""

@@ -1,0 +1,244 @@
+"""Listening to what changes: one look at the ledger for all who listen, places to go on from, and bounds (TRG-61, SEED-286)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from taurine import Context, Taurine
+from taurine.errors import InvalidOption, LedgerUnavailable, RecordNotFound, StreamDropped
+from taurine.jobs.changes.subscription import Change, Place, Subscription, Topic
+from taurine.ledger.changes import Version
+
+Factory = Callable[..., Taurine]
+
+
+class Steps:
+    """An application with a job type whose handler goes on when the test says so."""
+
+    def __init__(self, app: Taurine) -> None:
+        self.app = app
+        self.go = asyncio.Event()
+
+        @app.job("step", queue="steps", tenant="{tenant}", job_id="{tenant}:{n}")
+        async def step(payload: dict[str, Any], ctx: Context) -> str:
+            ctx.progress(1, 2, "half")
+            await self.go.wait()
+            return "done"
+
+        self.type = step
+
+    async def add(self, tenant: str, *numbers: int, **options: Any) -> list[str]:
+        handles = await self.type.enqueue_many([{"tenant": tenant, "n": n} for n in numbers], **options)
+        return [handle.id for handle in handles]
+
+
+@pytest.fixture
+async def steps(app_factory: Factory) -> Steps:
+    return Steps(app_factory())
+
+
+async def read(changes: Subscription, count: int) -> list[Change]:
+    async with asyncio.timeout(20):
+        return [await anext(changes) for _ in range(count)]
+
+
+async def statuses(changes: Subscription) -> list[str]:
+    async with asyncio.timeout(20):
+        return [change.record.status async for change in changes if change.record is not None]
+
+
+async def test_a_job_is_followed_from_what_it_is_now_to_its_end(steps: Steps, ledger_url: str) -> None:
+    del ledger_url  # on both databases
+    (job_id,) = await steps.add("acme", 1)
+    async with steps.app.changes(job_id=job_id, tenant="acme") as changes:
+        (first,) = await read(changes, 1)
+        assert first.record is not None
+        assert first.record.status == "queued"
+        async with steps.app.worker():
+            (running,) = await read(changes, 1)
+            assert running.record is not None
+            assert running.record.status == "running"
+            while running.record.progress is None:
+                (running,) = await read(changes, 1)
+                assert running.record is not None
+            assert running.record.progress["message"] == "half"
+            steps.go.set()
+            assert (await statuses(changes))[-1] == "completed"
+
+
+async def test_who_comes_back_goes_on_behind_its_place_and_an_ended_job_says_nothing_twice(steps: Steps) -> None:
+    (job_id,) = await steps.add("acme", 1)
+    async with steps.app.changes(job_id=job_id) as changes:
+        (first,) = await read(changes, 1)
+    steps.go.set()
+    async with steps.app.changes(job_id=job_id, after=first.position) as again, steps.app.worker():
+        async with asyncio.timeout(20):
+            rest = [change async for change in again]
+    assert first.position not in [change.position for change in rest]
+    async with steps.app.changes(job_id=job_id, after=rest[-1].position) as nothing:
+        assert await statuses(nothing) == []
+    async with steps.app.changes(job_id=job_id, after=rest[-1].position, follow=True) as followed:
+        await steps.app.retry(job_id)
+        (queued,) = await read(followed, 1)
+        assert queued.record is not None
+        assert queued.record.status == "queued"
+
+
+async def test_a_tenant_hears_of_its_own_jobs_alone(steps: Steps, ledger_url: str) -> None:
+    del ledger_url
+    app = steps.app
+    await steps.add("acme", 0)
+    async with app.changes(tenant="acme") as acme, app.changes(tenant="globex") as globex:
+        await steps.add("acme", 1, 2)
+        await steps.add("globex", 1)
+        assert {change.record.id for change in await read(acme, 2) if change.record} == {"acme:1", "acme:2"}
+        (only,) = await read(globex, 1)
+        assert only.record is not None
+        assert only.record.id == "globex:1"
+
+
+async def test_a_tag_is_followed_within_a_tenant(steps: Steps, ledger_url: str) -> None:
+    del ledger_url
+    async with steps.app.changes(tag="import", tenant="acme") as changes:
+        await steps.add("globex", 1, tags=["import"])
+        await steps.add("acme", 1)
+        await steps.add("acme", 2, tags=["import"])
+        (only,) = await read(changes, 1)
+        assert only.record is not None
+        assert only.record.id == "acme:2"
+
+
+async def test_another_process_goes_on_from_the_same_place(steps: Steps, app_factory: Factory) -> None:
+    async with steps.app.changes(tenant="acme") as changes:
+        await steps.add("acme", *range(3))
+        seen = await read(changes, 3)
+    await steps.add("acme", 3, 4)
+    other = app_factory("other")
+    async with other.changes(tenant="acme", after=seen[-1].position) as again:
+        async with asyncio.timeout(20):
+            told = set[str]()
+            while not {"acme:3", "acme:4"} <= told:
+                told |= {change.record.id for change in await read(again, 1) if change.record}
+
+
+async def test_too_much_to_catch_up_with_is_said(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taurine.jobs.changes.source._MOST_TO_CATCH_UP", 2)
+    monkeypatch.setattr("taurine.jobs.changes.source._PAGE", 2)
+    await steps.add("acme", *range(5))
+    async with steps.app.changes(tenant="acme", after=str(Place(0, 0))) as changes:
+        (reset,) = await read(changes, 1)
+        assert reset.record is None
+        await steps.add("acme", 5)
+        (after_it,) = await read(changes, 1)
+        assert after_it.record is not None
+        assert after_it.record.id == "acme:5"
+
+
+async def test_a_feed_that_is_read_in_pages_tells_all_of_a_burst(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taurine.jobs.changes.source._PAGE", 3)
+    async with steps.app.changes(tenant="acme") as changes:
+        ids = await steps.add("acme", *range(10))
+        told = {change.record.id for change in await read(changes, 10) if change.record}
+    assert told == set(ids)
+
+
+async def test_who_is_too_slow_is_dropped_and_told_why(steps: Steps) -> None:
+    async with steps.app.changes(tenant="acme", buffer=2) as slow, steps.app.changes(tenant="acme") as quick:
+        await steps.add("acme", 1, 2, 3)
+        await read(quick, 3)
+        with pytest.raises(StreamDropped, match="2 changes waited"):
+            await read(slow, 3)
+
+
+async def test_a_newer_change_takes_the_place_of_one_that_waits(steps: Steps) -> None:
+    subscription = Subscription(Topic(tenant="acme"), after=None, follow=False, buffer=2, closed=lambda _: None)
+    (job_id,) = await steps.add("acme", 1)
+    record = await steps.app.get(job_id)
+    assert record is not None
+    for mark in range(5):
+        subscription.tell(Version(job_id, 1, mark, "queued"), record)
+    (last,) = await read(subscription, 1)
+    assert last.position == str(Place(1, 4))
+
+
+async def test_nobody_listens_and_nothing_is_asked(steps: Steps) -> None:
+    (job_id,) = await steps.add("acme", 1)
+    async with steps.app.changes(job_id=job_id) as one, steps.app.changes(job_id=job_id) as two:
+        source = steps.app._backend().changes
+        await read(one, 1)
+        await read(two, 1)
+        assert source.listeners == 2
+    assert source.listeners == 0
+    assert not source._jobs
+    assert not source._feeds
+
+
+async def test_a_closed_application_ends_its_streams(app_factory: Factory) -> None:
+    app = app_factory("closing")
+    steps = Steps(app)
+    await steps.add("acme", 1)
+    async with app.changes(tenant="acme") as changes:
+        await app.close()
+        with pytest.raises(StreamDropped, match="closed"):
+            await read(changes, 1)
+
+
+async def test_a_record_that_goes_away_ends_its_streams(steps: Steps) -> None:
+    from taurine.ledger.schema import job
+
+    (job_id,) = await steps.add("acme", 1)
+    async with steps.app.changes(job_id=job_id) as changes:
+        await read(changes, 1)
+        await steps.app._backend().database.write(
+            lambda connection: connection.execute(job.delete().where(job.c.id == job_id))
+        )
+        with pytest.raises(StreamDropped, match="no longer kept"):
+            await read(changes, 1)
+
+
+@pytest.mark.parametrize("after", ["", "x", "1-2", "1-0000000g", "-1-00000000", "1" * 40 + "-00000000", "١-00000000"])
+async def test_what_is_no_place_is_refused(steps: Steps, after: str) -> None:
+    with pytest.raises(InvalidOption, match="position"):
+        async with steps.app.changes(tenant="acme", after=after):
+            pass
+
+
+async def test_there_is_nothing_of_others_and_nothing_of_nobody(steps: Steps) -> None:
+    (job_id,) = await steps.add("acme", 1)
+    for wanted, tenant in (("none", None), (job_id, "globex")):
+        with pytest.raises(RecordNotFound):
+            async with steps.app.changes(job_id=wanted, tenant=tenant):
+                pass
+    with pytest.raises(InvalidOption, match="job_id, tag or tenant"):
+        async with steps.app.changes():
+            pass
+
+
+def test_places_are_written_and_read() -> None:
+    place = Place(1_800_000_000_123, 0xDEADBEEF)
+    assert Place.read(str(place)) == place
+
+
+async def test_an_outage_of_the_ledger_is_waited_out(steps: Steps) -> None:
+    (job_id,) = await steps.add("acme", 1)
+    async with steps.app.changes(job_id=job_id) as changes:
+        await read(changes, 1)
+        database = steps.app._backend().database
+        real, failures = database.read, 0
+
+        async def read_badly(work: Any) -> Any:
+            nonlocal failures
+            task = asyncio.current_task()
+            if failures < 3 and task is not None and task.get_name() == "taurine changes":
+                failures += 1
+                raise LedgerUnavailable("away")
+            return await real(work)
+
+        database.read = read_badly  # type: ignore[method-assign]
+        await steps.app.cancel(job_id)
+        assert await statuses(changes) == ["cancelled"]
+        assert failures == 3
