@@ -47,6 +47,9 @@ With records:
 - **Memory**: what the worker's process occupies (RSS) after a tenth of its jobs and after the last, in one run.
 - **Long ledger**: the same drains in one database before and after finished records are put in by SQL. Before each of
   those with many, the database is given time to tidy up (VACUUM and ANALYZE, or a checkpoint of SQLite's log).
+- **API**: 50 connections that stay open, each with one request after another, from a process of its own; the server is one
+  uvicorn process. Taurine's checks an API key, and answers when the record is committed and the queue has the job. Beside it
+  an application on FastAPI with the same path, a model for the body and one for the answer, which keeps nothing.
 """
 
 

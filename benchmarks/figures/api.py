@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
+import statistics
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.figures.drain import drain
 from benchmarks.figures.figure import Bench, Figure
-from benchmarks.peers import FASTAPI_ALONE, TAURINE_API
+from benchmarks.peers import FASTAPI_ALONE, TAURINE_API, TAURINE_SQLITE
 from benchmarks.process import PeerFailed
-from benchmarks.results import Requirement, Row, Values
+from benchmarks.results import OWN, Requirement, Row, Values
 
 if TYPE_CHECKING:
     from benchmarks.peers import Peer
@@ -23,6 +25,38 @@ RATE = Row(
     "1/s",
     required=(Requirement("≥", 0.5, f"peer:{FASTAPI_ALONE.key}", of=TAURINE_API.key),),
 )
+
+
+STREAMS = 1000
+
+QUIET = Row("api_no_streams", "drain at concurrency 100, no open streams", "jobs/s")
+STREAMED = Row(
+    "api_streams",
+    f"drain at concurrency 100, {STREAMS:,} open streams",
+    "jobs/s",
+    required=(Requirement("≥", 0.95, OWN, QUIET.key, of=TAURINE_API.key),),
+)
+
+REPEATS = 5
+
+
+def streams(bench: Bench, peer: Peer) -> Values:
+    """A worker beside an API whose clients wait for news of ended jobs, and beside the same API without them, in turns."""
+    bench.run(peer, "install")
+    drain(bench, TAURINE_SQLITE, jobs=STREAMS, concurrency=100)  # the jobs that are followed
+    rates: dict[str, list[float]] = {QUIET.key: [], STREAMED.key: []}
+    with tempfile.TemporaryDirectory() as folder:
+        where = {"port": _free_port(), "key-file": str(Path(folder) / "key")}
+        with bench.started(peer, "serve", **where):
+            for _ in range(REPEATS):
+                rates[QUIET.key].append(_rate(bench))
+                with bench.started(peer, "follow", clients=STREAMS, **where):
+                    rates[STREAMED.key].append(_rate(bench))
+    return {key: statistics.median(measured) for key, measured in rates.items()}
+
+
+def _rate(bench: Bench) -> float:
+    return drain(bench, TAURINE_SQLITE, jobs=bench.sizes.jobs, concurrency=100).rate
 
 
 def post(bench: Bench, peer: Peer) -> Values:
@@ -46,4 +80,7 @@ def _free_port() -> int:
         return found.getsockname()[1]
 
 
-FIGURES = (Figure("api", RATE.title, (RATE,), post, "serve", frozenset({TAURINE_API.key, FASTAPI_ALONE.key})),)
+FIGURES = (
+    Figure("api", RATE.title, (RATE,), post, "serve", frozenset({TAURINE_API.key, FASTAPI_ALONE.key})),
+    Figure("api", "open streams", (QUIET, STREAMED), streams, "serve", frozenset({TAURINE_API.key}), repeated=False),
+)

@@ -73,6 +73,10 @@ class Program(ABC):
         """Inside the block, `POST /v1/jobs/bench.noop` is answered on this port of loopback, to callers with the key in that file."""
         raise NotImplementedError
 
+    async def some_ids(self, count: int) -> list[str]:
+        """Ids of jobs that have ended."""
+        raise NotImplementedError
+
     async def settled(self) -> None:  # noqa: B027 - most libraries cannot be asked
         """Return when all jobs are settled whose handlers have returned, where on_done comes before that but it can be asked."""
 
@@ -240,6 +244,24 @@ async def post(program: Program, args: argparse.Namespace) -> None:
     await _measured(all_of_them)
 
 
+async def follow(program: Program, args: argparse.Namespace) -> None:
+    """Clients that each have a stream of events open, of a job that has ended and may be run again: they have been told what it is, and wait."""
+    key = await asyncio.to_thread(Path(args.key_file).read_text)
+    connections = [await _open_stream(args.port, key, job_id) for job_id in await program.some_ids(args.clients)]
+    _report("ready")
+    await _stdin_closed()
+    for _, writer in connections:
+        writer.close()
+
+
+async def _open_stream(port: int, key: str, job_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    path = f"/v1/jobs/{job_id}/events?follow=true"
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+    await reader.readuntil(b"event: job")
+    return reader, writer
+
+
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -250,7 +272,21 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
 
 ACTIONS = {
     action.__name__: action
-    for action in (install, fill, add_many, add_concurrent, add_one, pace, drain, grow, listen, idle, serve, post)
+    for action in (
+        install,
+        fill,
+        add_many,
+        add_concurrent,
+        add_one,
+        pace,
+        drain,
+        grow,
+        listen,
+        idle,
+        serve,
+        post,
+        follow,
+    )
 }
 
 

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class TaurineApi(TaurineRecords):
+    async def some_ids(self, count: int) -> list[str]:
+        async with self.app:
+            return [record.id async for record in self.app.list()][:count]
+
     @asynccontextmanager
     async def serving(self, port: int, key_file: str) -> AsyncGenerator[None]:
         async with self.app:
-            key = await self.app.api_keys.create("bench", scopes=["enqueue"])
+            key = await self.app.api_keys.create("bench", scopes=["enqueue", "read"])
             await asyncio.to_thread(Path(key_file).write_text, key.text)
             ready = asyncio.Event()
             api = create_app(self.app)

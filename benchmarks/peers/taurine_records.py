@@ -52,7 +52,7 @@ class TaurineRecords(Program):
         ):
             # A worker that meets a server which it does not know compares all open records with it, once in the life of the server. Here every
             # measurement has a server of its own, so that it would be part of each.
-            while not await redis.keys("*made-good*"):
+            while not await redis.keys("*made-good*"):  # noqa: ASYNC110 - it is on another server
                 await asyncio.sleep(0.05)
         await self.app.close()
 

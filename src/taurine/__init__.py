@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         JobExpired,
         JobFailed,
         LedgerUnavailable,
+        MoreThanExpected,
         NotAuthorized,
         PayloadError,
         PayloadInvalid,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from taurine.jobs.enqueue.access import AccessRequest
     from taurine.jobs.enqueue.handle import JobHandle
     from taurine.jobs.handler.context import Context
+    from taurine.jobs.operations.bulk_orders import BulkFilter, BulkResult
     from taurine.jobs.operations.why import Why
     from taurine.jobs.reconciler.upkeep import Upkeep
     from taurine.jobs.reporting.alerts import Alert
@@ -73,6 +75,8 @@ __all__ = [
     "EVERY_TIME",
     "AccessRequest",
     "Alert",
+    "BulkFilter",
+    "BulkResult",
     "Cancel",
     "CatalogError",
     "Context",
@@ -98,6 +102,7 @@ __all__ = [
     "JobType",
     "Keep",
     "LedgerUnavailable",
+    "MoreThanExpected",
     "NoPayload",
     "NotAuthorized",
     "OncePer",
@@ -156,6 +161,7 @@ _MODULES = {
     "taurine.jobs.reporting.lines": ("JobFields",),
     "taurine.jobs.reporting.redaction": ("Redact",),
     "taurine.jobs.reconciler.upkeep": ("Upkeep",),
+    "taurine.jobs.operations.bulk_orders": ("BulkFilter", "BulkResult"),
     "taurine.jobs.operations.why": ("Why",),
     "taurine.ledger.dead_letter_entry": ("DeadLetter",),
     "taurine.ledger.dead_letters": ("DeadLetterFilter",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -34,8 +34,9 @@ from taurine.jobs.enqueue.enqueuer import Recording
 from taurine.jobs.enqueue.handle import JobHandle
 from taurine.jobs.enqueue.joining import session_of_thread
 from taurine.jobs.enqueue.standing_in import Accepting, StandIns
+from taurine.jobs.operations.alerts import AlertStates
 from taurine.jobs.operations.bulk import OPERATIONS_QUEUE, Bulk
-from taurine.jobs.operations.dead_letters import DeadLetterDepth, DeadLetters
+from taurine.jobs.operations.dead_letters import DeadLetters
 from taurine.jobs.operations.diagnosis import Diagnosis, Finding
 from taurine.jobs.operations.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operations.operating import Operations
@@ -66,6 +67,10 @@ from taurine.ledger.migrate import MigrationReport, migrate
 from taurine.ledger.quotas import Quota
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
+from taurine.observe.alerts.defaults import DEFAULT_RULES, checked_rules
+from taurine.observe.alerts.rule import AlertRule
+from taurine.observe.alerts.sinks.sink import Sink, checked_sinks
+from taurine.observe.alerts.watch import AlertWatch
 from taurine.observe.queue_gauge import QueueGauge
 from taurine.options import RateLimit, Seconds, require_count, to_seconds
 from taurine.pipeline.pipeline import Pipeline
@@ -95,7 +100,8 @@ class Taurine:
     redact: what log lines, and errors that are kept with records, must not show. Default: obvious secrets and e-mail addresses; `Redact.NONE` hides nothing.
     telemetry: told of what happens to jobs as spans and measures, such as `taurine.observe.otel.OpenTelemetry()`; see `taurine.telemetry`. Default: nobody.
     default_queue: where job types go that name no queue. Default: "jobs".
-    dead_letter_limit: open dead letters of one queue above which a worker raises the alert "dead_letters_depth"; None for never. Default: 100.
+    alerts: the rules of alerts, see `taurine.observe.alerts`; any worker looks by them. Default: `DEFAULT_RULES`; () for none, and then nothing is kept of events either.
+    alert_sinks: who is told beside the log and `on_alert`, such as a `WebhookSink`; the same in all processes. Default: nobody.
     import_path: where worker processes find it, as "module:name". Default: looked for in the module that makes it, and in the program's own.
     clock, random: time and randomness. Default: the machine's.
 
@@ -123,7 +129,8 @@ class Taurine:
         redact: Redact = Redact.DEFAULT,
         telemetry: Telemetry | None = None,
         default_queue: str = "jobs",
-        dead_letter_limit: int | None = 100,
+        alerts: Iterable[AlertRule] = DEFAULT_RULES,
+        alert_sinks: Sequence[Sink] = (),
         import_path: str | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -151,9 +158,8 @@ class Taurine:
         self._redact = redact
         self._telemetry = telemetry
         self._default_queue = default_queue
-        self._dead_letter_limit = (
-            None if dead_letter_limit is None else require_count(dead_letter_limit, "dead_letter_limit", minimum=0)
-        )
+        self._alert_rules = checked_rules(alerts)
+        self._alert_sinks = checked_sinks(alert_sinks)
         self._import_path = import_path
         self._made_in = str(sys._getframe(1).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage] - as the logging module does
         self._clock = clock or SystemClock()
@@ -703,6 +709,11 @@ class Taurine:
         return DeadLetters(partial(self._backend_for, "dead_letters"), self._authorize)
 
     @property
+    def alerts(self) -> AlertStates:
+        """What the rules of alerts find: `list`."""
+        return AlertStates(partial(self._backend_for, "alerts"))
+
+    @property
     def queues(self) -> Queues:
         """The queues as an operator sees them: `list`, `get`, `has_work`, `pause`, `resume`, `drain`, `clean`, `set_concurrency`, `set_rate_limit`, `remove`."""
         return Queues(partial(self._backend_for, "queues"), self._authorize)
@@ -792,16 +803,6 @@ class Taurine:
             services.append(ScheduleInstaller(schedules, backend=backend, interval=seconds))
         if mirrors := mirror_queues(self.catalog):
             services.append(DeadLetterMirror(backend, mirrors, random=self._random))
-        if self._dead_letter_limit is not None:
-            services.append(
-                DeadLetterDepth(
-                    database=backend.database,
-                    alerts=alerts,
-                    limit=self._dead_letter_limit,
-                    clock=self._clock,
-                    random=self._random,
-                )
-            )
         if self._telemetry is not None and self._telemetry.meter is not None:
             services.append(QueueGauge(backend, rules.queues_of(self.catalog), clock=self._clock, random=self._random))
         return services
@@ -841,15 +842,30 @@ class Taurine:
     def worker_by(self, rules: WorkerRules, *, deps: Any = None) -> JobWorker:
         """The worker of these rules, for this process. deps: as in WorkerOptions."""
         backend = self._backend()
-        alerts = Alerts(self._on_alert, redact=self._redact)
+        watch = self._alert_watch(backend)
+        alerts = Alerts(self._on_alert, redact=self._redact, record=None if watch is None else watch.recorder.record)
+        services = self._services(backend, rules, alerts)
         return JobWorker(
             backend=backend,
             rules=rules,
-            services=self._services(backend, rules, alerts),
+            services=services if watch is None else [*services, watch],
             alerts=alerts,
             deps=self._deps if deps is None else deps,
             redact=self._redact,
             health=self._health_of_worker(rules),
+        )
+
+    def _alert_watch(self, backend: Backend) -> AlertWatch | None:
+        """What looks by the rules; None where there are none."""
+        if not self._alert_rules:
+            return None
+        return AlertWatch(
+            backend,
+            self._alert_rules,
+            self._alert_sinks,
+            application=self.name,
+            readings=self.readings,
+            on_alert=self._on_alert,
         )
 
     def _health_of_worker(self, rules: WorkerRules) -> WorkerHealth | None:

@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -197,6 +198,12 @@ def test_serve_keeps_it_up_until_ctrl_c(start: Start, tmp_path: Path) -> None:
         lines.append(line.strip())
         if line.endswith("verify\n"):
             break
+    curl = re.search(r"curl -s .*", seen)
+    assert curl is not None, "the API is not served"
+    _, _, url, _, _, _, body = shlex.split(curl[0])
+    request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as accepted:
+        assert accepted.status == 202
     home = re.search(r"TAURINE_HOME=(\S+)", lines[0])
     assert home is not None
     command = [*shlex.split(lines[1])[:1], "--app", "taurine.demo.app:app", "queues", "--json"]

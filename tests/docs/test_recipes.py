@@ -19,9 +19,9 @@ RECIPES = SOURCE.parent / "docs" / "recipes"
 DEPLOYING = (RECIPES / "deploying.md").read_text("utf-8")
 PROGRAMS = {
     "script.md": ("archive.py", "archive_here.py"),
-    "fastapi.md": ("try_it.py",),
-    "flask.md": ("try_it.py",),
-    "django.md": ("try_it.py",),
+    "fastapi.md": ("try_it.py", "try_mounted.py"),
+    "flask.md": ("try_it.py", "try_served.py"),
+    "django.md": ("try_it.py", "try_mounted.py"),
 }
 """What is started of each page; it needs the others."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
-import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 import taurine
 import taurine.errors
+import taurine.http
 import taurine.pipeline
 import taurine.queue
 import taurine.testing
@@ -192,19 +193,22 @@ def test_targets_of_make_are_real(page: Path) -> None:
 
 REFERENCE = {
     name: re.findall(r"^::: (\S+)$", (DOCS / "reference" / f"{name}.md").read_text("utf-8"), re.MULTILINE)
-    for name in ("taurine", "errors", "queue", "pipeline", "testing")
+    for name in ("taurine", "errors", "queue", "pipeline", "testing", "telemetry", "http")
 }
 
 
-@pytest.mark.parametrize("module", [taurine, taurine.queue, taurine.pipeline, taurine.testing, taurine.errors])
+@pytest.mark.parametrize(
+    "module", [taurine, taurine.queue, taurine.pipeline, taurine.testing, taurine.errors, taurine.http]
+)
 def test_every_public_name_is_in_the_reference_once(module: Any) -> None:
     shown = [name.rpartition(".")[2] for names in REFERENCE.values() for name in names]
     of_page = {
-        taurine: ("taurine", "errors", "pipeline"),
+        taurine: ("taurine", "errors", "pipeline", "telemetry"),
         taurine.queue: ("queue",),
         taurine.pipeline: ("pipeline",),
         taurine.testing: ("testing",),
         taurine.errors: ("errors",),
+        taurine.http: ("http",),
     }[module]
     names = {name.rpartition(".")[2] for page in of_page for name in REFERENCE[page]}
 
@@ -218,7 +222,7 @@ def test_what_the_reference_shows_is_there(name: str) -> None:
     if name in ("taurine.queue.events", "taurine.testing.fixtures"):
         assert (SOURCE / name.replace(".", "/")).with_suffix(".py").is_file()
         return
-    assert attribute in sys.modules[module].__all__
+    assert attribute in import_module(module).__all__
 
 
 def test_the_tree_of_errors_is_that_of_the_docstring() -> None:

@@ -1,6 +1,6 @@
 """F01, F02, F03, F12: workers that are killed, frozen, or only quick.
 
-Scaled for two busy cores: 4,000 jobs of 40 ms on 4 workers x 10, leases of 2 s and sweeps each second, kills by progress
+Scaled for two busy cores: 1,500 jobs of 40 ms on 4 workers x 10, leases of 2 s and sweeps each second, kills by progress
 rather than by the clock.
 """
 
@@ -43,14 +43,14 @@ async def test_f01_a_worker_is_killed_again_and_again(
     *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, seed: int, figure: Figure
 ) -> None:
     """F01: every acked job ends, and each repeat is explained by a kill."""
-    total, kills, random, numbers = 4000, 8, Random(seed), itertools.count(1)
+    total, kills, random, numbers = 1500, 5, Random(seed), itertools.count(1)
     async with Queue("q", redis_url, prefix=prefix) as queue, AsyncExitStack() as stack:
 
         async def hire() -> WorkerProcess:
             process = WorkerProcess(redis_url, prefix, history, name=f"w{next(numbers)}", **OPTIONS)
             return await stack.enter_async_context(process)
 
-        crew = [await hire() for _ in range(4)]
+        crew = list(await asyncio.gather(*(hire() for _ in range(4))))
         await add_jobs(queue, history, total, {"ms": 40})
         for kill in range(1, kills + 1):
 
@@ -74,11 +74,10 @@ async def test_f02_one_new_worker_finds_every_orphan(
     *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
     """F02, its wait of 60 s scaled to the end of every lease: all workers die, and one comes later, without a producer's help."""
-    total = 2000
+    total = 1000
     async with Queue("q", redis_url, prefix=prefix) as queue, AsyncExitStack() as stack:
         crew = [WorkerProcess(redis_url, prefix, history, name=f"w{number}", **OPTIONS) for number in range(3)]
-        for process in crew:
-            await stack.enter_async_context(process)
+        await asyncio.gather(*(stack.enter_async_context(process) for process in crew))
         await add_jobs(queue, history, total, {"ms": 20})
 
         async def half_way() -> bool:
@@ -188,8 +187,8 @@ async def _start_number(number: int, history: History) -> Event:
 async def test_f12_short_jobs_raise_no_false_alarm(
     *, redis_url: str, prefix: str, base: str, raw: RawStore, figure: Figure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """F12: 10,000 jobs that are over before their leases are worth a renewal, with sweeps all the while."""
-    total, alarms, ran = 10_000, list[str](), 0
+    """F12: 4,000 jobs that are over before their leases are worth a renewal, with sweeps all the while."""
+    total, alarms, ran = 4000, list[str](), 0
 
     async def nothing(job: Job) -> None:
         nonlocal ran
@@ -202,8 +201,8 @@ async def test_f12_short_jobs_raise_no_false_alarm(
         worker.on("stalled", lambda job_id: alarms.append(f"stalled {job_id}"))
         worker.on("error", lambda error: alarms.append(str(error)))
         async with worker:
-            for _ in range(10):
-                await queue.add_many([("short", {})] * (total // 10))
+            for _ in range(4):
+                await queue.add_many([("short", {})] * (total // 4))
             await until_ended(raw, base, total)
 
     alarms += [record.getMessage() for record in caplog.records if record.name.startswith("taurine")]

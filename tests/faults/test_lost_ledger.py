@@ -1,6 +1,6 @@
 """F33: the ledger is away, for longer than a lease, while jobs finish; the server of queues is there (P3).
 
-Scaled for two busy cores: 1,000 jobs of 10 ms on 2 workers x 10, two outages of 3 s, leases of 2 s, and a wait of 1 s for the ledger.
+Scaled for two busy cores: 600 jobs of 10 ms on 2 workers x 10, two outages of 2.5 s, leases of 2 s, and a wait of 1 s for the ledger.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from taurine.ledger.statuses import TERMINAL
 
 Figure = Callable[[str], None]
 
-TOTAL = 1000
-OUTAGE = 3.0
+TOTAL = 600
+OUTAGE = 2.5
 
 
 class Ledger(Protocol):

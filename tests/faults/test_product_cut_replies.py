@@ -35,6 +35,9 @@ Figure = Callable[[str], None]
 LANES = 12
 """Queues that are cut side by side, since each reset costs a pause."""
 
+WORKERS = 4
+"""Applications whose ledger is cut, side by side for the same reason: the jobs of one would be recorded together, by one request."""
+
 BEYOND = 100_000
 
 ALONE = Upkeep(reconcile_every=None, expire_every=None, purge_every=None)
@@ -177,26 +180,32 @@ async def test_f24_recorded_jobs_outlive_every_cut_of_the_ledgers_reply(
     chat: bool,
 ) -> None:
     """F24, P3: a commit whose answer never came may have been one; it is asked for again, and counts once."""
-    async with FaultProxy(postgres.port) as proxy:
-        through = make_url(postgres_url).set(port=proxy.port).render_as_string(hide_password=False)
-        desk, app = application(postgres_url), application(through)
+    async with AsyncExitStack() as stack:
+        desk = application(postgres_url)
         await desk.migrate()
+        proxies = [await stack.enter_async_context(FaultProxy(postgres.port)) for _ in range(WORKERS)]
+        lanes: list[Lane] = []
+        for number, proxy in enumerate(proxies):
+            through = make_url(postgres_url).set(port=proxy.port).render_as_string(hide_password=False)
+            app = application(through)
+            stack.push_async_callback(app.close)
 
-        def arm(after: int, mark: str) -> Cut:
-            # The result is in no other request than the one that records it.
-            return proxy.cut_reply(after=after, to=f"by {mark}".encode())
+            def arm(after: int, mark: str, proxy: FaultProxy = proxy) -> Cut:
+                # The result is in no other request than the one that records it.
+                return proxy.cut_reply(after=after, to=f"by {mark}".encode())
 
-        lane = Lane(desk, app, "lane", history, arm, chat=chat)
-        async with _worker(app):
-            uncut = await lane.settle_under_cut(raw, BEYOND, 1)
-            length = await eventually(lambda: until_over(bytes(uncut.passed)), 5, "the end was not answered")
-            assert length > 20
-            assert (b"COMMIT" in uncut.passed[:length]) == chat
-            await proxy.heal()
-            await lane.cut_at(raw, range(length + 1), 1)
-            ended = await lane.require_one_charge(raw)
-            verdict = await judge(desk, history, figure, f"k tested {length + 1}, double_finish 0/{ended}")
-        await app.close()
+            lanes.append(Lane(desk, app, f"lane{number}", history, arm, chat=chat))
+            await stack.enter_async_context(_worker(app))
+        uncut = await lanes[0].settle_under_cut(raw, BEYOND, 1)
+        length = await eventually(lambda: until_over(bytes(uncut.passed)), 5, "the end was not answered")
+        assert length > 20
+        assert (b"COMMIT" in uncut.passed[:length]) == chat
+        await proxies[0].heal()
+        async with asyncio.TaskGroup() as side_by_side:
+            for number, lane in enumerate(lanes):
+                side_by_side.create_task(lane.cut_at(raw, range(number, length + 1, WORKERS), 1))
+        ended = sum([await lane.require_one_charge(raw) for lane in lanes])
+        verdict = await judge(desk, history, figure, f"k tested {length + 1}, double_finish 0/{ended}")
     assert ended == length + 2
     assert not verdict.duplicated
     assert "was refused" not in caplog.text, "the worker took its own commit for somebody else's"

@@ -23,6 +23,14 @@ from taurine.app import Taurine
 from taurine.http import create_app
 from taurine.http.serving import listen, serve, url_of
 
+SLOW_OR_RARE = [
+    HealthCheck.too_slow,
+    HealthCheck.filter_too_much,
+    HealthCheck.data_too_large,
+    HealthCheck.large_base_example,
+]
+"""Some descriptions leave little to choose from; that is no fault of the API."""
+
 
 class Served:
     """An application's API, served on a loop and a thread of its own."""
@@ -80,7 +88,7 @@ def test_whatever_is_called_is_answered_as_described(document: Any, mode: Genera
         ):  # an answer without an end; they have tests of their own
             continue
 
-        @settings(max_examples=examples, database=None, suppress_health_check=[*HealthCheck])
+        @settings(max_examples=examples, database=None, suppress_health_check=SLOW_OR_RARE)
         @given(case=operation.as_strategy(generation_mode=mode))
         def call(case: Any) -> None:
             nonlocal made

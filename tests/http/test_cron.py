@@ -11,6 +11,7 @@ from support.api import Client, problem
 from taurine.app import Taurine
 from taurine.jobs.handler.context import Context
 from taurine.retry import Retry
+from taurine.testing import TestClock
 
 SECRET = "correct horse battery staple"
 KNOWN = {"Authorization": f"Bearer {SECRET}"}
@@ -101,6 +102,31 @@ async def test_a_repeat_within_the_minute_runs_nothing_twice(app: Taurine, clien
     assert answers[0].json()["id"] == answers[1].json()["id"] != answers[2].json()["id"]
     assert answers[0].json()["scheduled_for"] == times[0]
     assert len([record async for record in app.list()]) == 2
+
+
+async def test_the_minute_of_the_call_is_its_time(
+    app_factory: Callable[..., Taurine], client_of: Callable[..., Client]
+) -> None:
+    """Where the caller says no time: a cache, or an impatient client, that calls again within the minute."""
+    clock = TestClock(1_900_000_065.0)
+    app = app_factory(cron_secret=SECRET, clock=clock)
+
+    @app.cron("* * * * *", id="pulse", by="http")
+    async def pulse(_: Context) -> None: ...
+
+    del pulse
+    client = client_of(app)
+    query = {"wait": 0}
+
+    first = (await client.get("/cron/pulse", params=query, headers=KNOWN)).json()
+    clock.advance(10)
+    again = (await client.get("/cron/pulse", params=query, headers=KNOWN)).json()
+    clock.advance(10)
+    later = (await client.get("/cron/pulse", params=query, headers=KNOWN)).json()
+
+    assert first["scheduled_for"] == "2030-03-17T17:47:00+00:00"
+    assert (first["duplicate"], again["duplicate"], later["duplicate"]) == (False, True, False)
+    assert later["scheduled_for"] == "2030-03-17T17:48:00+00:00"
 
 
 async def test_one_that_takes_longer_is_found_by_its_path(app: Taurine, client: Client) -> None:

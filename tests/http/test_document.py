@@ -1,4 +1,4 @@
-"""The OpenAPI document, and what calls made of it come to: A24, SEED-213."""
+"""The OpenAPI document, and what calls made of it come to: A24, SEED-213, ING-86."""
 
 from __future__ import annotations
 

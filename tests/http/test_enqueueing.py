@@ -48,7 +48,7 @@ async def test_a_repeated_key_gives_the_same_job_and_another_request_under_it_is
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.json() == {**first.json(), "duplicate": True}
     assert again.headers["location"] == first.headers["location"]
-    assert problem(other) == (422, "idempotency_conflict")
+    assert problem(other) == (409, "idempotency_conflict")
     assert len((await client.get("/v1/jobs")).json()["items"]) == 1
 
 

@@ -21,7 +21,7 @@ ClientOf = Callable[..., Client]
 
 async def with_key(app: Taurine, *scopes: str, tenant: str | None = None) -> dict[str, str]:
     created = await app.api_keys.create("a key", scopes=list(scopes), tenant=tenant)  # pyright: ignore[reportArgumentType] - of the test
-    return {"Authorization": f"Bearer {created.key}"}
+    return {"Authorization": f"Bearer {created.text}"}
 
 
 # Metrics --------------------------------------------------------------------------------------------------------------------------

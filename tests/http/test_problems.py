@@ -23,7 +23,7 @@ NOT_FROM_A_REQUEST = {
     *("HandlerSignal", "Permanent", "RetryAfter", "Snooze", "Release", "RateLimited", "WaitForChildren", "Cancel"),
     *("AttemptError", "TimeLimitExceeded", "HandlerExited", "HandlerFailed", "WorkerProcessDied"),
     *("WorkerProcessNotStarted", "SupervisorGaveUp", "EffectError", "EffectUnknown", "EffectInProgress"),
-    *("TaurineError", "LedgerError", "StoreError", "CatalogError"),
+    *("TaurineError", "LedgerError", "StoreError", "CatalogError", "StreamError", "StreamDropped"),
 }
 
 

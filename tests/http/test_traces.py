@@ -51,9 +51,8 @@ async def test_what_is_told_of_a_request_names_no_job_and_no_token(client: Clien
     assert [(about["http.request.method"], about["http.response.status_code"]) for about in told] == [
         ("POST", 202), ("GET", 200), ("GET", 404),
     ]  # fmt: skip
-    assert {about["http.route"] for about in told} == {"/v1/jobs/{job_type}", "/v1/jobs/{job_id:path}"} or all(
-        "{" in str(about["http.route"]) for about in told
-    )
+    routes = [str(about["http.route"]).removeprefix("/v1") for about in told]
+    assert routes == ["/jobs/{type}", "/jobs/{job_id}", "/jobs/{job_id}"]
     assert not any("ada" in str(value) or "private" in str(value) for about in told for value in about.values())
 
 

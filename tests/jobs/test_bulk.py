@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from jobs.operated import Order, declare_orders, ended
+from jobs.reconciling import backend_of
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, MoreThanExpected, NotAuthorized
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.enqueue.access import AccessRequest
-from taurine.jobs.operations.bulk_orders import BulkFilter, BulkResult
+from taurine.jobs.operations.bulk_orders import BulkFilter, BulkOrder, BulkResult
+from taurine.jobs.operations.bulk_steps import BulkStep
 
 
 @pytest.fixture
@@ -128,6 +130,29 @@ async def test_it_goes_on_where_its_worker_stopped(app: Taurine) -> None:
     assert generations == [1] * 40
 
 
+async def test_a_step_that_is_repeated_changes_nothing(app: Taurine) -> None:
+    """After a crash between its commit and the saving of its place: what was run again, and has failed anew meanwhile, is not run a third time."""
+    declare_orders(app)
+    (job_id,) = await fail(app, 1)
+    seen = await app.bulk.count("retry")
+    order = BulkOrder(
+        action="retry", ids=(job_id,), before=round(seen.at.timestamp() * 1000), limit=1, reason="not cancelled"
+    )
+    step = BulkStep(order, backend=backend_of(app), authorize=None, user="ada")
+
+    first = await step.take(None, 1)
+    await eventually(lambda: time.time() > seen.at.timestamp(), 5)
+    async with app.worker(queues=["orders"]):
+        await eventually(lambda: all_have(app, "failed", 1), 20, "it has not failed again")
+    again = await step.take(None, 1)
+    record = await app.get(job_id)
+
+    assert (first.done, first.skipped, first.place) == (1, 0, None)
+    assert (again.done, again.skipped) == (0, 1)
+    assert record is not None
+    assert record.generation == 1
+
+
 async def test_a_snapshot(app_factory: Callable[..., Taurine], ledger_url: str) -> None:
     """A39: what fails after the count is not reached, and more than was shown is refused."""
     app = app_factory()
@@ -150,6 +175,23 @@ async def test_a_snapshot(app_factory: Callable[..., Taurine], ledger_url: str) 
     assert (raised.value.expected, raised.value.found) == (2, 3)
     assert result.done == 2
     assert generations == {**dict.fromkeys(first, 1), late.id: 0}
+
+
+async def test_what_is_accepted_after_the_count_is_not_cancelled(app: Taurine) -> None:
+    """A39."""
+    orders = declare_orders(app)
+    early = await orders.enqueue(Order(number=1))
+    seen = await app.bulk.count("cancel", BulkFilter(type="order"))
+    await eventually(lambda: time.time() > seen.at.timestamp(), 5)
+    late = await orders.enqueue(Order(number=2))
+
+    handle = await app.bulk.start("cancel", where=BulkFilter(type="order"), expected=5, limit=5, at=seen.at)
+    async with app.operations_worker():
+        result = await after(app, handle.id)
+    again = await app.bulk.count("cancel", BulkFilter(type="order"))
+
+    assert (seen.number, result.done, again.number) == (1, 1, 1)
+    assert [(await early.record()).status, (await late.record()).status] == ["cancelled", "queued"]
 
 
 async def test_a_cap(app: Taurine) -> None:
@@ -183,15 +225,18 @@ async def test_by_ids(app: Taurine) -> None:
 
 
 async def test_dead_letters_by_their_ids(app: Taurine) -> None:
+    """A37: another tenant's is skipped, as one that is not there."""
     declare_orders(app)
-    await fail(app, 3)
+    await fail(app, 3, tenant="acme")
     entries = [entry.id async for entry in app.dead_letters.list()]
 
-    handle = await app.bulk.start("discard", ids=[*entries[:2], "none"])
+    foreign = await app.bulk.start("discard", ids=entries, tenant="globex")
+    handle = await app.bulk.start("discard", ids=[*entries[:2], "none"], tenant="acme")
     async with app.operations_worker():
-        result = await after(app, handle.id)
+        nothing, result = await after(app, foreign.id), await after(app, handle.id)
     left = [entry.id async for entry in app.dead_letters.list()]
 
+    assert (nothing.done, nothing.skipped) == (0, 3)
     assert (result.done, result.skipped) == (2, 1)
     assert left == entries[2:]
 

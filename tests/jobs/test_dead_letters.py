@@ -15,13 +15,10 @@ from typing import Any
 import pytest
 
 from jobs.operated import Order, declare_orders, ended
-from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, NotAuthorized, PayloadInvalid, RecordNotFound, TransitionRefused
 from taurine.jobs.enqueue.access import AccessRequest
 from taurine.jobs.handler.context import Context
-from taurine.jobs.operations.dead_letters import DeadLetterDepth
-from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.dead_letters import DeadLetterFilter
 from taurine.queue import Queue
@@ -454,50 +451,3 @@ async def purge_record(app: Taurine, job_id: str) -> None:
     database = open_database(app.settings.database_url)
     await database.write(lambda connection: connection.execute(delete(job).where(job.c.id == job_id)).close())
     await database.close()
-
-
-# Hearing of them ----------------------------------------------------------------------------------------------------------------
-
-
-async def test_alert_when_there_are_too_many(app_factory: Callable[..., Taurine]) -> None:
-    """SEED-179: once when a queue passes its limit, and again when it was below in between."""
-    heard: list[Alert] = []
-    app = app_factory()
-    declare_orders(app)
-    await fail_orders(app, 2)
-    backend = app._backend()
-    alerts = Alerts(heard.append)
-    watch = DeadLetterDepth(
-        database=backend.database, alerts=alerts, limit=2, clock=backend.clock, random=backend.random
-    )
-
-    assert await watch.run_once() == {"orders": 2}
-    assert heard == []
-    await fail_orders(app, 1)
-    for _ in range(2):
-        assert await watch.run_once() == {"orders": 3}
-    await alerts.close()
-    (alert,) = heard
-    assert (alert.kind, alert.queue) == ("dead_letters_depth", "orders")
-    assert "3 dead letters" in alert.message
-    await app.dead_letters.discard(DeadLetterFilter(), limit=1)
-    await watch.run_once()
-    await fail_orders(app, 1)
-    await watch.run_once()
-    await alerts.close()
-    assert len(heard) == 2
-
-
-async def test_workers_watch_the_depth(app_factory: Callable[..., Taurine]) -> None:
-    """SEED-179: the application's own hook hears of it, from a worker."""
-    heard: list[Alert] = []
-    declared = app_factory()
-    declare_orders(declared)
-    await fail_orders(declared, 1)
-    app = app_factory(on_alert=heard.append, dead_letter_limit=0)
-    declare_orders(app)
-
-    async with app.worker():
-        await eventually(lambda: heard, message="no alert was raised")
-
-    assert [alert.kind for alert in heard] == ["dead_letters_depth"]

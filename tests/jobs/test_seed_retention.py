@@ -16,6 +16,7 @@ from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.reporting.alerts import Alert
+from taurine.observe.alerts import DeadLettersOpen
 from taurine.options import Keep
 from taurine.queue import Job, Queue, Worker
 from taurine.queue.states import JobState
@@ -165,15 +166,20 @@ async def test_failed_jobs_may_be_kept_for_ever(app_factory: Callable[..., Tauri
 async def test_who_keeps_failed_jobs_is_told_when_they_are_many(app_factory: Callable[..., Taurine]) -> None:
     """SEED-251: each is a dead letter until somebody deals with it, and a worker alerts above a number of them."""
     heard: list[Alert] = []
-    app = app_factory(on_alert=heard.append, dead_letter_limit=2)
+    clock = TestClock()
+    app = app_factory(clock=clock, on_alert=heard.append, alerts=[DeadLettersOpen(limit=2)])
     orders = declare_orders(app, keep_failed=True)
     async with app.worker():
         for handle in await orders.enqueue_many([Order(number=number, fail="permanent") for number in range(3)]):
             await ended(handle.record, "failed")
     assert "dead_letters_depth" not in {alert.kind for alert in heard}
 
+    def told() -> bool:
+        clock.advance(15)
+        return "dead_letters_depth" in {alert.kind for alert in heard}
+
     async with app.worker():
-        await eventually(lambda: "dead_letters_depth" in {alert.kind for alert in heard}, 5, "no alert was raised")
+        await eventually(told, 5, "no alert was raised", every=0.05)
 
 
 async def test_what_a_job_is_stored_with_by_default(app: Taurine, queue: Queue) -> None:

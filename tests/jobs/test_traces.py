@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from support.eventually import eventually
 from support.telemetry import FakeTelemetry, Recorded, id_of, parent_of, trace_of
-from taurine import Context, Fixed, JobFailed, Pipeline, Retry, Taurine
+from taurine import Context, Fixed, JobFailed, Pipeline, Retry, Snooze, Taurine
 from taurine.queue import Queue
 
 MakeApp = Callable[..., Taurine]
@@ -152,6 +152,29 @@ async def test_a_retry_is_a_linked_sibling_and_its_error_is_redacted(app: Taurin
     everything = "".join(span.to_json() for span in recorded.spans())
     assert "ann@example.com" not in everything
     assert "mail:[redacted]#" in everything
+
+
+async def test_a_stage_that_fails_is_told_by_the_same_rules_and_one_that_leaves_is_no_error(
+    app: Taurine, recorded: Recorded
+) -> None:
+    async def fail(task: Task, ctx: Context) -> Task:
+        if task.to == "later":
+            raise Snooze(60)
+        raise ValueError(f"no mailbox {task.to}")
+
+    mail = app.pipeline(Pipeline("mail", [fail]), name="mail.send", queue="mails", retry=Retry(attempts=1))
+    handles = [await mail.enqueue(Task()), await mail.enqueue(Task(to="later"))]
+    async with app.worker():
+        with pytest.raises(JobFailed):
+            await handles[0].result(timeout=20)
+        await eventually(lambda: len(recorded.spans("process mails")) == 2)
+    failed, left = (
+        next(span for span in recorded.spans("stage fail") if attributes(span)["bullmq.job.id"] == handle.id)
+        for handle in handles
+    )
+    assert (failed.status.description, attributes(failed)["error.type"]) == ("no mailbox [redacted]", "ValueError")
+    assert (left.status.status_code, [event.name for event in left.events]) == (StatusCode.UNSET, ["left"])
+    assert "ann@example.com" not in "".join(span.to_json() for span in recorded.spans())
 
 
 async def test_what_the_outbox_hands_over_belongs_to_who_asked_for_it(

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import httpx2
 import pytest
 from redis.asyncio import Redis
 
@@ -20,6 +21,7 @@ from support.server import ValkeyServer
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, SupervisorGaveUp
 from taurine.jobs.catalog.job_type import JobType
+from taurine.observe.health_port import ProcessesHealth
 
 
 @pytest.fixture
@@ -231,3 +233,33 @@ async def test_deps_cannot_reach_other_processes(app: Taurine) -> None:
 async def test_nothing_to_work_on_is_said_by_the_parent(app: Taurine, errands: JobType[Errand, str]) -> None:
     with pytest.raises(InvalidOption, match="no job type of the catalog has a handler"):
         app.worker(processes=2)
+
+
+async def test_the_parent_answers_for_all_of_them(importable: Taurine) -> None:
+    """F60: one that is frozen makes them unhealthy, and its death does not, since another takes its place."""
+    async with importable, importable.worker(processes=2, health_port=0) as workers:
+        health = workers._health
+        assert isinstance(health, ProcessesHealth)
+
+        async def status(path: str) -> int:
+            answer = await asyncio.to_thread(httpx2.get, f"http://127.0.0.1:{health.port}{path}", timeout=20)
+            return answer.status_code
+
+        assert await status("/health/live") == 200
+        assert await status("/health/ready") == 200
+        assert 'taurine_up{store="ledger"} 1.0' in await asyncio.to_thread(
+            lambda: httpx2.get(f"http://127.0.0.1:{health.port}/metrics", timeout=20).text
+        )
+        frozen = workers.pids[1]
+        os.kill(frozen, signal.SIGSTOP)
+        assert await status("/health/live") == 503
+        os.kill(frozen, signal.SIGCONT)
+        assert await status("/health/live") == 200
+        folder = Path(health.folder)
+        assert _mode(folder) == 0o700
+    assert _mode(folder) is None
+
+
+def _mode(folder: Path) -> int | None:
+    """Who may enter it; None where it is gone."""
+    return folder.stat().st_mode & 0o777 if folder.exists() else None

@@ -11,7 +11,18 @@ from sqlalchemy.exc import IntegrityError
 from ledger.writing import NOW, insert_raw
 from taurine.errors import LedgerRefused
 from taurine.ledger.database import Database
-from taurine.ledger.schema import attempt, dead_letter, effect, job_log, job_tag, quota
+from taurine.ledger.schema import (
+    admin,
+    api_key,
+    attempt,
+    dead_letter,
+    effect,
+    job_log,
+    job_tag,
+    quota,
+    session,
+    used_token,
+)
 
 ENDED = {"finished_at": NOW + 5, "updated_at": NOW + 5}
 ERROR = '{"type":"E","message":"m"}'
@@ -75,6 +86,13 @@ DEAD = {"id": "d", "job_id": "a", "generation": 0, "type": "t", "queue": "q", "p
     "failed_at": NOW,
 }
 
+KEY = {"id": "k", "secret_hash": "h", "name": "n", "scopes": "read", "created_at": NOW}
+ADMIN = {"name": "ada", "password_hash": "h", "role": "viewer", "created_at": NOW, "password_at": NOW}
+SESSION = {"token_hash": "h", "name": "ada", "source": "oidc", "scopes": "read", "created_at": NOW, "seen_at": NOW} | {
+    "expires_at": NOW
+}
+USED = {"id": "u", "used_at": NOW, "expires_at": NOW}
+
 OTHERS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
     "a tag of no job": (job_tag, [{"job_id": "x", "tag": "t", "created_at": NOW}]),
     "an attempt of no job": (
@@ -95,6 +113,14 @@ OTHERS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
         [{"scope": "", "key": "k", "status": "done", "job_id": "a", "fence": 1, "created_at": NOW}],
     ),
     "a quota below none": (quota, [{"tenant": "t", "type": "", "max_open": -1}]),
+    "a quota of nothing": (quota, [{"tenant": "t", "type": ""}]),
+    "a rate without its time": (quota, [{"tenant": "t", "type": "", "rate_max": 5}]),
+    "a rate of none": (quota, [{"tenant": "t", "type": "", "rate_max": 0, "rate_ms": 1000}]),
+    "two keys of one id": (api_key, [KEY, KEY]),
+    "a role that is none": (admin, [ADMIN | {"role": "root"}]),
+    "two admins of one name": (admin, [ADMIN, ADMIN]),
+    "a session that began in no known way": (session, [SESSION | {"source": "guess"}]),
+    "a token that is used twice": (used_token, [USED, USED]),
 }
 
 

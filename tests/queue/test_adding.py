@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -334,3 +335,17 @@ async def test_a_list_whose_caller_has_gone_fails_in_silence(prefix: str) -> Non
     gc.collect()
     await gone.close()
     assert printed == []
+
+
+async def test_options_that_a_generator_changes_are_each_jobs_own(queue: Queue) -> None:
+    options: dict[str, Any] = {}
+
+    def entries() -> Iterator[tuple[str, Any, Any]]:
+        for priority in (0, 3, 3, 1):
+            options["priority"] = priority
+            yield "work", {}, options
+        yield "work", {}, {"job_id": "own"}
+
+    jobs = await queue.add_many(entries())
+    assert [job.priority for job in jobs] == [0, 3, 3, 1, 0]
+    assert jobs[-1].id == "own"

@@ -32,14 +32,18 @@ class Issuer:
         self.url = url
         self.now = now
         self.person: dict[str, Any] = {"sub": "1", "email": "ada@example.com", "email_verified": True}
-        self.change: Callable[[dict[str, Any]], object] = lambda _: None
         self.metadata: dict[str, Any] = {}
-        self.header: dict[str, Any] = {}
-        self.signs: Any = None
+        self.be_honest()
         self.down = False
         self.asked: list[str] = []
         self.new_key()
         self._codes: dict[str, dict[str, str]] = {}
+
+    def be_honest(self) -> None:
+        """Make identity tokens as they should be."""
+        self.change: Callable[[dict[str, Any]], object] = lambda _: None
+        self.header: dict[str, Any] = {}
+        self.signs: Any = None
 
     def new_key(self) -> None:
         """Sign with another key from now on."""

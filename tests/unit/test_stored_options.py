@@ -15,7 +15,7 @@ from taurine.clock import MAX_DELAY
 from taurine.errors import InvalidOption
 from taurine.options import MAX_PRIORITY, Dedup, JobTelemetry, Keep, Parent
 from taurine.queue import stored_options
-from taurine.queue.stored_options import JobOptions, keep_text, parse_options, plan, timestamp_ms
+from taurine.queue.stored_options import JobOptions, keep_text, parse_options, plan, telemetry_in, timestamp_ms
 from taurine.queue.wire import decode_json
 from taurine.retry import Backoff, Custom, Exponential, Fixed
 
@@ -58,7 +58,6 @@ optional: dict[str, st.SearchStrategy[Any]] = {
     "remove_on_fail": keeps,
     "deduplication": dedups,
     "on_child_failure": st.sampled_from(["fail", "continue", "ignore", "remove"]),
-    "telemetry": st.builds(JobTelemetry, st.none() | st.text(max_size=20), st.booleans()),
 }
 
 
@@ -75,13 +74,23 @@ def read(**options: Any) -> JobOptions:
 def test_options_come_back_as_they_were_given(options: dict[str, Any]) -> None:
     back = read(**options)
     for name, value in options.items():
-        if name == "telemetry" and value == JobTelemetry():
-            continue
         seen = getattr(back, name)
         assert seen == value, f"{name}: {seen!r}"
     left_out = JobOptions()
     for name in optional.keys() - options.keys():
         assert getattr(back, name) == getattr(left_out, name), name
+
+
+@given(st.builds(JobTelemetry, st.none() | st.text(max_size=20), st.booleans()))
+def test_what_a_job_says_of_its_trace_comes_back(telemetry: JobTelemetry) -> None:
+    text = f"{{{plan({'attempts': 3, 'telemetry': telemetry}, prefix='bull').members}}}"
+    assert telemetry_in(text) == (None if telemetry == JobTelemetry() else telemetry)
+    assert parse_options(text) == JobOptions(attempts=3)
+
+
+@pytest.mark.parametrize("text", ["{}", '["tm"]', '{"tm":7}', '{"de":{"id":"\\"tm\\""}}'])
+def test_a_job_may_say_nothing_of_its_trace(text: str) -> None:
+    assert telemetry_in(text) is None
 
 
 @pytest.mark.parametrize(

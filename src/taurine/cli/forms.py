@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taurine.jobs.operations.alerts import AlertView
     from taurine.jobs.operations.queues import QueueView
     from taurine.jobs.operations.workers import WorkerView
     from taurine.ledger.attempts import Attempt
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "action_json",
     "age",
+    "alert_json",
     "attempt_json",
     "cause",
     "dead_letter_json",
@@ -124,6 +126,13 @@ def worker_json(view: WorkerView) -> dict[str, Any]:
         "loops": {name: {"age": loop.age, "late": loop.late} for name, loop in view.loops.items()},
         **{name: _iso(getattr(view, name)) for name in ("started_at", "seen_at", "stopped_at")},
     }
+
+
+def alert_json(view: AlertView) -> dict[str, Any]:
+    """An alert: the members of `AlertView`."""
+    names = ("rule", "kind", "subject", "state", "severity", "value", "limit", "message")
+    times = ("since", "seen_at", "raised_at", "told_at")
+    return {name: getattr(view, name) for name in names} | {name: _iso(getattr(view, name)) for name in times}
 
 
 def cause(error: Mapping[str, Any] | None) -> str | None:

@@ -15,7 +15,7 @@ from taurine.errors import InvalidOption
 if TYPE_CHECKING:
     from taurine.app import Taurine
     from taurine.cli.output import Output
-    from taurine.jobs.operations.bulk import BulkFilter, Matching
+    from taurine.jobs.operations.bulk_orders import BulkFilter, Matching
     from taurine.ledger.records import JobRecord
 
 __all__ = ["Filter", "carried_out", "change_all", "one_of_both", "report"]
@@ -59,7 +59,7 @@ class Filter:
 
         from taurine.cli.reading import read_seconds
         from taurine.errors import did_you_mean
-        from taurine.jobs.operations.bulk import BulkFilter
+        from taurine.jobs.operations.bulk_orders import BulkFilter
         from taurine.ledger.statuses import STATUSES
 
         since = None if self.since is None else time() - read_seconds(self.since, "--since")

@@ -8,6 +8,7 @@ import typer
 
 from taurine.cli.commands import (
     admins,
+    alerts,
     bench,
     cancel,
     dead,
@@ -75,7 +76,7 @@ def choose(
 # In the order in which one meets them; families come last in the help.
 for _family in (
     *(demo, dev, worker, serve, enqueue, jobs, job, retry, cancel),
-    *(top, workers),
+    *(top, workers, alerts),
     *(doctor, verify, migrate, bench, queues, dead, schedules, keys, admins),
 ):
     _family.add_to(program)

@@ -5,6 +5,7 @@
 
 from taurine.http.access.access import Access
 from taurine.http.access.caller import Caller
+from taurine.http.access.oidc import OpenIdConnect
 from taurine.http.application import create_app
 
-__all__ = ["Access", "Caller", "create_app"]
+__all__ = ["Access", "Caller", "OpenIdConnect", "create_app"]

@@ -72,7 +72,7 @@ class Bodies:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         encoding = _header(scope, b"content-encoding")
-        if encoding not in (b"", b"identity"):
+        if encoding and encoding != b"identity":
             raise UnsupportedMedia(
                 "bodies are read without a Content-Encoding only; send it plain",
                 headers={"Accept-Encoding": "identity"},
@@ -143,7 +143,10 @@ def _is_json(media_type: bytes) -> bool:
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
-    return next((value.strip().lower() for key, value in scope["headers"] if key == name), b"")
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.strip().lower()
+    return b""
 
 
 def _given_once(body: bytes, receive: Receive) -> Receive:

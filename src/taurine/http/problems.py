@@ -86,6 +86,9 @@ class Kind(NamedTuple):
     retry_after: int | None = None
 
 
+_MOST_POINTERS = 100
+"""Wrong members that one document lists."""
+
 _UNEXPECTED = Kind(500, "internal_error", "The request could not be handled; the server's log says why")
 
 _KINDS: tuple[tuple[type[TaurineError], Kind], ...] = (
@@ -99,7 +102,7 @@ _KINDS: tuple[tuple[type[TaurineError], Kind], ...] = (
     (ScheduleNotFound, Kind(404, "schedule_not_found", "There is no such schedule")),
     (JobNotFound, Kind(404, "job_not_found", "There is no such job")),
     (DuplicateJob, Kind(409, "duplicate_job", "A job of this id exists")),
-    (IdempotencyConflict, Kind(422, "idempotency_conflict", "The idempotency key stands for another request")),
+    (IdempotencyConflict, Kind(409, "idempotency_conflict", "The idempotency key stands for another request")),
     (QuotaExceeded, Kind(429, "quota_exceeded", "The tenant has, or has added, as many jobs as it may", 5)),
     (MoreThanExpected, Kind(409, "more_than_expected", "It would reach more than was expected")),
     (TransitionRefused, Kind(409, "transition_refused", "The job's status does not allow this")),
@@ -212,7 +215,7 @@ def answer_to(error: Exception, *, instance: str | None, redact: Redact) -> Resp
         if kind.status == 500:
             log.error("a request failed: %s", error, exc_info=error)
             return problem_response(kind, kind.title, instance=instance)
-        pointers = _pointers_of(error) if isinstance(error, PayloadInvalid) else ()
+        pointers = _pointers_of(error)[:_MOST_POINTERS] if isinstance(error, PayloadInvalid) else ()
         return problem_response(
             kind, redact.text(str(error)), instance=instance, errors=pointers, headers=_headers_of(error)
         )
@@ -295,7 +298,7 @@ def _of_validation(error: RequestValidationError, instance: str | None) -> Respo
         for problem in error.errors()
     ]
     detail = "; ".join(f"{place or 'the body'}: {what}" for place, what in found[:5])
-    return problem_response(_INVALID, detail, instance=instance, errors=found[:100])
+    return problem_response(_INVALID, detail, instance=instance, errors=found[:_MOST_POINTERS])
 
 
 class Malformed(Refusal):

@@ -319,8 +319,16 @@ class Shown:
 def links(connection: HTTPConnection, job_id: str) -> dict[str, str]:
     """Where a job's resources are."""
     job = link(connection, "v1", "jobs", job_id)
-    parts = ("logs", "attempts", "audit", "why", "cancel", "retry", "reschedule")
-    return {"self": job, **{part: f"{job}/{part}" for part in parts}}
+    return {
+        "self": job,
+        "logs": f"{job}/logs",
+        "attempts": f"{job}/attempts",
+        "audit": f"{job}/audit",
+        "why": f"{job}/why",
+        "cancel": f"{job}/cancel",
+        "retry": f"{job}/retry",
+        "reschedule": f"{job}/reschedule",
+    }
 
 
 def accepted_json(connection: HTTPConnection, handle: JobHandle[Any]) -> dict[str, Any]:

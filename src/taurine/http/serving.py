@@ -77,14 +77,21 @@ async def serve(
         ws="websockets-sansio",
     )
     server = _Server(config, ready)
+
+    def stop() -> None:
+        # Streams would hold it up for all of the grace; their clients come back to another process.
+        if (streams := getattr(api.state, "streams", None)) is not None:  # of an application of ours
+            streams.end()
+        server.stop()
+
     if handle_signals:
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
-        server.stop()
+        stop()
         await asyncio.wait({serving})
         raise
     finally:

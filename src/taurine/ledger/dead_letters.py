@@ -36,6 +36,7 @@ __all__ = [
     "list_dead_letters",
     "mark_mirrored",
     "mark_unmirrored",
+    "opened_since",
     "redrive",
     "take_resolved_mirrored",
     "take_unmirrored",
@@ -153,6 +154,16 @@ def depth(connection: Connection) -> dict[str, int]:
     rows = connection.execute(
         select(dead_letter.c.queue, func.count().label("number"))
         .where(dead_letter.c.status == "open")
+        .group_by(dead_letter.c.queue)
+    )
+    return {row.queue: row.number for row in rows}
+
+
+def opened_since(connection: Connection, since: int) -> dict[str, int]:
+    """How many entries of each queue are of a time since `since`, ms since the epoch, and nobody has dealt with; queues without one are left out."""
+    rows = connection.execute(
+        select(dead_letter.c.queue, func.count().label("number"))
+        .where(dead_letter.c.status == "open", dead_letter.c.failed_at >= since)
         .group_by(dead_letter.c.queue)
     )
     return {row.queue: row.number for row in rows}

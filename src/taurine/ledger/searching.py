@@ -5,6 +5,7 @@ No index holds a text that stands in the middle of another. Looking through 10,0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, exists, or_, select, tuple_
@@ -47,13 +48,15 @@ def search_records(
     tagged = exists().where(job_tag.c.job_id == window.c.id, job_tag.c.tag.icontains(text, autoescape=True))
     holds = or_(*(window.c[name].icontains(text, autoescape=True) for name in ("id", "type", "error")), tagged)
     matches = select(window.c.created_at, window.c.id).where(holds)
-    rows = connection.execute(matches.order_by(window.c.created_at.desc(), window.c.id.desc()).limit(limit + 1)).all()
+    rows: Sequence[Any] = connection.execute(
+        matches.order_by(window.c.created_at.desc(), window.c.id.desc()).limit(limit + 1)
+    ).all()
     found = get_records(connection, [row.id for row in rows[:limit]])
     records = [found[row.id] for row in rows[:limit] if row.id in found]
     if len(rows) > limit:
         next_cursor = cursor_of(rows[limit - 1])
     else:
-        last = connection.execute(newest.offset(looked_at - 1).limit(1)).first()
+        last: Any = connection.execute(newest.offset(looked_at - 1).limit(1)).first()
         next_cursor = None if last is None else cursor_of(last)
     if cursor is None and (named := _named(connection, text, filter, statuses)) is not None:
         records = [named, *(record for record in records if record.id != named.id)]
@@ -62,7 +65,7 @@ def search_records(
 
 def _newest(
     connection: Connection, wanted: RecordFilter, statuses: tuple[Status, ...] | None, cursor: str | None
-) -> Select[Any]:
+) -> Select[*tuple[Any, ...]]:
     query = select(job.c.created_at, job.c.id, job.c.type, job.c.error).where(*conditions(connection, wanted, None))
     if statuses is not None:
         query = query.where(job.c.status.in_(statuses))

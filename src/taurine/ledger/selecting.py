@@ -107,7 +107,9 @@ def count_entries(connection: Connection, wanted: DeadLetterFilter, most: int) -
 _columns = (job.c.created_at, job.c.id, job.c.type, job.c.tenant)
 
 
-def _query(connection: Connection, selection: RecordSelection, status: Status, after: Position | None) -> Select[Any, Any, Any, Any]:
+def _query(
+    connection: Connection, selection: RecordSelection, status: Status, after: Position | None
+) -> Select[Any, Any, Any, Any]:
     query = query_of(connection, selection.wanted, status, after, newest_first=False)
     query = query.where(job.c.created_at < selection.before, job.c.type != selection.not_type)
     if selection.ended:

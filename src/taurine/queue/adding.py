@@ -24,7 +24,7 @@ from taurine.queue.store import QueueStore
 from taurine.queue.stored_options import APPLICATION_MEMBER, Plan, plan, telemetry_to_wire, timestamp_ms
 from taurine.queue.wire import encode_json, require_encodable
 
-__all__ = ["Added", "Adder", "NewJob", "new_job"]
+__all__ = ["Added", "Adder", "NewJob", "meaning_of_many", "new_job"]
 
 ATOMIC_BATCH = 1000
 """Jobs that one script call adds at most; a list up to this long is added whole or not at all."""
@@ -120,6 +120,11 @@ def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any],
         meaning.priority,
         meaning.extras,
     )
+
+
+def meaning_of_many(store: QueueStore, options: Mapping[str, Any]) -> Plan | None:
+    """What options mean that several jobs have in common; None where they are one job's own. Raises InvalidOption."""
+    return plan(options, prefix=store.keys.prefix) if options.keys().isdisjoint(_OF_ONE_JOB) else None
 
 
 def _stored_id(job_id: str, *, of_layer_above: bool) -> str:

@@ -15,7 +15,7 @@ from taurine.errors import InvalidOption
 from taurine.ids import lookup_ids
 from taurine.options import AddOptions, JobTelemetry, RateLimit, Seconds, to_milliseconds
 from taurine.queue import administration, reading, scheduler, standings
-from taurine.queue.adding import Adder, NewJob, new_job
+from taurine.queue.adding import Adder, NewJob, meaning_of_many, new_job
 from taurine.queue.administration import CLEANABLE, OnProgress
 from taurine.queue.connection import Connection, Target
 from taurine.queue.job import Job
@@ -100,9 +100,7 @@ class Queue:
         """
         if self._tracing is not None:
             return await self._add_many_traced(self._tracing, list(jobs))
-        return await self._add_list(
-            [self._new_job(entry[0], entry[1], entry[2] if len(entry) == 3 else {}) for entry in jobs]
-        )
+        return await self._add_list(self._new_jobs(jobs))
 
     async def _add_list(self, new: list[NewJob]) -> list[Job]:
         if not new:
@@ -136,6 +134,25 @@ class Queue:
 
     def _given_telemetry(self, options: AddOptions) -> JobTelemetry | None:
         return options.get("telemetry", self._defaults.get("telemetry"))
+
+    def _new_jobs(self, jobs: Iterable[tuple[str, Any] | tuple[str, Any, AddOptions]]) -> list[NewJob]:
+        """Most lists give each job the same options, and what they mean is worked out once then."""
+        new: list[NewJob] = []
+        shared: Mapping[str, Any] | None = None
+        as_it_was: Mapping[str, Any] = {}
+        meaning = self._meaning
+        for entry in jobs:
+            options: Mapping[str, Any] = entry[2] if len(entry) == 3 else {}
+            # A generator may hand out one mapping again and again, and change it in between.
+            if options is not shared or options != as_it_was:
+                shared, as_it_was = options, dict(options)
+                merged = {**self._defaults, **options}
+                meaning = meaning_of_many(self._store, merged)
+            if meaning is None:
+                new.append(self._new_job(entry[0], entry[1], options))
+            else:
+                new.append(new_job(self._store, entry[0], entry[1], {}, meaning))
+        return new
 
     def _new_job(self, name: str, data: Any, options: Mapping[str, Any]) -> NewJob:
         if options:

@@ -67,11 +67,28 @@ async def call(client: Client, route: Found, body: Any = None) -> tuple[int, str
     if route.method == "WEBSOCKET":
         return await _ask_for_websocket(client, route.path)
     given: dict[str, Any] = {} if route.method == "GET" else {"json": {} if body is None else body}
-    try:
-        async with asyncio.timeout(5):
-            answer: Answer = await client.request(route.method, route.path, **given)
-    except TimeoutError:
-        return 0, ""
+    streams = asyncio.Event()
+
+    async def until_it_streams(scope: Any, receive: Any, send: Any) -> None:
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start" and b"event-stream" in dict(message["headers"]).get(
+                b"content-type", b""
+            ):
+                streams.set()
+            await send(message)
+
+        await client._transport.app(scope, receive, noted)  # pyright: ignore[reportAttributeAccessIssue]
+
+    async with Client(until_it_streams, headers=client.headers) as noting:
+        asked = asyncio.ensure_future(noting.request(route.method, route.path, **given))
+        streamed = asyncio.ensure_future(streams.wait())
+        await asyncio.wait({asked, streamed}, return_when=asyncio.FIRST_COMPLETED)
+        streamed.cancel()
+        if streams.is_set():
+            asked.cancel()
+            await asyncio.wait({asked})
+            return 0, ""
+        answer: Answer = await asked
     return answer.status_code, answer.text
 
 

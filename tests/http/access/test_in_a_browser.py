@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from playwright.async_api import BrowserContext, Error, Page, Response
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 from support.browser import chromium
 from taurine.app import Taurine
@@ -49,13 +52,11 @@ async def served(asgi: Any, host: str) -> AsyncGenerator[str]:
             await task
 
 
-def evil_site(api: str) -> ASGIApp:
-    async def page(scope: Any, _receive: Any, send: Any) -> None:
-        headers = [(b"content-type", b"text/html")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": EVIL.format(api=api).encode()})
+def evil_site(api: str) -> Starlette:
+    async def page(_: Request) -> HTMLResponse:
+        return HTMLResponse(EVIL.format(api=api))
 
-    return page
+    return Starlette(routes=[Route("/", page)])
 
 
 @pytest.fixture
@@ -114,7 +115,10 @@ async def test_a_page_of_another_site_can_do_nothing_with_somebodys_session(site
         forged = [
             answer for answer in answers if answer.url.endswith("/thing.keep") and answer.request.method == "POST"
         ]
-        assert [answer.status for answer in forged] == [202, 403]  # of the page's own script the browser keeps even that back
+        assert [answer.status for answer in forged] == [
+            202,
+            403,
+        ]  # of the page's own script the browser keeps even that back
         # Nothing of it was done, and nothing of ours stands in the stranger's frame.
         assert len((await site.app.list()).items) == 1
         framed = page.frame(url=f"{site.api}/v1/jobs")

@@ -51,34 +51,23 @@ async def test_a_login_ends_with_a_session(client: Client, site: Issuer) -> None
     assert problem(await client.get("/v1/session")) == (401, "unauthenticated")
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("a@example.com.evil.org", "a@evil.org", "a@xexample.com", "a@sub.example.com", "a@example.com@evil.org"),
-        *(
-            "example.com",
-            "@example.com",
-            "a@example.com ",
-            "a@example.com.",
-            "a@example.com\n",
-            "",
-            None,
-            ["a@example.com"],
-        ),
-    ],
-)
-async def test_the_domain_must_be_exactly_the_one(client: Client, site: Issuer, address: Any) -> None:
+async def test_the_domain_must_be_exactly_the_one(client: Client, site: Issuer) -> None:
     """A26."""
-    site.person["email"] = address
-    assert problem(await log_in(client, site)) == (403, "forbidden")
-    assert problem(await client.get("/v1/session")) == (401, "unauthenticated")
+    for address in (
+        *("a@example.com.evil.org", "a@evil.org", "a@xexample.com", "a@sub.example.com", "a@example.com@evil.org"),
+        *("example.com", "@example.com", "a@example.com ", "a@example.com.", "a@example.com\n", "", None),
+        ["a@example.com"],
+    ):
+        site.person["email"] = address
+        assert problem(await log_in(client, site)) == (403, "forbidden"), address
+        assert problem(await client.get("/v1/session")) == (401, "unauthenticated"), address
 
 
-@pytest.mark.parametrize("verified", [False, None, "true", 1])
-async def test_an_address_that_nobody_has_confirmed_is_none(client: Client, site: Issuer, verified: Any) -> None:
+async def test_an_address_that_nobody_has_confirmed_is_none(client: Client, site: Issuer) -> None:
     """A26: anybody can write down an address of somebody else's."""
-    site.person["email_verified"] = verified
-    assert problem(await log_in(client, site)) == (403, "forbidden")
+    for verified in (False, None, "true", 1):
+        site.person["email_verified"] = verified
+        assert problem(await log_in(client, site)) == (403, "forbidden"), verified
 
 
 FORGED: dict[str, Callable[[Issuer], object]] = {
@@ -100,10 +89,13 @@ FORGED: dict[str, Callable[[Issuer], object]] = {
 }
 
 
-@pytest.mark.parametrize("case", FORGED)
-async def test_an_identity_token_that_does_not_hold_is_refused(client: Client, site: Issuer, case: str) -> None:
-    FORGED[case](site)
-    assert problem(await log_in(client, site)) == (401, "unauthenticated")
+async def test_an_identity_token_that_does_not_hold_is_refused(client: Client, site: Issuer) -> None:
+    for case, forge in FORGED.items():
+        site.be_honest()
+        forge(site)
+        assert problem(await log_in(client, site)) == (401, "unauthenticated"), case
+    site.be_honest()
+    assert (await log_in(client, site)).status_code == 303
 
 
 async def test_a_login_that_this_browser_has_not_begun_is_refused(
@@ -124,9 +116,9 @@ async def test_a_login_that_this_browser_has_not_begun_is_refused(
     assert problem(await client.get(back)) == (401, "unauthenticated")
 
 
-@pytest.mark.parametrize("after", ["https://evil.example", "//evil.example", "/\\evil.example", "evil", "/a\\b", ""])
-async def test_a_login_sends_nobody_elsewhere(client: Client, site: Issuer, after: str) -> None:
-    assert (await log_in(client, site, after)).headers["location"] == "/"
+async def test_a_login_sends_nobody_elsewhere(client: Client, site: Issuer) -> None:
+    for after in ("https://evil.example", "//evil.example", "/\\evil.example", "evil", "/a\\b", ""):
+        assert (await log_in(client, site, after)).headers["location"] == "/", after
 
 
 async def test_an_issuer_that_changes_its_key_is_asked_again(client: Client, site: Issuer) -> None:

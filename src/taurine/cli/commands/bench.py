@@ -73,7 +73,7 @@ def bench(
             prefix=settings.prefix,
             lease=settings.lease,
             env=settings.env,
-            dead_letter_limit=None,
+            alerts=(),
         )
         queue = f"taurine-bench-{unique_id()[:8]}"
         done = _Counter()

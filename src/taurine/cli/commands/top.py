@@ -160,14 +160,25 @@ def _row_of(line: Line) -> tuple[Any, ...]:
         f"{line.waiting:,}",
         f"{line.active:,}",
         f"{line.retrying:,}",
-        f"{line.rate:,.1f}",
+        _rate_text(line.rate),
         None if line.failed is None else f"{line.failed:.0%}",
-        None if line.wait is None else "long" if isinf(line.wait) else f"≤ {seconds_text(line.wait)}",
+        None if line.wait is None else "long" if isinf(line.wait) else f"≤ {_short(line.wait)}",
         None if line.oldest is None else seconds_text(line.oldest),
         f"{line.busy:,}/{line.slots:,}" if line.slots else None,
         "?" if line.workers is None else line.workers,
         ", ".join(filter(None, marks)),
     )
+
+
+def _rate_text(rate: float) -> str:
+    """With a digit more where it is low: a job a minute is not nothing."""
+    return f"{rate:,.1f}" if rate >= 1 or not rate else f"{rate:.2f}"
+
+
+def _short(seconds: float) -> str:
+    from taurine.cli.forms import seconds_text
+
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else seconds_text(seconds)
 
 
 def _sum_of(lines: Sequence[Line]) -> str:
@@ -176,7 +187,7 @@ def _sum_of(lines: Sequence[Line]) -> str:
 
     return (
         f"{datetime.now(UTC):%H:%M:%S} UTC · {sum(line.waiting for line in lines):,} waiting · {sum(line.active for line in lines):,} active · "
-        f"{sum(line.rate for line in lines):,.1f} jobs/s in the last minute"
+        f"{_rate_text(sum(line.rate for line in lines))} jobs/s in the last minute"
     )
 
 

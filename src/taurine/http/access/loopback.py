@@ -25,8 +25,8 @@ def is_loopback(host: str) -> bool:
 
 
 def calls_from_here(connection: HTTPConnection) -> bool:
-    """Whether somebody on this machine calls, directly and not through a proxy."""
+    """Whether somebody on this machine calls, by a name of its own: directly, not through a proxy, and not by a page whose name has come to point here."""
     client = connection.client
-    if client is None or not is_loopback(client.host):
+    if client is None or not is_loopback(client.host) or not is_loopback(connection.url.hostname or ""):
         return False
     return not any(name in connection.headers for name in _FORWARDED)

@@ -8,22 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
-from random import Random
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
 from taurine.errors import InvalidOption, RecordError, RecordNotFound
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.operations.mirror import remove_mirrored
 from taurine.jobs.operations.operating import checked_payload
 from taurine.jobs.operations.paging import Listing
-from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.ledger.attempts import Attempt, list_attempts
 from taurine.ledger.audit import AuditEntry, actions_on
-from taurine.ledger.database import Database
 from taurine.ledger.dead_letter_entry import DeadLetter, DeadLetterStatus
 from taurine.ledger.dead_letters import (
     DeadLetterFilter,
@@ -39,9 +35,8 @@ from taurine.ledger.dead_letters import (
 from taurine.ledger.job_logs import NumberedLine, read_lines
 from taurine.ledger.records import JobRecord, get_record
 from taurine.options import require_count, to_seconds
-from taurine.service import Service
 
-__all__ = ["DeadLetterDepth", "DeadLetters", "Examination", "Outcomes", "Selection"]
+__all__ = ["DeadLetters", "Examination", "Outcomes", "Selection"]
 
 log = logging.getLogger("taurine.jobs")
 
@@ -373,36 +368,3 @@ def _add(outcomes: Outcomes[DoneT], answers: Sequence[DoneT | RecordError]) -> N
             outcomes.refused.append(answer)
         else:
             outcomes.done.append(answer)
-
-
-# Hearing of them --------------------------------------------------------------------------------------------------------------------
-
-
-class DeadLetterDepth(Service[dict[str, int]]):
-    """Alerts when a queue has more open entries than it should; a pass returns how many each queue has.
-
-    limit: open entries of one queue that are nobody's worry. A queue that passes it is alerted once, and again when it has been below since. Each
-    process that watches alerts for itself.
-    """
-
-    def __init__(
-        self, *, database: Database, alerts: Alerts, limit: int, clock: Clock, random: Random, interval: float = 30.0
-    ) -> None:
-        super().__init__(name="dead letter depth", interval=interval, clock=clock, random=random)
-        self._database = database
-        self._alerts = alerts
-        self._limit = require_count(limit, "dead_letter_limit", minimum=0)
-        self._above: set[str] = set()
-
-    async def run_once(self) -> dict[str, int]:
-        depths = await self._database.read(depth)
-        above = {queue for queue, number in depths.items() if number > self._limit}
-        for queue in sorted(above - self._above):
-            await self._tell(queue, depths[queue])
-        self._above = above
-        return depths
-
-    async def _tell(self, queue: str, number: int) -> None:
-        message = f"queue {queue!r} has {number} dead letters that nobody has dealt with, more than {self._limit}"
-        log.error("%s", message, extra={"queue": queue, "depth": number})
-        await self._alerts.raise_alert(Alert("dead_letters_depth", "", "", queue, None, message))

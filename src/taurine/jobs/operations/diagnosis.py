@@ -202,17 +202,15 @@ class Diagnosis:
         warnings = await server_warnings(connection)
         kind = "Valkey" if "valkey_version" in info else "Redis"
         number = info.get("valkey_version", info.get("redis_version", "of an unknown version"))
-        url = (
-            "private, in " + str(self._settings.home)
-            if self._settings.redis_url is None
-            else masked_url(self._settings.redis_url)
-        )
+        given = self._settings.redis_url
+        url = f"private, in {self._settings.home}" if given is None else masked_url(given)
+        where = f", {url}," if given is None else f" at {url}"
         old = next((warning for warning in warnings if "maxmemory-policy" not in warning), None)
         return [
             Finding(
                 check="queues",
                 level="ok" if old is None else "warn",
-                text=f"{kind} {number} at {url} answers in {latency * 1000:.1f} ms",
+                text=f"{kind} {number}{where} answers in {latency * 1000:.1f} ms",
                 remedy=old,
                 details={"server": kind.lower(), "version": number, "url": url, "latency_ms": round(latency * 1000, 1)},
             ),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from taurine.errors import EmbeddedServerError, LedgerError, StoreError
 from taurine.jobs.backend import Backend
@@ -34,7 +35,9 @@ class Readiness:
 async def look_whether_ready(backend: Backend, *, within: float) -> Readiness:
     """See `Taurine.readiness`."""
     return Readiness(
-        *await asyncio.gather(_trouble(_ask_ledger(backend), within), _trouble(_ask_store(backend), within))
+        *await asyncio.gather(
+            _trouble(partial(_ask_ledger, backend), within), _trouble(partial(_ask_store, backend), within)
+        )
     )
 
 
@@ -47,10 +50,10 @@ async def _ask_store(backend: Backend) -> None:
     await (await backend.connection()).call("PING")
 
 
-async def _trouble(asked: Awaitable[None], within: float) -> str | None:
+async def _trouble(ask: Callable[[], Awaitable[None]], within: float) -> str | None:
     try:
         async with asyncio.timeout(within):
-            await asked
+            await ask()
     except (LedgerError, StoreError, EmbeddedServerError) as error:
         return str(error)
     except TimeoutError:

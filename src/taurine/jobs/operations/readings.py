@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -93,15 +94,15 @@ async def take_readings(
 ) -> Readings:
     """See `Taurine.readings`."""
     ledger, store = await asyncio.gather(
-        _in_time(_ask_ledger(backend), within), _in_time(_ask_store(backend, schedules), within)
+        _in_time(partial(_ask_ledger, backend), within), _in_time(partial(_ask_store, backend, schedules), within)
     )
     return Readings(at=backend.clock.now(), ledger=ledger, store=store)
 
 
-async def _in_time(asked: Awaitable[ResultT], within: float) -> ResultT | None:
+async def _in_time(ask: Callable[[], Awaitable[ResultT]], within: float) -> ResultT | None:
     try:
         async with asyncio.timeout(within):
-            return await asked
+            return await ask()
     except (LedgerError, StoreError, EmbeddedServerError, TimeoutError):
         return None
 

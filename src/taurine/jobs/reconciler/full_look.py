@@ -103,17 +103,16 @@ class FullLook(Service[ReconcileReport | None]):
         change = await changes.latest(self._now_ms())
         if change.made_good or not await changes.claim(self._by, _CLAIM_SECONDS):
             return None
-        log.info(
-            "another server of queues answers than before, or one without memory: all open jobs are compared with it"
-        )
+        if change.since_ms:
+            log.info(
+                "another server of queues answers than before, or one without memory: all open jobs are compared with it"
+            )
         await restore_rules(self._catalog, self._queue)  # before jobs come back that they are to hold
         report = await self._look_at_all(changes)
         await changes.made_good(change)
-        log.log(
-            logging.WARNING if report.repaired else logging.INFO,
-            "all open jobs were compared with the server of queues, after it has changed: %s",
-            report,
-        )
+        # A server that is new here has nothing to say, unless something was missing on it.
+        level = logging.WARNING if report.repaired else logging.INFO if change.since_ms else logging.DEBUG
+        log.log(level, "all open jobs were compared with the server of queues, after it has changed: %s", report)
         return report
 
     async def _look_at_all(self, changes: ServerChanges) -> ReconcileReport:

@@ -133,7 +133,7 @@ class Alerts:
         try:
             if self._record is not None:
                 await self._record(alert)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the hook is to be told
             log.exception("the alert %s of job %s could not be recorded", alert.kind, job_id)
         try:
             await self.call_hook(alert)

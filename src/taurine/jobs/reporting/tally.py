@@ -48,13 +48,12 @@ class Tally:
 
     def completed(self, queue: str, job_type: str, waited: int, ran: int) -> None:
         """A job completed. waited, ran: milliseconds; waited is -1 for one that had started before."""
-        cell = self._cells.get((queue, job_type)) or self._cell(queue, job_type)
-        cell.completed += 1
-        cell.runs[bisect_left(BOUNDS, ran)] += 1
-        cell.run_ms += ran
-        if waited >= 0:
-            cell.waits[bisect_left(BOUNDS, waited)] += 1
-            cell.wait_ms += waited
+        cell = self._latest
+        if cell.queue != queue or cell.type != job_type:
+            cell = self._latest = self._cell(queue, job_type)
+        cell.completed.append((waited, ran))
+        if len(cell.completed) >= _AT_ONCE:
+            cell.add_up()
         if self._on_outcome is not None:
             self._on_outcome(queue, job_type, "completed", waited, ran)
 

@@ -44,10 +44,11 @@ class Delivery:
         """Milliseconds from when the job was due to this start; -1 unless it is the first."""
         if self.fence != 1:
             return -1
-        job, record, due = self.job, self.record, self.envelope.scheduled_for
+        job, due = self.job, self.envelope.scheduled_for
         if job.scheduler_id is not None:
             tick = run_of(self.id)
             due = None if tick is None else tick.due_ms
-        elif record is not None and record.scheduled_for is not None:
-            due = round(record.scheduled_for.timestamp() * 1000)
-        return max(0, self.started - (due or round(job.created_at * 1000)))
+        elif self.record is not None and self.record.scheduled_for is not None:
+            due = round(self.record.scheduled_for.timestamp() * 1000)
+        waited = self.started - (due or int(job.created_at * 1000))
+        return waited if waited > 0 else 0
