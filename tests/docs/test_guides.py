@@ -16,7 +16,7 @@ from taurine.jobs.operations.reasons import WhyCode
 DOCS = SOURCE.parent / "docs"
 BY_SECTION = ("guides/web.md", "guides/node.md", "guides/access.md", "guides/api.md", "guides/live.md")
 """Each section of these stands on the beginning of its page alone."""
-AS_A_WHOLE = ("guides/metrics-and-health.md", "guides/traces.md", "how-it-works.md", "upgrading.md")
+AS_A_WHOLE = ("guides/alerts.md", "guides/metrics-and-health.md", "guides/traces.md", "how-it-works.md", "upgrading.md")
 
 
 def text_of(page: str) -> str:

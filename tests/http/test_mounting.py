@@ -55,14 +55,15 @@ def twice(api: ASGIApp, prefix: str) -> ASGIApp:
     return Starlette(routes=[Mount(outer, Starlette(routes=[Mount(f"/{inner}", api)]))])
 
 
-MOUNTS = [stripping, keeping, by_starlette, by_starlette_with_a_slash, by_fastapi, twice]
+MOUNTS = [stripping, keeping, by_starlette, by_starlette_with_a_slash, by_fastapi]
+CASES = [
+    *((mounted, prefix) for mounted in MOUNTS for prefix in ("/internal/tasks", "/v1/jobs", "/ä b")),
+    (twice, "/v1/jobs"),
+]
 
 
-@pytest.mark.parametrize("mounted", MOUNTS, ids=lambda mounted: mounted.__name__)
-@pytest.mark.parametrize("prefix", ["/internal/tasks", "/v1/jobs", "/ä b"])
+@pytest.mark.parametrize(("mounted", "prefix"), CASES, ids=lambda value: getattr(value, "__name__", value))
 async def test_under_any_prefix_links_lead_back(app: Taurine, mounted: Callable[..., ASGIApp], prefix: str) -> None:
-    if mounted is twice and prefix.count("/") == 1:
-        pytest.skip("a prefix of one segment")
     async with Client(mounted(create_app(app, answer_within=30), prefix)) as client:
         for job_id in ("plain", "a/b c%2F/"):
             answer = await client.post(f"{prefix}/v1/jobs/thing.keep", json={"payload": 1, "job_id": job_id})

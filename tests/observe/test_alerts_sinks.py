@@ -212,7 +212,7 @@ class Mailbox:
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        self.envelopes.append((envelope.mail_from, envelope.rcpt_tos, cast("EmailMessage", message)))
+        self.envelopes.append((envelope.mail_from, envelope.rcpt_tos, message))
         return "250 taken"
 
 

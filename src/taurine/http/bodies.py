@@ -78,6 +78,12 @@ class Bodies:
                 headers={"Accept-Encoding": "identity"},
             )
         declared = _header(scope, b"content-length")
+        if declared and _header(scope, b"transfer-encoding"):
+            # A proxy in front may believe the other one, and take what follows for somebody else's request.
+            raise Malformed(
+                "the body has a Content-Length and a Transfer-Encoding; send one of them",
+                headers={"Connection": "close"},
+            )
         if declared.isdigit() and (len(declared) > 15 or int(declared) > self._max_bytes):
             raise self._too_large()
         message = await _next(receive, self._seconds)

@@ -18,11 +18,15 @@ from fastapi import FastAPI
 from taurine.app import Taurine
 from taurine.errors import InvalidOption
 from taurine.http.access.loopback import is_loopback
+from taurine.http.connections import Connection
 from taurine.http.examples import example_of
 
 __all__ = ["curl_line", "listen", "serve", "url_of"]
 
 _BACKLOG = 2048
+
+_MOST_FROM_A_SOCKET = 1024
+"""Bytes of a message on a WebSocket: clients have nothing to say there."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -74,7 +78,9 @@ async def serve(
         backlog=_BACKLOG,
         lifespan="on" if lifespan else "off",
         timeout_graceful_shutdown=max(1, round(grace)),
+        http=Connection,
         ws="websockets-sansio",
+        ws_max_size=_MOST_FROM_A_SOCKET,
     )
     server = _Server(config, ready)
 
