@@ -842,8 +842,8 @@ class Taurine:
     def worker_by(self, rules: WorkerRules, *, deps: Any = None) -> JobWorker:
         """The worker of these rules, for this process. deps: as in WorkerOptions."""
         backend = self._backend()
-        watch = self._alert_watch(backend)
-        alerts = Alerts(self._on_alert, redact=self._redact, record=None if watch is None else watch.recorder.record)
+        alerts = Alerts(self._on_alert, redact=self._redact)
+        watch = self._alert_watch(backend, alerts)
         services = self._services(backend, rules, alerts)
         return JobWorker(
             backend=backend,
@@ -855,7 +855,7 @@ class Taurine:
             health=self._health_of_worker(rules),
         )
 
-    def _alert_watch(self, backend: Backend) -> AlertWatch | None:
+    def _alert_watch(self, backend: Backend, alerts: Alerts) -> AlertWatch | None:
         """What looks by the rules; None where there are none."""
         if not self._alert_rules:
             return None
@@ -865,7 +865,7 @@ class Taurine:
             self._alert_sinks,
             application=self.name,
             readings=self.readings,
-            on_alert=self._on_alert,
+            alerts=alerts,
         )
 
     def _health_of_worker(self, rules: WorkerRules) -> WorkerHealth | None:

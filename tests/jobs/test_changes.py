@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 
 from taurine import Context, Taurine
+from taurine.clock import SystemClock
 from taurine.errors import InvalidOption, LedgerUnavailable, RecordNotFound, StreamDropped
+from taurine.jobs.changes.source import ChangeSource
 from taurine.jobs.changes.subscription import Change, Place, Subscription, Topic
 from taurine.ledger.changes import Version
 
@@ -242,3 +246,104 @@ async def test_an_outage_of_the_ledger_is_waited_out(steps: Steps) -> None:
         await steps.app.cancel(job_id)
         assert await statuses(changes) == ["cancelled"]
         assert failures == 3
+
+
+async def test_a_burst_that_is_longer_than_the_line_drops_nobody_who_reads(steps: Steps) -> None:
+    async with steps.app.changes(tenant="acme", buffer=60) as changes:
+        ids = await steps.add("acme", *range(130))
+        told = {change.record.id for change in await read(changes, 130) if change.record}
+    assert told == set(ids)
+
+
+async def test_who_was_dropped_is_told_nothing_behind_the_gap(steps: Steps) -> None:
+    (job_id,) = await steps.add("acme", 1)
+    record = await steps.app.get(job_id)
+    assert record is not None
+    subscription = Subscription(Topic(tenant="acme"), after=None, follow=False, buffer=1, closed=lambda _: None)
+    for mark in range(3):
+        subscription.tell(Version(f"acme:{mark}", 1, mark, "queued"), replace(record, id=f"acme:{mark}"))
+    with pytest.raises(StreamDropped):
+        await read(subscription, 1)
+
+
+async def test_who_has_missed_more_than_its_line_holds_begins_anew(steps: Steps) -> None:
+    """To be dropped would bring it back to the same place, again and again."""
+    async with steps.app.changes(tenant="acme") as changes:
+        await steps.add("acme", 0)
+        (seen,) = await read(changes, 1)
+    await steps.add("acme", *range(1, 5))
+    async with steps.app.changes(tenant="acme", after=seen.position, buffer=2) as again:
+        (reset,) = await read(again, 1)
+        assert reset.record is None
+
+
+class Failing:
+    """Fails some of the reads of a stream: those before which `fails` says so."""
+
+    def __init__(self, app: Taurine) -> None:
+        self.database = app._backend().database
+        self.read_well = self.database.read
+        self.database.read = self.read  # type: ignore[method-assign]
+        self.fails = 0
+        self.failed = asyncio.Event()
+        self.behind_the_work = False
+
+    async def read(self, work: Any) -> Any:
+        task = asyncio.current_task()
+        if self.fails and task is not None and task.get_name() == "taurine changes":
+            self.fails -= 1
+            if self.behind_the_work:
+                await self.read_well(work)
+            self.failed.set()
+            raise LedgerUnavailable("away")
+        return await self.read_well(work)
+
+
+async def test_what_was_missed_is_told_though_the_first_look_failed(steps: Steps) -> None:
+    async with steps.app.changes(tenant="acme") as changes:
+        await steps.add("acme", 0)
+        (seen,) = await read(changes, 1)
+    await steps.add("acme", 1)
+    failing = Failing(steps.app)
+    failing.fails = 1
+    async with steps.app.changes(tenant="acme", after=seen.position) as again:
+        told = await read(again, 1)
+    assert failing.failed.is_set()
+    assert [change.record.id for change in told if change.record] == ["acme:1"]
+
+
+async def test_a_look_that_failed_half_way_has_told_nothing(steps: Steps) -> None:
+    failing = Failing(steps.app)
+    async with steps.app.changes(tenant="acme") as changes:
+        await steps.add("acme", 0)
+        await read(changes, 1)
+        failing.behind_the_work = True
+        await steps.add("acme", 1)
+        failing.fails = 1
+        await steps.add("acme", 2)
+        told = {change.record.id for change in await read(changes, 2) if change.record}
+    assert told == {"acme:1", "acme:2"}
+
+
+class Early:
+    """A clock that is ahead of those of all others."""
+
+    def now(self) -> float:
+        return SystemClock().now() + 1.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(SystemClock(), name)
+
+
+async def test_a_change_is_told_though_its_time_is_before_the_listener_came(steps: Steps) -> None:
+    """It was being committed just then, or who wrote it has a clock that is a little behind."""
+    app = steps.app
+    await steps.add("acme", 0)
+    source = ChangeSource(database=app._backend().database, clock=Early(), random=Random(1))  # type: ignore[arg-type]
+    changes = source.subscribe(Topic(tenant="acme"), after=None, follow=False, buffer=10)
+    await source.stop()
+    await source.run_once()
+    await steps.add("acme", 1)
+    await source.run_once()
+    await source.close()
+    assert [change.record.id for change in await read(changes, 1) if change.record] == ["acme:1"]

@@ -99,7 +99,7 @@ async def test_what_another_program_hands_over_meanwhile_is_no_alert(app_factory
 async def test_a_worker_tells_the_hook_of_its_application(app_factory: Factory) -> None:
     clock = TestClock()
     heard: list[Alert] = []
-    app = app_factory(clock=clock, on_alert=heard.append)
+    app = app_factory(clock=clock, on_alert=heard.append, alerts=())
     Notes(app)
     await _waiting(app, ("note.old", "q"))
 

@@ -6,17 +6,26 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
+from sqlalchemy import text
 
-from support.ledger import NOW, complete, fail, put_in, record_at, start
+from support.ledger import NOW, complete, fail, open_transaction, put_in, record_at, somebody_waits, start
 from taurine.errors import RecordNotFound, TransitionRefused
 from taurine.ledger.audit import actions_on
-from taurine.ledger.cancellations import CancelAnswer, Stop, expire_due, request_cancel, requested_stops
+from taurine.ledger.cancellations import (
+    CancelAnswer,
+    Stop,
+    expire_due,
+    request_cancel,
+    request_cancels,
+    requested_stops,
+)
 from taurine.ledger.database import Database
 from taurine.ledger.endings import Ending, apply_endings
 from taurine.ledger.generations import Seen, raise_generation
 from taurine.ledger.reconciliation import cancel_vanished
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import OPEN
+from taurine.ledger.tallies import add_outcomes, open_kinds
 
 
 async def _cancel(database: Database, job_id: str, reason: str | None = "changed my mind") -> CancelAnswer:
@@ -239,3 +248,41 @@ async def test_a_request_that_an_attempt_did_not_hear_before_it_failed_or_snooze
     record = await record_at(database, "retried")
     assert (record.status, record.attempts, record.next_attempt_at) == ("cancelled", 1, None)
     assert record.finished_at is not None
+
+
+async def test_who_cancels_many_holds_no_count_while_it_waits_for_a_job(
+    postgres_ledger: Database, postgres_url: str
+) -> None:
+    """Another one has a job and wants to count it: the two would wait for each other."""
+    await put_in(postgres_ledger, "a", "b")
+    async with open_transaction(postgres_url) as other:
+        await other.run_sync(lambda connection: open_kinds(connection, ["b"]))
+        cancelling = asyncio.create_task(
+            postgres_ledger.write(lambda connection: request_cancels(connection, ["b", "a"], NOW, None))
+        )
+        await somebody_waits(postgres_url)
+        await other.execute(text("SET LOCAL lock_timeout = '500ms'"))  # sooner than PostgreSQL sees a deadlock
+        await other.run_sync(lambda connection: add_outcomes(connection, [(("mail", "mail.send"), "cancelled")], NOW))
+    answers = await cancelling
+    assert [answer.record.id for answer in answers if isinstance(answer, CancelAnswer)] == ["b", "a"]
+
+
+async def test_whose_end_becomes_a_cancel_is_counted_behind_all_jobs(
+    postgres_ledger: Database, postgres_url: str
+) -> None:
+    """The same of attempts that were to be tried again while their jobs were asked to stop."""
+    await put_in(postgres_ledger, "a", "b")
+    for job_id in ("a", "b"):
+        await start(postgres_ledger, job_id)
+    await postgres_ledger.write(lambda connection: request_cancel(connection, "a", NOW, None))
+    ends = [
+        Ending(id=job_id, fence=1, status="retrying", attempts=1, at=NOW + 9, error='"e"', next_at=NOW + 99)
+        for job_id in ("a", "b")
+    ]
+    async with open_transaction(postgres_url) as other:
+        await other.run_sync(lambda connection: open_kinds(connection, ["b"]))
+        ending = asyncio.create_task(postgres_ledger.write(lambda connection: apply_endings(connection, ends)))
+        await somebody_waits(postgres_url)
+        await other.execute(text("SET LOCAL lock_timeout = '500ms'"))
+        await other.run_sync(lambda connection: add_outcomes(connection, [(("mail", "mail.send"), "cancelled")], NOW))
+    assert await ending == ["cancelled", None]

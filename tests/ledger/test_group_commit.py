@@ -233,3 +233,19 @@ async def test_a_completion_that_is_written_twice_is_granted_twice(watched: Watc
     await group.submit(insert_records, new_record("job"))
     assert await group.submit(apply_completions, completion("job")) is None
     assert await group.submit(apply_completions, completion("job")) is None
+
+
+async def test_who_fails_at_hearing_of_its_write_keeps_nobody_from_hearing(
+    group: GroupCommit, watched: Watched
+) -> None:
+    def deaf(_: Any) -> None:
+        raise RuntimeError("no")
+
+    for fails in (False, True):
+        watched.errors = [LedgerUnavailable("away")] if fails else []
+        group.hand_in(put, f"a{fails}", deaf)
+        behind = asyncio.create_task(group.submit(put, f"b{fails}"))
+        async with asyncio.timeout(10):
+            answer = (await asyncio.gather(behind, return_exceptions=True))[0]
+        assert isinstance(answer, LedgerUnavailable) if fails else answer == f"put b{fails}"
+    assert await group.submit(put, "c") == "put c"

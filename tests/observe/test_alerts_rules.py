@@ -102,6 +102,8 @@ async def test_no_worker(app: Taurine) -> None:
     assert await value_of(app, rule, readings_of(waiting=2, workers=[worker("running", "mail")])) == 0
     assert await value_of(app, rule, readings_of(waiting=2, paused=True)) == 0
     assert await value_of(app, rule, readings_of(waiting=0)) == 0
+    app.queue("mail", shared=True)
+    assert await value_of(app, rule, readings_of(waiting=2)) == 0
 
 
 async def test_outbox_lag(app: Taurine) -> None:

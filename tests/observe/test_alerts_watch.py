@@ -14,7 +14,7 @@ from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, JobFailed
 from taurine.jobs.operations.readings import Readings
-from taurine.jobs.reporting.alerts import Alert
+from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.observe.alerts import DeadLettersOpen, EventRule, Finding, LimitRule
 from taurine.observe.alerts.delivery import MOST_TRIES
 from taurine.observe.alerts.look import Look
@@ -187,12 +187,13 @@ async def test_the_hook_and_the_log_hear_of_figures(
     caplog.set_level(logging.INFO, "taurine.jobs")
     told: list[Alert] = []
     figures = Pretended(11)
-    watch = watch_of(app_factory(clock=clock), figures, on_alert=told.append)
+    hook = Alerts(told.append)
+    watch = watch_of(app_factory(clock=clock), figures, alerts=hook)
     await watch.run_once()
     figures.dead = 0
     clock.advance(15)
     await watch.run_once()
-    await watch.stop()
+    await hook.close()
 
     assert [(alert.kind, alert.state) for alert in told] == [(RULE, "raised"), (RULE, "over")]
     lines = [(record.levelname, record.getMessage()) for record in caplog.records if "alert " in record.getMessage()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,67 @@ async def test_stop_and_pause_wait_for_what_is_being_written(site: Site) -> None
         asyncio.get_running_loop().call_later(0.05, handler.waiting[ids[1]].settle, None)
         await stopping
     await site.until(completed=2)
+
+
+async def test_a_job_that_came_back_here_is_not_taken_for_the_one_that_is_still_being_written(site: Site) -> None:
+    """Its lease was lost and the same worker has claimed it again: what is lost is the old lease, not the new one."""
+    (job_id,), lost, again, go = await add(site, 1), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    losses: list[str] = []
+    first = Later()
+
+    async def handler(job: Job) -> Any:
+        if job.attempts_started == 1:
+            return first
+        again.set()
+        await go.wait()
+        return "second"
+
+    def on_loss(job: Job) -> None:
+        losses.append(job.id)
+        lost.set()
+
+    async with site.working(handler, concurrency=2, lease=1.0) as worker:
+        worker.on("lease_lost", on_loss)
+        await site.until(active=1)
+        # As the sweep of another worker leaves it.
+        await site.raw.delete(site.keys.lock(job_id))
+        await site.raw.lrem(site.keys.active, 0, job_id)
+        await site.raw.rpush(site.keys.wait, job_id)
+        await site.raw.zadd(site.keys.marker, {"0": 0})
+        await asyncio.wait_for(again.wait(), 10)
+        await asyncio.wait_for(lost.wait(), 10)
+        renewed = asyncio.Event()
+        worker.on("leases_renewed", lambda _: renewed.set())
+        await asyncio.wait_for(renewed.wait(), 10)
+        go.set()
+        await site.until(completed=1)
+        first.settle("first")
+    assert losses == [job_id]
+    assert (job := await site.queue.get_job(job_id)) is not None
+    assert job.result == "second"
+
+
+async def test_an_answer_to_who_was_cancelled_a_moment_ago_is_let_go() -> None:
+    later = Later()
+    waiting = asyncio.create_task(later.answer())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    later.settle("done")  # whoever has written it must not hear of that
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+@pytest.mark.parametrize("ending", [Later.hurry, Later.abandon])
+async def test_what_failed_while_the_worker_ended_is_not_begun_again(ending: Callable[[Later], None]) -> None:
+    later, answers, begun = Later(), list[Any](), list[str]()
+
+    async def rest() -> None:
+        begun.append("again")
+
+    later.then(answers.append)
+    ending(later)
+    later.settle_by(rest())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert begun == []
+    assert [type(answer) for answer in answers] == ([asyncio.CancelledError] if ending is Later.hurry else [])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, literal, literal_column, select, update
 
-from taurine.errors import RecordNotFound, TransitionRefused
+from taurine.errors import RecordError, RecordNotFound, TransitionRefused
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.records import JobRecord, record_of
 from taurine.ledger.rows import later
@@ -16,7 +16,7 @@ from taurine.ledger.schema import job
 from taurine.ledger.statuses import TERMINAL
 from taurine.ledger.tallies import add_outcomes
 
-__all__ = ["CancelAnswer", "Stop", "expire_due", "request_cancel", "requested_stops"]
+__all__ = ["CancelAnswer", "Stop", "expire_due", "request_cancel", "request_cancels", "requested_stops"]
 
 
 class CancelAnswer(NamedTuple):
@@ -34,6 +34,32 @@ def request_cancel(
     The reason of the first request stays. A job that has just started may still be recorded as queued: it is cancelled all the same, its worker is told, and what it
     still writes is refused. Raises RecordNotFound, and TransitionRefused for a job that has ended.
     """
+    [answer] = request_cancels(connection, [job_id], at, reason, actor)
+    if isinstance(answer, RecordError):
+        raise answer
+    return answer
+
+
+def request_cancels(
+    connection: Connection, job_ids: Sequence[str], at: int, reason: str | None, actor: str | None = None
+) -> list[CancelAnswer | RecordError]:
+    """The same of several jobs; returns for each, in the order of the ids, what became of the request, or the error."""
+    found: dict[str, CancelAnswer | RecordError] = {}
+    # In one order, so that two who cancel the same ones cannot wait for each other.
+    for job_id in sorted(set(job_ids)):
+        try:
+            found[job_id] = _request_cancel(connection, job_id, at, reason, actor)
+        except RecordError as error:
+            found[job_id] = error
+    answers = [answer for answer in found.values() if isinstance(answer, CancelAnswer) and answer.at_once]
+    # Behind all of the jobs: whoever holds the counts must wait for no job any more.
+    add_outcomes(connection, [((answer.record.queue, answer.record.type), "cancelled") for answer in answers], at)
+    return [found[job_id] for job_id in job_ids]
+
+
+def _request_cancel(
+    connection: Connection, job_id: str, at: int, reason: str | None, actor: str | None
+) -> CancelAnswer:
     standing = connection.execute(select(job.c.status).where(job.c.id == job_id).with_for_update()).scalar_one_or_none()
     if standing is None:
         raise RecordNotFound(f"the ledger holds no job {job_id!r}", job_id=job_id)
@@ -43,8 +69,6 @@ def request_cancel(
     row = connection.execute(_cancelling(job_id, at, reason, at_once=at_once)).one()
     record = record_of(row)
     record_actions(connection, [AuditEntry(at, actor, "cancel", job_id, record.tenant, _detail(reason))])
-    if at_once:
-        add_outcomes(connection, [((record.queue, record.type), "cancelled")], at)
     return CancelAnswer(record, at_once)
 
 

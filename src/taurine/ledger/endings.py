@@ -12,7 +12,7 @@ from taurine.ledger.fences import Granted, standings_against
 from taurine.ledger.rows import bound, insert_ignore, later
 from taurine.ledger.schema import attempt, job, status_beside_id
 from taurine.ledger.statuses import OPEN, TERMINAL, Status, allowed_from
-from taurine.ledger.tallies import add_outcomes
+from taurine.ledger.tallies import Kind, add_outcomes
 
 __all__ = ["Ending", "apply_endings"]
 
@@ -78,11 +78,16 @@ def apply_endings(connection: Connection, items: Sequence[Ending]) -> list[Grant
     """
     # By their jobs: two transactions that write the same ones cannot wait for each other.
     in_order = sorted(enumerate(items), key=lambda pair: pair[1].id)
-    answers: dict[int, Granted] = {number: _apply_ending(connection, item) for number, item in in_order}
+    cancelled: list[tuple[Kind, int]] = []
+    answers: dict[int, Granted] = {number: _apply_ending(connection, item, cancelled) for number, item in in_order}
+    if cancelled:
+        # Behind all of the jobs: whoever holds the counts must wait for no job any more.
+        add_outcomes(connection, [(kind, "cancelled") for kind, _ in cancelled], max(at for _, at in cancelled))
     return [answers[number] for number in range(len(items))]
 
 
-def _apply_ending(connection: Connection, item: Ending) -> Granted:
+def _apply_ending(connection: Connection, item: Ending, cancelled: list[tuple[Kind, int]]) -> Granted:
+    """cancelled: what it ends as cancelled in its place is added there, with the time."""
     ended = item.status in TERMINAL
     done = connection.execute(
         _end if ended else _end_unless_cancelled,
@@ -106,7 +111,7 @@ def _apply_ending(connection: Connection, item: Ending) -> Granted:
     )
     if done.rowcount == 0:
         standing = _standing_against(connection, item)
-        if not ended and standing in OPEN and _cancelled_instead(connection, item):
+        if not ended and standing in OPEN and _cancelled_instead(connection, item, cancelled):
             return "cancelled"
         return standing
     if item.status != "expired":
@@ -116,14 +121,14 @@ def _apply_ending(connection: Connection, item: Ending) -> Granted:
     return None
 
 
-def _cancelled_instead(connection: Connection, item: Ending) -> bool:
+def _cancelled_instead(connection: Connection, item: Ending, cancelled: list[tuple[Kind, int]]) -> bool:
     """Whether a job that was to go on is cancelled now: its worker was asked to stop it, and the attempt ended before it heard."""
     asked = select(job.c.queue, job.c.type).where(job.c.id == item.id, job.c.cancel_requested_at.is_not(None))
     row = connection.execute(asked).one_or_none()
-    if row is None or _apply_ending(connection, replace(item, status="cancelled", next_at=None)) is not None:
+    if row is None or _apply_ending(connection, replace(item, status="cancelled", next_at=None), cancelled) is not None:
         return False
-    # Here, since whoever gets this answer cannot tell it from that of a job which had been cancelled before.
-    add_outcomes(connection, [((row.queue, row.type), "cancelled")], item.at)
+    # Counted here, since whoever gets this answer cannot tell it from that of a job which had been cancelled before.
+    cancelled.append(((row.queue, row.type), item.at))
     return True
 
 

@@ -141,9 +141,8 @@ class GroupCommit:
                 await self._commit_apart(batch, error)
         else:
             for entries, answers in zip(batch.values(), results, strict=True):
-                for (_, heard), answer in zip(entries, answers, strict=True):
-                    if heard is not None:
-                        heard(answer)
+                for entry, answer in zip(entries, answers, strict=True):
+                    _tell(entry, answer)
 
     async def _commit_apart(self, batch: dict[Apply[Any, Any], list[_Entry]], error: Exception) -> None:
         """An item spoilt the transaction: each half is tried in one of its own, until the others are written and it fails alone."""
@@ -175,6 +174,16 @@ def _settle(done: asyncio.Future[Any], answer: Any) -> None:
 def _fail(entries: Sequence[_Entry], error: Exception) -> None:
     if any(heard is None for _, heard in entries):
         log.debug("a write that nobody waits for failed: %s", error)
-    for _, heard in entries:
-        if heard is not None:
-            heard(error)
+    for entry in entries:
+        _tell(entry, error)
+
+
+def _tell(entry: _Entry, answer: Any) -> None:
+    _, heard = entry
+    if heard is None:
+        return
+    try:
+        heard(answer)
+    except Exception:
+        # The others of its transaction are to hear of theirs, and those behind it are to be written.
+        log.exception("a write has ended, and who was told of it failed")

@@ -155,7 +155,9 @@ def describe(error: BaseException) -> str:
     """One line on what happened: the error's text, or its type where it has none. Never raises."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a handler's error may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a handler's error may do anything, raise SystemExit too
         text = "(its text cannot be had: __str__ raised)"
     return encode_text(text or type(error).__name__)
 

@@ -31,10 +31,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What one pass did, by stored job id."""
+    """What one pass did: stored job ids, and the leases that are another's by now. A worker may hold a newer one of the same job."""
 
     renewed: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
+    lost: tuple[Lease, ...] = ()
 
 
 class LeaseKeeper(Service[Renewal]):
@@ -83,13 +83,13 @@ class LeaseKeeper(Service[Renewal]):
             self._on_failure(error)
             raise
         renewed: list[str] = []
-        lost: list[str] = []
+        lost: list[Lease] = []
         for lease, is_kept in zip(leases, kept, strict=True):
             if is_kept:
                 lease.renewed_at = sent_at
                 renewed.append(lease.stored_id)
             else:
-                lost.append(lease.stored_id)
+                lost.append(lease)
         renewal = Renewal(tuple(renewed), tuple(lost))
         self._on_renewal(renewal)
         return renewal

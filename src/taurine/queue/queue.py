@@ -18,6 +18,7 @@ from taurine.queue import administration, reading, scheduler, standings
 from taurine.queue.adding import Adder, NewJob, meaning_of_many, new_job
 from taurine.queue.administration import CLEANABLE, OnProgress
 from taurine.queue.connection import Connection, Target
+from taurine.queue.exposition import exposition
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.reading import JobLogs, Metrics, QueueMeta, WorkerInfo
@@ -363,6 +364,16 @@ class Queue:
         """
         check_states(kind, FINISHED)
         return await reading.metrics(self._store, kind, start, end)
+
+    async def prometheus(self, *, labels: Mapping[str, str] | None = None) -> str:
+        """What the queue holds as text for a scrape by Prometheus, under the names of BullMQ's exporter.
+
+        `bullmq_job_count` by state, and `bullmq_job_completed_total` and `bullmq_job_failed_total`, which stay 0 unless some worker has `metrics_points`.
+        labels: more of them, on each line, such as `{"env": "live"}`. Default: none. Raises InvalidOption for a name that no label can have.
+        """
+        kinds: tuple[FinishedState, ...] = ("completed", "failed")
+        finished = {kind: (await self.metrics(kind, start=0, end=0)).count for kind in kinds}
+        return exposition(self.name, await self.counts(), finished, labels or {})
 
     async def record_counts(self) -> dict[JobState, int]:
         """Tell the telemetry's gauge how many jobs are in each state, and return that; a gauge shows what it was told last. One call to the server."""

@@ -782,18 +782,31 @@ class Worker:
     # Leases, limits, schedules --------------------------------------------------------------------------------------------------
 
     def _held_leases(self) -> list[Lease]:
-        held = [attempt.lease for attempts in (self._running, self._writing) for attempt in attempts.values()]
-        return held + [ended.lease for ended in self._ended]
+        running = [attempt.lease for attempt in self._running.values()]
+        # One that is being written has no handler that could be told again.
+        writing = [attempt.lease for attempt in self._writing.values() if not attempt.lost]
+        return running + writing + [ended.lease for ended in self._ended]
+
+    def _attempt_with(self, lease: Lease) -> _Attempt | None:
+        """The attempt that has this very lease: one that lost its job may still be written while the job runs here anew."""
+        for held in (self._running, self._writing):
+            attempt = held.get(lease.stored_id)
+            if attempt is not None and attempt.lease is lease:
+                return attempt
+        return None
 
     def _on_renewal(self, renewal: Renewal) -> None:
         if renewal.renewed:
             self._events.emit("leases_renewed", [public_id(stored_id) for stored_id in renewal.renewed])
-        for stored_id in renewal.lost:
-            attempt = self._running.get(stored_id) or self._writing.get(stored_id)
+        for lease in renewal.lost:
+            attempt = self._attempt_with(lease)
             if attempt is None:
                 continue
             log.warning(
-                "queue %s: job %s was taken over, its handler is cancelled", self._store.keys.name, attempt.job.id
+                "queue %s: job %s was taken over, %s",
+                self._store.keys.name,
+                attempt.job.id,
+                "its handler is cancelled" if attempt.later is None else "what its handler came to does not count here",
             )
             attempt.lost = True
             if attempt.later is None:

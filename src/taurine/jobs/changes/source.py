@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 from random import Random
 from typing import NamedTuple, TypeAlias
 
@@ -31,6 +30,9 @@ _PAGE = 500
 _MOST_FEEDS = 500
 """Tenants and tags that are listened to in one process; each is a query a pass."""
 
+_AT_ONCE = 50
+"""Changes that a listener is told of before it may read: fewer than any sensible buffer holds."""
+
 _MOST_TO_CATCH_UP = 2000
 """Changes that a listener who comes back is told one by one."""
 
@@ -40,37 +42,58 @@ _MOST_BEHIND_MS = 10_000
 _FeedKey: TypeAlias = tuple[str | None, str | None]
 
 
+class _Reached(NamedTuple):
+    """How far a feed has got. told: the newest versions that were told, of the time that is read again."""
+
+    at: tuple[int, str]
+    """The time and the id behind which the next page begins."""
+    latest: int
+    told: Mapping[str, Version]
+    since: int | None
+    """Until all has been read once: what is older, ms, was there before, and is not told. None afterwards."""
+
+    @classmethod
+    def now(cls, now_ms: int) -> _Reached:
+        return cls((now_ms - OVERLAP_MS, ""), now_ms, {}, now_ms)
+
+
+class _Look(NamedTuple):
+    """What a look at a feed has found: versions that were not told yet, or None when it is too far behind; and how far it has got, once they are told."""
+
+    new: list[Version] | None
+    reached: _Reached
+
+
 class _Feed:
     """A tenant, or a tag, and who listens to it. now_ms: it tells what is written from then on."""
 
     def __init__(self, topic: Topic, now_ms: int) -> None:
         self._topic = topic
-        self._told: dict[str, Version] = {}
-        self._begin(now_ms)
+        self._reached = _Reached.now(now_ms)
         self.listeners: set[Subscription] = set()
 
-    def _begin(self, now_ms: int) -> None:
-        self._began = self._latest = now_ms
-        self._told.clear()
-        self._at = (now_ms - OVERLAP_MS, "")
-
-    def read(self, connection: Connection, now_ms: int) -> list[Version] | None:
-        """The versions that were not told yet, of a page; None when it is so far behind that they are not told one by one."""
-        page = _read(self._topic, connection, *self._at)
-        new = [version for version in page if self._told.get(version.id) != version]
-        self._told |= {version.id: version for version in new}
-        if page:
-            self._latest = max(self._latest, page[-1].updated_at)
+    def read(self, connection: Connection, now_ms: int) -> _Look:
+        """Look at one page. Nothing is noted before `note`: a look may fail, and may be taken twice."""
+        at, latest, told, since = self._reached
+        page = _read(self._topic, connection, *at)
+        new = [version for version in page if told.get(version.id) != version]
+        told = {**told, **{version.id: version for version in new}}
+        shown = [version for version in new if since is None or version.updated_at >= since]
         if len(page) == _PAGE:
             if now_ms - page[-1].updated_at > _MOST_BEHIND_MS:
-                self._begin(now_ms)
-                return None
-            self._at = (page[-1].updated_at, page[-1].id)
-        else:
-            # From the start of the overlap once more: something may yet be committed there.
-            self._at = (self._latest - OVERLAP_MS, "")
-            self._told = {key: version for key, version in self._told.items() if version.updated_at >= self._at[0]}
-        return [version for version in new if version.updated_at >= self._began]
+                return _Look(None, _Reached.now(now_ms))
+            return _Look(shown, _Reached((page[-1].updated_at, page[-1].id), latest, told, since))
+        if page:
+            # Not beyond now: the clock of one who writes may be ahead of those of all others.
+            latest = max(latest, min(page[-1].updated_at, now_ms))
+        # From the start of the overlap once more: something may yet be committed there.
+        first = latest - OVERLAP_MS
+        kept = {key: version for key, version in told.items() if version.updated_at >= first}
+        return _Look(shown, _Reached((first, ""), latest, kept, None))
+
+    def note(self, look: _Look) -> None:
+        """What the look has found is known now."""
+        self._reached = look.reached
 
 
 class ChangeSource(Service[int]):
@@ -117,16 +140,17 @@ class ChangeSource(Service[int]):
     async def run_once(self) -> int:
         """One look at what is listened to."""
         self._asked.clear()
-        late, self._late = self._late, []
-        await self._catch_up(late)
-        ids, feeds, now_ms = list(self._jobs), list(self._feeds.values()), self._now_ms()
+        await self._catch_up()
+        # The work is done in a thread, while listeners come and go here.
+        listeners = {job_id: tuple(ones) for job_id, ones in self._jobs.items()}
+        ids, feeds, now_ms = list(listeners), list(self._feeds.values()), self._now_ms()
 
         def read(connection: Connection) -> _Seen:
-            of_jobs, of_feeds = versions_of(connection, ids), [feed.read(connection, now_ms) for feed in feeds]
-            new = [version for version in of_jobs if self._concerns(version)]
-            wanted = {version.id for versions in (new, *of_feeds) for version in versions or ()}
+            of_jobs, looks = versions_of(connection, ids), [feed.read(connection, now_ms) for feed in feeds]
+            new = [version for version in of_jobs if _concerns(version, listeners[version.id])]
+            wanted = {version.id for versions in (new, *(look.new for look in looks)) for version in versions or ()}
             gone = set(ids).difference(version.id for version in of_jobs)
-            return _Seen(new, of_feeds, get_records(connection, list(wanted)), gone)
+            return _Seen(new, looks, get_records(connection, list(wanted)), gone)
 
         seen = await self._database.read(read)
         for version in seen.of_jobs:
@@ -134,24 +158,27 @@ class ChangeSource(Service[int]):
         for job_id in seen.gone:
             for listener in list(self._jobs.get(job_id, ())):
                 listener.end("the job's record is no longer kept")
-        for feed, versions in zip(feeds, seen.of_feeds, strict=True):
-            if versions is not None:
-                _tell(feed.listeners, versions, seen.records)
-                continue
+        for feed, look in zip(feeds, seen.of_feeds, strict=True):
+            feed.note(look)
+        for feed, look in zip(feeds, seen.of_feeds, strict=True):
+            await self._tell_feed(feed, look.new, seen.records, now_ms)
+        return len(seen.of_jobs) + sum(len(look.new or ()) for look in seen.of_feeds)
+
+    async def _tell_feed(
+        self, feed: _Feed, versions: Sequence[Version] | None, records: Mapping[str, JobRecord], now_ms: int
+    ) -> None:
+        if versions is None:
             for listener in list(feed.listeners):
                 listener.tell_to_begin_anew(Place(now_ms, 0))
-        return len(seen.of_jobs) + sum(len(versions or ()) for versions in seen.of_feeds)
+            return
+        for first in range(0, len(versions), _AT_ONCE):
+            if first:
+                await asyncio.sleep(0)  # who reads as fast as it can is not dropped for a burst
+            _tell(feed.listeners, versions[first : first + _AT_ONCE], records)
 
     async def rest(self, seconds: float) -> None:
         # Who begins to listen is told at once what the job is now.
         await self._clock.wait(self._asked, seconds if self._jobs or self._feeds else None)
-
-    def _concerns(self, version: Version) -> bool:
-        """Whether somebody who listens to the job has not been told of the version, or is to be told that it was the last one."""
-        return any(
-            listener.after != Place.of(version) or (version.status in TERMINAL and listener.ends_with_job)
-            for listener in self._jobs.get(version.id, ())
-        )
 
     def _feed_of(self, topic: Topic) -> _Feed:
         if topic.tag is None and topic.tenant is None:
@@ -164,25 +191,31 @@ class ChangeSource(Service[int]):
             feed = self._feeds[key] = _Feed(topic, self._now_ms())
         return feed
 
-    async def _catch_up(self, late: Sequence[Subscription]) -> None:
-        """Tell those who come back what they have missed; the feeds have it already, or never will."""
-        for listener in late:
-            since = listener.after
-            assert since is not None
-            reading = partial(_read, listener.topic)
-            missed, place = list[Version](), (since.ms - OVERLAP_MS, "")
-            while len(missed) < _MOST_TO_CATCH_UP:
-                page = await self._database.read(lambda connection, read=reading, place=place: read(connection, *place))
-                missed += [version for version in page if Place.of(version) != since]
-                if len(page) < _PAGE:
-                    break
-                place = (page[-1].updated_at, page[-1].id)
-            else:
-                listener.tell_to_begin_anew(Place(self._now_ms(), 0))
-                continue
-            ids = [version.id for version in missed]
-            records = await self._database.read(lambda connection, ids=ids: get_records(connection, ids))
-            _tell([listener], missed, records)
+    async def _catch_up(self) -> None:
+        """Tell those who come back what they have missed; the feeds have it already, or never will. Who could not be told, as the ledger is away, is told in the next pass."""
+        while self._late:
+            await self._catch_up_with(self._late[0])
+            self._late.pop(0)
+
+    async def _catch_up_with(self, listener: Subscription) -> None:
+        since = listener.after
+        if since is None or listener.is_over:
+            return
+        # What it could not hold would only end it, and it would come back to the same place.
+        most = min(_MOST_TO_CATCH_UP, listener.buffer + 1)
+        missed, place = list[Version](), (since.ms - OVERLAP_MS, "")
+        while len(missed) < most:
+            page = await self._database.read(lambda connection, place=place: _read(listener.topic, connection, *place))
+            missed += [version for version in page if Place.of(version) != since]
+            if len(page) < _PAGE:
+                break
+            place = (page[-1].updated_at, page[-1].id)
+        if len(missed) >= most:
+            listener.tell_to_begin_anew(Place(self._now_ms(), 0))
+            return
+        ids = [version.id for version in missed]
+        records = await self._database.read(lambda connection: get_records(connection, ids))
+        _tell([listener], missed, records)
 
     def _leave(self, subscription: Subscription) -> None:
         topic = subscription.topic
@@ -203,12 +236,20 @@ class ChangeSource(Service[int]):
 
 
 class _Seen(NamedTuple):
-    """What one look has found. None in place of a feed's versions: it is too far behind."""
+    """What one pass has found."""
 
     of_jobs: list[Version]
-    of_feeds: list[list[Version] | None]
+    of_feeds: list[_Look]
     records: Mapping[str, JobRecord]
     gone: Collection[str]
+
+
+def _concerns(version: Version, listeners: Collection[Subscription]) -> bool:
+    """Whether somebody who listens to the job has not been told of the version, or is to be told that it was the last one."""
+    return any(
+        listener.after != Place.of(version) or (version.status in TERMINAL and listener.ends_with_job)
+        for listener in listeners
+    )
 
 
 def _read(topic: Topic, connection: Connection, since: int, after_id: str = "") -> list[Version]:

@@ -83,12 +83,17 @@ class Subscription:
         self.after = after
         """Where it has got to; None for a listener who begins now."""
         self.ends_with_job = topic.job_id is not None and not follow
-        self._buffer = buffer
+        self.buffer = buffer
         self._closed_by = closed
         self._waiting: dict[str, Change] = {}
         self._filled = asyncio.Event()
         self._over = False
         self._dropped: StreamDropped | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is told any more."""
+        return self._over
 
     def tell(self, version: Version, record: JobRecord) -> None:
         """Hand over a change. Who has not read so many others is dropped."""
@@ -117,10 +122,12 @@ class Subscription:
         self.end()
 
     def _put(self, job_id: str, change: Change) -> None:
+        if self._over:
+            return  # who was dropped goes on from what it has read: nothing behind a gap may reach it
         self._waiting.pop(job_id, None)
-        if len(self._waiting) >= self._buffer:
+        if len(self._waiting) >= self.buffer:
             self._waiting.clear()
-            self.end(f"{self._buffer} changes waited to be read; go on after the last one that was")
+            self.end(f"{self.buffer} changes waited to be read; go on after the last one that was")
             return
         self._waiting[job_id] = change
         self._filled.set()

@@ -72,7 +72,9 @@ def _restored(failure: Message, known: str | None, message: str) -> BaseExceptio
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a handler's error may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a handler's error may do anything, raise SystemExit too
         return "(its text cannot be had: __str__ raised)"
 
 

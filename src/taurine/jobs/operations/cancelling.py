@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
-
 from taurine.errors import EmbeddedServerError, RecordError, StoreError
 from taurine.jobs.backend import Backend
-from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.cancellations import request_cancels
 from taurine.ledger.records import JobRecord
 
 __all__ = ["Cancelled", "cancel_together", "take_out_in_time"]
@@ -33,19 +31,15 @@ async def cancel_together(backend: Backend, ids: Sequence[str], *, reason: str, 
     """Cancel these jobs, all in one transaction, each as by `Taurine.cancel`, and take them out of their queues; nobody is asked whether `user` may."""
     now = round(backend.clock.now() * 1000)
 
-    def cancel(connection: Connection) -> Cancelled:
-        outcome = Cancelled()
-        # In one order, so that two who cancel the same ones cannot wait for each other.
-        for job_id in sorted(set(ids)):
-            try:
-                answer = request_cancel(connection, job_id, now, reason, user)
-            except RecordError as error:
-                outcome.refused.append(error)
-                continue
+    answers = await backend.database.write(
+        lambda connection: request_cancels(connection, list(dict.fromkeys(ids)), now, reason, user)
+    )
+    outcome = Cancelled()
+    for answer in answers:
+        if isinstance(answer, RecordError):
+            outcome.refused.append(answer)
+        else:
             (outcome.at_once if answer.at_once else outcome.told).append(answer.record)
-        return outcome
-
-    outcome = await backend.database.write(cancel)
     for record in outcome.at_once:
         backend.watch.tell(record.id)
     await take_out_in_time(backend, outcome.at_once)

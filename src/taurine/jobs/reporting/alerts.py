@@ -62,7 +62,7 @@ class Alerts:
     them. A hook that fails is logged and disturbs nothing.
 
     redact: what log lines must not show; the hook is told all. patience: seconds that the hook may take for an alert.
-    Default: 5. record: told of each as well, and not after a hook that is slow. Default: nobody.
+    Default: 5.
     """
 
     def __init__(
@@ -71,15 +71,22 @@ class Alerts:
         *,
         redact: Redact = Redact.DEFAULT,
         patience: float = _PATIENCE,
-        record: RecordAlert | None = None,
     ) -> None:
         self._on_alert = on_alert
-        self._record = record
+        self._record: RecordAlert | None = None
         self._redact = redact
         self._patience = patience
         self._turn = asyncio.Lock()
         self._telling: set[asyncio.Task[None]] = set()
         self._thread: ThreadPoolExecutor | None = None
+
+    @property
+    def has_hook(self) -> bool:
+        return self._on_alert is not None
+
+    def recorded_by(self, record: RecordAlert) -> None:
+        """Have each alert told to `record` as well, before the hook, which may be slow."""
+        self._record = record
 
     async def raise_alert(self, alert: Alert) -> None:
         """Have the hook told, if there is one, without waiting for it.

@@ -15,7 +15,7 @@ from taurine.jobs.reporting.redaction import Redact
 from taurine.queue.attempt import describe
 from taurine.queue.wire import encode_text
 
-__all__ = ["Failure", "RedactedError", "failure_of"]
+__all__ = ["Failure", "RedactedError", "failure_of", "presentable"]
 
 _MESSAGE_LIMIT = 4 * 1024
 _TRACE_LIMIT = 16 * 1024
@@ -73,6 +73,15 @@ class Failure:
 def failure_of(error: BaseException, redact: Redact = Redact.DEFAULT) -> Failure:
     """What is kept of `error`. Never raises, whatever the error does when it is looked at."""
     return Failure(error, redact)
+
+
+def presentable(error: Exception) -> Exception:
+    """`error`, or one that stands for it where it raises when it is looked at: whoever asks of what kind it is would get that in its place."""
+    try:
+        _ = isinstance(error, HandlerFailed), error.__traceback__
+    except Exception:  # noqa: BLE001 - a handler's error may do anything
+        return RuntimeError(f"{type(error).__qualname__}, an error that raises when it is looked at")
+    return error
 
 
 def _type_of(error: BaseException) -> str:

@@ -106,7 +106,7 @@ class Execution:
         except asyncio.CancelledError as error:
             return await self._cut_off(delivery, job_type, run, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome of its attempt
-            return await self._failed(delivery, run, error)
+            return await self._failed(delivery, run, presentable(error))
         return await self._complete(delivery, run, output)
 
     async def refuse(self, job: Job, reason: BaseException) -> Any:
@@ -254,7 +254,7 @@ class Execution:
         try:
             output = _encoded_result(job_type, value)
         except Permanent as error:
-            return await self._failed(delivery, run, error)
+            return await self._failed(delivery, run, presentable(error))
         return await self._complete(delivery, run, output)
 
     async def _cancelled(self, delivery: Delivery, run: Run, partial: str | None) -> Any:

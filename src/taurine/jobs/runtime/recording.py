@@ -122,6 +122,14 @@ class Recorder:
         return self._completed(delivery, context, completion)
 
     def _completed(self, delivery: Delivery, context: Context, completion: Completion) -> Encoded:
+        """What the queue is told of a completion that the record has."""
+        try:
+            self._tell_completed(delivery, context, completion)
+        except Exception:  # noqa: BLE001 - of whoever counts or logs: the job has completed, and an answer that never comes would keep its lease for ever
+            log.exception("job %s has completed, and telling so failed", self._id(delivery))
+        return Encoded(completion.output or "null")
+
+    def _tell_completed(self, delivery: Delivery, context: Context, completion: Completion) -> None:
         milliseconds = max(0, completion.at - delivery.started)
         self._tally.completed(delivery.job.queue, context.type, delivery.waited, milliseconds)
         if log.isEnabledFor(logging.INFO):
@@ -134,7 +142,6 @@ class Recorder:
                 extra={**self._fields(delivery), "duration": duration},
             )
         self._told(context.job_id)
-        return Encoded(completion.output or "null")
 
     async def fail(self, delivery: Delivery, context: Context, error: Exception) -> Any:
         """The attempt failed: another one follows if the retry policy has one for this error, else the job is dead."""

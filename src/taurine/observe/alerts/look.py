@@ -22,6 +22,8 @@ class Look:
     def __init__(self, backend: Backend, readings: Readings) -> None:
         self.readings = readings
         self.queues: Sequence[str] = sorted(backend.catalog.queues)
+        self.shared = {name for name in self.queues if backend.catalog.rules_of(name).shared}
+        """Of those the ones that other programs work on, whose workers nobody here knows."""
         self._backend = backend
         self._throughputs: dict[float, Mapping[str, Throughput]] = {}
         self._opened: dict[float, Mapping[str, int]] = {}

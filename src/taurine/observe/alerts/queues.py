@@ -60,7 +60,7 @@ class OldestWaiting(QueueRule):
 class NoWorker(QueueRule):
     """A queue has more jobs in line than `limit`, and no worker that runs. A paused queue is spared. Default: 0, for a minute.
 
-    Workers that do not report (`Upkeep(report_every=None)`) are not known, and neither are BullMQ's own.
+    Workers that do not report (`Upkeep(report_every=None)`) are not known. Nor are BullMQ's own, so a shared queue is spared as well.
     """
 
     KIND: ClassVar[str] = "no_worker"
@@ -75,7 +75,7 @@ class NoWorker(QueueRule):
         found: list[Finding] = []
         for name in self.looked_at(look):
             waiting = look.in_line(name) or 0
-            if name in served or look.is_paused(name):
+            if name in served or name in look.shared or look.is_paused(name):
                 found.append(Finding(name, 0, f"queue {name!r} has a worker, or need have none", name))
             else:
                 found.append(

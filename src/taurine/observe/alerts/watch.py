@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from taurine.errors import LedgerError
 from taurine.jobs.backend import Backend
 from taurine.jobs.operations.readings import Readings
-from taurine.jobs.reporting.alerts import Alerts, OnAlert
+from taurine.jobs.reporting.alerts import Alerts
 from taurine.jobs.reporting.lines import log
 from taurine.ledger.alerts import AlertRow, change_alert, list_alerts, purge_alerts, refresh_alert, take_look
 from taurine.observe.alerts.deciding import after_finding, after_quiet
@@ -36,7 +36,7 @@ _KEPT_MS = 24 * 3600 * 1000
 class AlertWatch(Service[None]):
     """Looks by the rules of an application, and tells its sinks. Any number of processes run it: one of them looks, and one tells, each time anew.
 
-    readings: what both servers say; see `Taurine.readings`. on_alert: the application's hook; it hears of events from the worker itself, and from here of figures.
+    readings: what both servers say; see `Taurine.readings`. alerts: those of the worker, whose hook hears of events from the worker itself, and from here of figures. Default: no hook.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class AlertWatch(Service[None]):
         *,
         application: str,
         readings: Callable[[], Awaitable[Readings]],
-        on_alert: OnAlert | None = None,
+        alerts: Alerts | None = None,
         interval: float = INTERVAL,
     ) -> None:
         super().__init__(name="alerts", interval=interval, clock=backend.clock, random=backend.random)
@@ -57,7 +57,6 @@ class AlertWatch(Service[None]):
         self._limits = [rule for rule in rules if isinstance(rule, LimitRule)]
         self._events = {rule.key: rule for rule in rules if isinstance(rule, EventRule)}
         self._woken = asyncio.Event()
-        self._hook = Alerts(on_alert, redact=backend.redact)
         self.recorder = EventRecorder(
             rules,
             application=application,
@@ -67,7 +66,9 @@ class AlertWatch(Service[None]):
             woken=self._woken.set,
         )
         """Where workers say what has happened."""
-        at_hand = (LogSink(), *(() if on_alert is None else (HookSink(self._hook),)))
+        if alerts is not None:
+            alerts.recorded_by(self.recorder.record)
+        at_hand = (LogSink(), *(() if alerts is None or not alerts.has_hook else (HookSink(alerts),)))
         of_rule: dict[str, Sequence[Sink]] = {
             rule.key: sinks if isinstance(rule, EventRule) else (*at_hand, *sinks) for rule in rules
         }
@@ -87,10 +88,6 @@ class AlertWatch(Service[None]):
     async def rest(self, seconds: float) -> None:
         """Until the next pass, or until there is something to tell."""
         await self._clock.wait(self._woken, seconds)
-
-    async def stop(self) -> None:
-        await super().stop()
-        await self._hook.close()
 
     async def _look(self) -> None:
         look = Look(self._backend, await self._readings())
