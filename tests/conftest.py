@@ -19,12 +19,16 @@ from hypothesis import settings
 from redis.asyncio import Redis
 
 from support.leaks import ServerWatch, no_tasks_remain
+from support.ledgers import Ledgers
 from support.postgres import PostgresServer
 from support.server import ValkeyServer
 
 # A property test's deadline per example would make a busy machine a failure. The blob reproduces a failure in one line.
 settings.register_profile("taurine", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "taurine"))
+
+# The programs that tests start would compile all of the source each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell that runs the tests in the background lets its children ignore SIGINT, and theirs inherit that: nobody would hear a Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -123,6 +127,22 @@ def postgres() -> Iterator[PostgresServer]:
 async def postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
     """An empty database of this test alone, for SQLAlchemy; a connection left open in it fails the test."""
     name = await postgres.create_database()
+    yield postgres.url_of(name)
+    leaks = await postgres.drop_database(name)
+    if leaks:
+        pytest.fail("the test left behind:\n" + "\n".join(leaks), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def ledgers(tmp_path_factory: pytest.TempPathFactory) -> Ledgers:
+    """Ledgers to copy, since the migrations take longer than most tests."""
+    return Ledgers(tmp_path_factory.mktemp("ledgers"))
+
+
+@pytest.fixture
+async def postgres_ledger_url(postgres: PostgresServer, ledgers: Ledgers) -> AsyncIterator[str]:
+    """The same as `postgres_url`, with the ledger's tables."""
+    name = await ledgers.postgresql(postgres)
     yield postgres.url_of(name)
     leaks = await postgres.drop_database(name)
     if leaks:

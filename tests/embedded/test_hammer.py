@@ -10,7 +10,7 @@ from support.eventually import eventually
 from taurine.embedded import EmbeddedServer
 
 PROCESSES = 10
-ROUNDS = 15
+ROUNDS = 8
 
 
 async def test_ten_processes_start_and_stop_at_once(home: Path) -> None:
@@ -46,7 +46,7 @@ async def test_users_that_are_killed_while_others_start_and_stop(home: Path) -> 
         running = [process for process in doomed if process.poll() is None]
         if len(running) > 2:
             running[0].kill()
-        elif len(doomed) < 25:
+        elif len(doomed) < 12:
             doomed.append(spawn(str(home), "1000"))
         return all(process.poll() is not None for process in steady)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.history import History
-from taurine.ledger.database import open_database
-from taurine.ledger.migrate import migrate
+from support.ledgers import Ledgers
 
 
 @pytest.fixture
@@ -25,9 +24,9 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of this test alone, of the kind that the test's id shows."""
+    """A database of this test alone, of the kind that the test's id shows; on PostgreSQL with the tables."""
     # Asked for by name, so that the tests with SQLite start no server.
-    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_ledger_url")
 
 
 @pytest.fixture
@@ -37,9 +36,8 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def ledger(database_url: str) -> str:
+async def ledger(database_url: str, ledgers: Ledgers, tmp_path: Path) -> str:
     """`database_url`, with the tables."""
-    database = open_database(database_url)
-    await migrate(database)
-    await database.close()
+    if database_url.startswith("sqlite"):
+        await ledgers.sqlite(tmp_path / "taurine.db")
     return database_url

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from support.ledgers import Ledgers
 from support.programs import Program
 from taurine.app import Taurine
-from taurine.ledger.database import open_database
-from taurine.ledger.migrate import migrate
 
 
 @pytest.fixture
@@ -22,9 +21,9 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of this test alone, of the kind that the test's id shows."""
+    """A database of this test alone, of the kind that the test's id shows; on PostgreSQL, where somebody plans them, with the tables."""
     # Asked for by name, so that the tests with SQLite start no server.
-    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_ledger_url")
 
 
 @pytest.fixture
@@ -35,16 +34,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def app_factory(
-    database_url: str, prefix: str, redis_socket_url: str, tmp_path: Path
+    *, database_url: str, ledgers: Ledgers, prefix: str, redis_socket_url: str, tmp_path: Path
 ) -> AsyncIterator[Callable[..., Taurine]]:
     """Make applications over the test's prefix: `app_factory(clock=clock)`; each is closed after the test.
 
     Takes the arguments of Taurine. Default: the shared server by its unix socket; `ledger_url` in a test that has it, else SQLite.
     """
-    if database_url.startswith("postgresql"):  # whose tables somebody plans; SQLite gets them at the first call
-        database = open_database(database_url)
-        await migrate(database)
-        await database.close()
+    if database_url.startswith("sqlite"):
+        await ledgers.sqlite(tmp_path / "taurine.db")
     async with contextlib.AsyncExitStack() as stack:
 
         def make(name: str = "test", **options: object) -> Taurine:

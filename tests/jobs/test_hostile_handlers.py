@@ -24,7 +24,7 @@ class Raises(Exception):
 
 class NoText(Exception):
     def __str__(self) -> str:
-        return 7  # type: ignore[return-value] # pyright: ignore[reportReturnType] - what is tested
+        return 7  # type: ignore[return-value] # noqa: PLE0307 # pyright: ignore[reportReturnType] - what is tested
 
     __repr__ = __str__
 
@@ -69,8 +69,8 @@ ERRORS: dict[str, Any] = {
     "locked": Locked,
     "a circle": in_a_circle,
     "deep": deep,
-    "long": lambda: ValueError("x" * 30 * MIB),
-    "long lines": lambda: ValueError("x\n" * 5 * MIB),
+    "long": lambda: ValueError("x" * 20 * MIB),
+    "long lines": lambda: ValueError("x\n" * MIB),
     "halves of pairs": lambda: ValueError("\ud800\0\udfff"),
 }
 
@@ -116,12 +116,12 @@ async def test_lines_without_end_are_kept_up_to_their_number_and_size(
 
     @app.job("noisy", queue="noisy", retry=Retry.NONE)
     async def noisy(_: None, ctx: Context) -> None:
-        for _ in range(5000):
+        for _ in range(2000):
             ctx.log.info("x" * 1000)
         waiting.append(len(ctx.lines))
         ctx.lines.clear()
-        ctx.log.info("x" * 10 * MIB, data="y" * 10 * MIB)
-        ctx.progress(1, 2, "z" * 10 * MIB)
+        ctx.log.info("x" * MIB, data="y" * MIB)
+        ctx.progress(1, 2, "z" * MIB)
         waiting.append(sum(len(line.message) + len(line.fields or "") for line in ctx.lines))
         waiting.append(len(str(ctx.progress_value)))
 

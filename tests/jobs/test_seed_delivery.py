@@ -61,6 +61,7 @@ async def test_a_job_whose_producer_died_before_the_add_is_repaired_by_a_worker(
     handle = await declare_orders(producer).enqueue(Order(number=21))
     await producer.close()
     broken_add.undo()
+    broken_add.setattr("taurine.jobs.handover.outbox.YOUNG_MS", 300)  # scaled
 
     app = app_factory()
     declare_orders(app)

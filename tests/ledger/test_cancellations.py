@@ -78,9 +78,9 @@ async def test_a_job_that_expires_after_it_was_put_back_has_no_next_attempt(data
     await _end(database, "j", "waiting")
     seen = await record_at(database, "j")
     lost = [Seen("j", seen.generation, seen.fence)]
-    await database.write(lambda connection: raise_generation(connection, lost, NOW + 20))
+    await database.write(lambda connection: raise_generation(connection, lost, NOW + 120))
 
-    [record] = await database.write(lambda connection: expire_due(connection, NOW + 30, 10))
+    [record] = await database.write(lambda connection: expire_due(connection, NOW + 130, 10))
 
     assert (record.id, record.status, record.next_attempt_at) == ("j", "expired", None)
 
@@ -251,16 +251,16 @@ async def test_a_request_that_an_attempt_did_not_hear_before_it_failed_or_snooze
 
 
 async def test_who_cancels_many_holds_no_count_while_it_waits_for_a_job(
-    postgres_ledger: Database, postgres_url: str
+    postgres_ledger: Database, postgres_ledger_url: str
 ) -> None:
     """Another one has a job and wants to count it: the two would wait for each other."""
     await put_in(postgres_ledger, "a", "b")
-    async with open_transaction(postgres_url) as other:
+    async with open_transaction(postgres_ledger_url) as other:
         await other.run_sync(lambda connection: open_kinds(connection, ["b"]))
         cancelling = asyncio.create_task(
             postgres_ledger.write(lambda connection: request_cancels(connection, ["b", "a"], NOW, None))
         )
-        await somebody_waits(postgres_url)
+        await somebody_waits(postgres_ledger_url)
         await other.execute(text("SET LOCAL lock_timeout = '500ms'"))  # sooner than PostgreSQL sees a deadlock
         await other.run_sync(lambda connection: add_outcomes(connection, [(("mail", "mail.send"), "cancelled")], NOW))
     answers = await cancelling
@@ -268,7 +268,7 @@ async def test_who_cancels_many_holds_no_count_while_it_waits_for_a_job(
 
 
 async def test_whose_end_becomes_a_cancel_is_counted_behind_all_jobs(
-    postgres_ledger: Database, postgres_url: str
+    postgres_ledger: Database, postgres_ledger_url: str
 ) -> None:
     """The same of attempts that were to be tried again while their jobs were asked to stop."""
     await put_in(postgres_ledger, "a", "b")
@@ -279,10 +279,10 @@ async def test_whose_end_becomes_a_cancel_is_counted_behind_all_jobs(
         Ending(id=job_id, fence=1, status="retrying", attempts=1, at=NOW + 9, error='"e"', next_at=NOW + 99)
         for job_id in ("a", "b")
     ]
-    async with open_transaction(postgres_url) as other:
+    async with open_transaction(postgres_ledger_url) as other:
         await other.run_sync(lambda connection: open_kinds(connection, ["b"]))
         ending = asyncio.create_task(postgres_ledger.write(lambda connection: apply_endings(connection, ends)))
-        await somebody_waits(postgres_url)
+        await somebody_waits(postgres_ledger_url)
         await other.execute(text("SET LOCAL lock_timeout = '500ms'"))
         await other.run_sync(lambda connection: add_outcomes(connection, [(("mail", "mail.send"), "cancelled")], NOW))
     assert await ending == ["cancelled", None]

@@ -52,13 +52,13 @@ async def test_two_followers_at_once_leave_the_later_position(database: Database
     assert await database.read(lambda connection: read_cursor(connection, "mail")) == "30-0"
 
 
-async def test_a_follower_waits_for_the_one_that_is_ahead(postgres_ledger: Database, postgres_url: str) -> None:
+async def test_a_follower_waits_for_the_one_that_is_ahead(postgres_ledger: Database, postgres_ledger_url: str) -> None:
     """What it compares with is what the other commits, not what it read before."""
     await _advance(postgres_ledger, "mail", "1-0")
-    async with open_transaction(postgres_url) as ahead:
+    async with open_transaction(postgres_ledger_url) as ahead:
         await ahead.execute(text("SELECT * FROM taurine_queue_cursor FOR UPDATE"))
         behind = asyncio.create_task(_advance(postgres_ledger, "mail", "20-0"))
-        await somebody_waits(postgres_url)
+        await somebody_waits(postgres_ledger_url)
         await ahead.execute(text("UPDATE taurine_queue_cursor SET last_id = '30-0'"))
 
     assert await behind == "30-0"

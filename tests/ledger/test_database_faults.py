@@ -433,16 +433,16 @@ async def test_a_victim_of_a_deadlock_is_written_again_once(postgres_ledger: Dat
     assert (calls, await _records(postgres_ledger)) == (2, {"a"})
 
 
-async def test_all_statements_of_a_read_see_the_same(postgres_ledger: Database, postgres_url: str) -> None:
+async def test_all_statements_of_a_read_see_the_same(postgres_ledger: Database, postgres_ledger_url: str) -> None:
     def read(connection: Connection) -> list[int]:
         before = _count(connection)
         connection.execute(text("SELECT pg_advisory_xact_lock_shared(1)"))  # until the other one has committed
         return [before, _count(connection)]
 
-    async with open_transaction(postgres_url) as other:
+    async with open_transaction(postgres_ledger_url) as other:
         await other.execute(text("SELECT pg_advisory_xact_lock(1)"))
         reading = asyncio.create_task(postgres_ledger.read(read))
-        await somebody_waits(postgres_url)
+        await somebody_waits(postgres_ledger_url)
         await other.run_sync(lambda connection: insert_raw(connection, id="a"))
     assert await reading == [0, 0]
     assert await _records(postgres_ledger) == {"a"}

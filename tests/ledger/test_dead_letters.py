@@ -299,7 +299,7 @@ async def test_an_id_that_was_used_again(database: Database) -> None:
     assert (cancelled.payload, cancelled.generation) == ({"to": "a"}, 1)
 
 
-async def test_an_entry_is_dealt_with_once(postgres_ledger: Database, postgres_url: str) -> None:
+async def test_an_entry_is_dealt_with_once(postgres_ledger: Database, postgres_ledger_url: str) -> None:
     """Who comes second waits for the first, and is told what it did."""
     await put_in(postgres_ledger, "j")
     await fail(postgres_ledger, "j")
@@ -308,16 +308,16 @@ async def test_an_entry_is_dealt_with_once(postgres_ledger: Database, postgres_u
         lambda: _discard(postgres_ledger, Discard(entry.id, NOW + 9, "bob")),
         lambda: _redrive(postgres_ledger, Redrive(entry.id, NOW + 9, "bob")),
     ):
-        async with open_transaction(postgres_url) as first:
+        async with open_transaction(postgres_ledger_url) as first:
             resolved = f"UPDATE taurine_dead_letter SET status = 'discarded', resolved_at = {NOW}, resolved_by = 'ann'"
             await first.execute(text(resolved))
             waiting = asyncio.create_task(second())
-            await somebody_waits(postgres_url)
+            await somebody_waits(postgres_ledger_url)
         [answer] = await waiting
 
         assert isinstance(answer, TransitionRefused)
         assert "by ann" in str(answer)
-        async with open_transaction(postgres_url) as first:
+        async with open_transaction(postgres_ledger_url) as first:
             reopened = "UPDATE taurine_dead_letter SET status = 'open', resolved_at = NULL, resolved_by = NULL"
             await first.execute(text(reopened))
 

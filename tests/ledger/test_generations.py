@@ -187,7 +187,7 @@ async def test_a_clock_that_is_behind_does_not_turn_back_the_record(database: Da
 
 
 async def test_generations_in_two_orders_do_not_wait_for_each_other(
-    postgres_ledger: Database, postgres_url: str
+    postgres_ledger: Database, postgres_ledger_url: str
 ) -> None:
     """Rows are written by their ids, whatever the order of the requests: the first one that is held holds a writer up before it holds any."""
     for job_id in "abc":
@@ -195,10 +195,10 @@ async def test_generations_in_two_orders_do_not_wait_for_each_other(
         await fail(postgres_ledger, job_id)
     again = [NewGeneration(id=job_id, at=NOW + 9, action="rerun") for job_id in "cba"]
 
-    async with open_transaction(postgres_url) as other:
+    async with open_transaction(postgres_ledger_url) as other:
         await other.execute(update(job).where(job.c.id == "a").values(worker="x"))
         starting = asyncio.create_task(postgres_ledger.write(lambda connection: start_generation(connection, again)))
-        await somebody_waits(postgres_url)
+        await somebody_waits(postgres_ledger_url)
         await other.execute(text("SET LOCAL lock_timeout = '500ms'"))  # sooner than PostgreSQL sees a deadlock
         await other.execute(update(job).where(job.c.id == "c").values(worker="x"))
 

@@ -44,6 +44,14 @@ def upgrade(op: Operations) -> None:
 """
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of this test alone, of the kind that the test's id shows."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'taurine.db'}"
+    return request.getfixturevalue("postgres_url")
+
+
 @pytest.fixture
 async def empty(ledger_url: str) -> Any:
     database = open_database(ledger_url)

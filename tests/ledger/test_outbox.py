@@ -159,13 +159,13 @@ async def test_two_relays_keep_the_order_of_each_queue_and_create_nothing_twice(
     assert {queue: [job.id for job in jobs if job.queue == queue] for queue in added} == added
 
 
-async def test_a_stamp_waits_for_nobody(postgres_ledger: Database, postgres_url: str) -> None:
+async def test_a_stamp_waits_for_nobody(postgres_ledger: Database, postgres_ledger_url: str) -> None:
     """A worker may be writing the outcome of the very job that is stamped; on PostgreSQL the stamp passes it over.
 
     SQLite has one writer at a time, so nothing to pass over.
     """
     await put_in(postgres_ledger, "held", "free")
-    async with open_transaction(postgres_url) as worker:
+    async with open_transaction(postgres_ledger_url) as worker:
         await worker.execute(text("UPDATE taurine_job SET worker = 'w' WHERE id = 'held'"))
 
         async with asyncio.timeout(5):

@@ -260,7 +260,7 @@ async def test_two_processes_with_the_same_keys_make_one_job_for_each(
 
 
 async def test_two_batches_with_the_same_keys_or_ids_cannot_wait_for_each_other(
-    postgres_ledger: Database, postgres_url: str
+    postgres_ledger: Database, postgres_ledger_url: str
 ) -> None:
     """Each takes them in one order: while it waits for the first, it holds none of the later ones."""
     keys = [new_record(name, idempotency=_key(name)) for name in ("key-b", "key-a")]
@@ -274,10 +274,10 @@ async def test_two_batches_with_the_same_keys_or_ids_cannot_wait_for_each_other(
         f"VALUES (:name, 'mail.send', 'mail', 'queued', 1, '1', {NOW}, {NOW})"
     )
     for insert_one, first, second, batch in ((key, "key-a", "key-b", keys), (id_, "id-a", "id-b", ids)):
-        async with open_transaction(postgres_url) as other:
+        async with open_transaction(postgres_ledger_url) as other:
             await other.execute(insert_one, {"name": first})
             accepting = asyncio.create_task(_accept(postgres_ledger, *batch))
-            await somebody_waits(postgres_url)
+            await somebody_waits(postgres_ledger_url)
             await other.execute(insert_one, {"name": second})  # a deadlock, if the batch held it
 
         assert Inserted(None) not in await accepting

@@ -212,7 +212,7 @@ async def _reached(calls: Any, reads: int) -> bool:
 
 async def test_twenty_idle_queues_cost_no_more_than_one(prefix: str, redis_socket_url: str, raw: Redis) -> None:
     """Stalled sweeps included: they are due again and again meanwhile, and a queue that was seen empty is not swept."""
-    options = {"drain_delay": 0.1, "stalled_interval": 1.0}
+    options = {"drain_delay": 0.05, "stalled_interval": 0.5}
     costs: list[dict[str, int]] = []
     for count in (1, 20):
         async with idle_queues(prefix, redis_socket_url, raw, count, **options):
@@ -326,7 +326,10 @@ async def test_a_blocking_read_that_never_returns_is_given_up_bmq_103(site: Site
         await connection.close()
 
 
-async def test_stopping_ends_though_the_server_is_gone_bmq_091(server_factory: Any, prefix: str) -> None:
+async def test_stopping_ends_though_the_server_is_gone_bmq_091(
+    server_factory: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taurine.queue.worker._SETTLE_TIME", 0.5)  # scaled
     server: ValkeyServer = server_factory()
     gate = asyncio.Event()
 

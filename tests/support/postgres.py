@@ -197,6 +197,17 @@ class PostgresServer:
             await connection.execute(f"CREATE DATABASE {name} OWNER {_ROLE} TEMPLATE template0 STRATEGY file_copy")
         return name
 
+    async def copy_database(self, template: str) -> str:
+        """Make a database with all that is in another one, which nobody may be connected to, and return its name."""
+        name = f"t_{secrets.token_hex(4)}"
+        async with self.admin() as connection:
+            # The server sees the connections that were just closed a moment later.
+            left = await _connections_left(connection, template)
+            assert not left, "\n".join(left)
+            # With this strategy the pair of CREATE and DROP takes 50 ms, with the other one 105.
+            await connection.execute(f"CREATE DATABASE {name} OWNER {_ROLE} TEMPLATE {template} STRATEGY wal_log")
+        return name
+
     async def drop_database(self, name: str) -> list[str]:
         """Remove a database; return what was connected to it still, one line each."""
         async with self.admin() as connection:

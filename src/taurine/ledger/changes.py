@@ -6,12 +6,15 @@ a time reads again what is a little older (`OVERLAP_MS`), and passes over the ve
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Row, Select, Text, bindparam, select, tuple_
+from sqlalchemy import BigInteger, Connection, Row, Select, Text, any_, bindparam, func, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 
+from taurine.ledger.rows import is_postgresql
 from taurine.ledger.schema import job, job_tag
 
 __all__ = ["OVERLAP_MS", "Version", "changed_of_tag", "changed_of_tenant", "version_of", "versions_of"]
@@ -21,8 +24,6 @@ OVERLAP_MS = 2000
 
 NEWEST_OF_TAG = 1000
 """Of a tag, so many of the jobs that were created last are looked at."""
-
-_IDS_AT_ONCE = 500
 
 _VERSION = (
     *(job.c.id, job.c.tenant, job.c.updated_at, job.c.status, job.c.generation, job.c.fence, job.c.attempts),
@@ -39,7 +40,11 @@ class Version(NamedTuple):
     status: str
 
 
-_by_ids = select(*_VERSION).where(job.c.id.in_(bindparam("ids", expanding=True)))
+# One value, however many ids: a statement with a thousand of them would be made anew each time.
+_given = func.json_each(bindparam("ids", type_=Text())).table_valued("value", name="given")
+_since = job.c.updated_at >= bindparam("since", type_=BigInteger)
+_among_json = select(*_VERSION).where(job.c.id.in_(select(_given.c.value)), _since)
+_among_array = select(*_VERSION).where(job.c.id == any_(bindparam("ids", type_=ARRAY(Text))), _since)
 
 
 def _page(wanted: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
@@ -68,13 +73,15 @@ def version_of(row: Row[*tuple[Any, ...]]) -> Version:
     return Version(row.id, row.updated_at, zlib.crc32(repr(rest).encode(errors="surrogatepass")), row.status)
 
 
-def versions_of(connection: Connection, job_ids: Sequence[str]) -> list[Version]:
-    """The versions of these jobs as they are; those that are gone are left out."""
-    return [
-        version_of(row)
-        for first in range(0, len(job_ids), _IDS_AT_ONCE)
-        for row in connection.execute(_by_ids, {"ids": job_ids[first : first + _IDS_AT_ONCE]})
-    ]
+def versions_of(connection: Connection, job_ids: Sequence[str], since: int = 0) -> list[Version]:
+    """The versions of these jobs as they are, of those that were written at `since`, ms, or later. Those that are gone are left out. Default: all."""
+    if not job_ids:
+        return []
+    if is_postgresql(connection):
+        rows = connection.execute(_among_array, {"ids": list(job_ids), "since": since})
+    else:
+        rows = connection.execute(_among_json, {"ids": json.dumps(list(job_ids)), "since": since})
+    return [version_of(row) for row in rows]
 
 
 def changed_of_tenant(

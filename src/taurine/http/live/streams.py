@@ -20,7 +20,7 @@ class Streams:
     most: of all callers together. most_each: of one caller. send_seconds: how long one that reads nothing is waited for. ping_seconds: between signs of life.
     """
 
-    def __init__(self, *, most: int, most_each: int, send_seconds: float, ping_seconds: float = 15.0) -> None:
+    def __init__(self, *, most: int, most_each: int, send_seconds: float, ping_seconds: float = 25.0) -> None:
         self.send_seconds = send_seconds
         self.ping_seconds = ping_seconds
         self._most = most

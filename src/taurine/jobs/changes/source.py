@@ -26,6 +26,12 @@ from taurine.service import Service
 __all__ = ["ChangeSource"]
 
 _INTERVAL = 0.25
+_WHOLE_LOOKS = 16
+"""Each so many looks the followed jobs are looked at whatever their time: a worker's clock may be behind, and a record may have gone."""
+
+_RECENT_MS = 5000
+"""How far back the other looks go. Most jobs that are followed have not changed for longer, and cost next to nothing."""
+
 _PAGE = 500
 _MOST_FEEDS = 500
 """Tenants and tags that are listened to in one process; each is a query a pass."""
@@ -105,6 +111,8 @@ class ChangeSource(Service[int]):
         self._jobs: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._feeds: dict[_FeedKey, _Feed] = {}
         self._late: list[Subscription] = []
+        self._new: set[str] = set()
+        self._looks = 0
         self._asked = asyncio.Event()
 
     def subscribe(self, topic: Topic, *, after: str | None, follow: bool, buffer: int) -> Subscription:
@@ -117,6 +125,7 @@ class ChangeSource(Service[int]):
         )
         if topic.job_id is not None:
             self._jobs[topic.job_id].add(subscription)
+            self._new.add(topic.job_id)
         else:
             self._feed_of(topic).listeners.add(subscription)
             if subscription.after is not None:
@@ -144,15 +153,25 @@ class ChangeSource(Service[int]):
         # The work is done in a thread, while listeners come and go here.
         listeners = {job_id: tuple(ones) for job_id, ones in self._jobs.items()}
         ids, feeds, now_ms = list(listeners), list(self._feeds.values()), self._now_ms()
+        whole = self._looks % _WHOLE_LOOKS == 0
+        new, self._new = self._new & listeners.keys(), set()
 
         def read(connection: Connection) -> _Seen:
-            of_jobs, looks = versions_of(connection, ids), [feed.read(connection, now_ms) for feed in feeds]
-            new = [version for version in of_jobs if _concerns(version, listeners[version.id])]
-            wanted = {version.id for versions in (new, *(look.new for look in looks)) for version in versions or ()}
-            gone = set(ids).difference(version.id for version in of_jobs)
-            return _Seen(new, looks, get_records(connection, list(wanted)), gone)
+            of_jobs = versions_of(connection, ids, 0 if whole else now_ms - _RECENT_MS)
+            if not whole:
+                of_jobs += versions_of(connection, list(new))
+            looks = [feed.read(connection, now_ms) for feed in feeds]
+            changed = [version for version in dict.fromkeys(of_jobs) if _concerns(version, listeners[version.id])]
+            wanted = {version.id for versions in (changed, *(look.new for look in looks)) for version in versions or ()}
+            gone = set(ids).difference(version.id for version in of_jobs) if whole else ()
+            return _Seen(changed, looks, get_records(connection, list(wanted)), gone)
 
-        seen = await self._database.read(read)
+        try:
+            seen = await self._database.read(read)
+        except Exception:
+            self._new |= new
+            raise
+        self._looks += 1
         for version in seen.of_jobs:
             _tell(self._jobs.get(version.id, ()), [version], seen.records)
         for job_id in seen.gone:

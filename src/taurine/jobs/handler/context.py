@@ -413,7 +413,9 @@ class Context:
             _handler_log.log(level, "%s", one_line(text), extra={**line_fields(self), "fields": shown})
         if len(self.lines) < _LOG_LINES and not self.ended:
             kept = json.dumps(shown, default=str) if shown else None  # in ASCII, which every database takes
-            if kept is not None and len(kept) > LONGEST_LINE:  # as text then, of which no more than a line is kept: many may wait
+            if (
+                kept is not None and len(kept) > LONGEST_LINE
+            ):  # as text then, of which no more than a line is kept: many may wait
                 text, kept = f"{text} {kept}"[:LONGEST_LINE], None
             at = round(self.clock.now() * 1000)
             self.lines.append(LogLine(at, _LEVELS.get(level, "info"), several_lines(text), kept))

@@ -40,6 +40,7 @@ from taurine.jobs.executors import Call, Executor, ExecutorKind
 from taurine.jobs.executors.call import exited, takes_context
 from taurine.jobs.handler.context import Backing, Context
 from taurine.jobs.handover.adoption import record_id_of
+from taurine.jobs.reporting.failures import presentable
 from taurine.jobs.reporting.lines import current_context, line_fields, log
 from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.reporting.spans import Spans
