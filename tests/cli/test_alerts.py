@@ -22,6 +22,7 @@ async def test_what_fires_is_listed_and_ends_with_1(app: Taurine, taurine: Calla
 
     assert (none.code, none.out) == (0, "")
     assert "No alerts." in none.err
+    assert "nobody looks for them" in none.err
     assert firing.code == as_json.code == 1
     assert "dead_letters_depth  mail   firing  error" in firing.out
     (alert,) = as_json.json["alerts"]

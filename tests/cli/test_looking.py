@@ -215,8 +215,10 @@ async def test_dead_letters_are_looked_at(app: Taurine, taurine: Callable[..., A
     one, data = await asyncio.gather(
         taurine("dead", "show", entry["id"]), taurine("dead", "show", entry["id"], "--json")
     )
-    absent = await taurine("dead", "show", "nothing")
+    absent, by_job = await asyncio.gather(taurine("dead", "show", "nothing"), taurine("dead", "show", "n-4"))
 
+    assert by_job.out == one.out
+    assert "`taurine dead` lists what there is" in absent.err
     assert shown.out.count("note.write") == 2
     assert (entry["payload"], entry["error"]["message"], entry["attempts"]) == ("bad y", "bad y", 1)
     for words in ("n-4", "exhausted, after 1 attempts", '"bad y"', "ValueError: bad y", "Traceback"):

@@ -6,20 +6,26 @@ import asyncio
 import contextlib
 import gzip
 import logging
+import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from support.api import Client, declare_invites
 from support.eventually import eventually
+from taurine import Context
 from taurine.app import Taurine
+from taurine.errors import JobError
 from taurine.http import create_app
 from taurine.http.connections import Connection
 from taurine.http.serving import listen, serve
+from taurine.queue import Queue
 
 MIB = 1024 * 1024
 HEAD = b"POST /v1/jobs/thing.keep HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -102,7 +108,7 @@ async def serving(app: Taurine) -> AsyncIterator[Callable[..., Any]]:
 
         async def start(of: Taurine = app, **options: Any) -> Served:
             listening = stack.enter_context(listen("127.0.0.1", 0))
-            await stack.enter_async_context(lives(create_app(of, **({"answer_within": 30} | options)), listening))
+            await stack.enter_async_context(lives(create_app(of, answer_within=30, **options), listening))
             return Served(of, listening.getsockname()[1])
 
         yield start
@@ -282,3 +288,104 @@ async def test_no_path_leads_elsewhere(served: Served) -> None:
         assert status_of(answer) in (400, 404, 405), (path, answer)
         assert b"location:" not in head.lower(), path
         assert b"<" not in body, path
+
+
+# What is shown, and to whom ----------------------------------------------------------------------------------------------------------------
+
+STRANGE = (
+    "-1",
+    "0",
+    "1e9",
+    "999999999999999999999",
+    "1.5",
+    "\x00",
+    "' or 1=1 --",
+    "<script>alert(1)</script>",
+    "x" * 5000,
+    "..",
+    "null",
+)
+
+
+async def test_no_parameter_of_any_route_does_harm_or_comes_back_as_a_page(client: Client) -> None:
+    """A30, A31, A32, A41, A49: whatever route there is, by the document; each answer is JSON or plain text, and nothing of ours is loaded from elsewhere."""
+    document = (await client.get("/openapi.json")).json()
+    asked = 0
+    for path, operations in document["paths"].items():
+        if "get" not in operations or path.endswith("/events") or path.startswith("/cron"):
+            continue
+        names = [one["name"] for one in operations["get"].get("parameters", ()) if one["in"] == "query"]
+        filled = re.sub(r"\{[^}]+\}", "a", path)
+        for name in names:
+            for value in STRANGE:
+                answer = await client.get(filled, params={name: value})
+                asked += 1
+                assert answer.status_code in (200, 400, 404, 422), (filled, name, value, answer.text)
+                kind = answer.headers["content-type"]
+                assert kind.startswith(("application/json", "application/problem+json", "text/plain")), (filled, kind)
+                assert answer.headers["x-content-type-options"] == "nosniff"
+    assert asked > 200
+
+
+LOOKS = [
+    *("/v1/jobs/a", "/v1/jobs", "/v1/jobs/a/why", "/v1/jobs/a/logs", "/v1/jobs/a/attempts", "/v1/jobs/a/audit"),
+    *("/v1/queues/slow", "/v1/workers", "/v1/audit", "/metrics", "/health/ready"),
+]
+
+
+async def test_the_token_of_a_running_job_is_shown_to_nobody(
+    app: Taurine, client: Client, raw: Redis, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A22: not by the API, a stream, the metrics, nor the log; and whoever guesses one changes nothing."""
+    go = asyncio.Event()
+
+    @app.job("slow", queue="slow")
+    async def slow(_: None, ctx: Context) -> str:
+        ctx.log.info("runs")
+        await go.wait()
+        return "done"
+
+    with caplog.at_level(logging.DEBUG):
+        handle = await slow.enqueue(None, job_id="a")
+        async with app.worker(queues=["slow"]):
+            await eventually(lambda: raw.exists(f"{prefix}:slow:a:lock"), 20, "nobody runs it")
+            token = str(await raw.get(f"{prefix}:slow:a:lock"))
+            texts = [(await client.get(path)).text for path in LOOKS]
+            async with Queue("slow", app.settings.redis_url or "", prefix=prefix) as queue:
+                job = await queue.get_job("a")
+                assert job is not None
+                for guess in ("0", "", token[:-1], token.upper() + "x", f"{token}:1"):
+                    job.token = guess
+                    with pytest.raises(JobError):
+                        await job.extend_lease(600)
+            assert (await client.get("/v1/jobs/a")).json()["status"] == "running"
+            go.set()
+            assert await handle.result(timeout=20) == "done"
+    assert token
+    assert not [text for text in (*texts, caplog.text) if token in text]
+
+
+async def test_no_password_of_a_server_that_is_away_is_shown(
+    app_factory: Callable[..., Taurine], client_of: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A56, A40: in answers and in the log."""
+    away = {
+        "redis_url": "redis://me:pa55word@127.0.0.1:1/0?password=pa55word",
+        "database_url": "postgresql://me:pa55word@127.0.0.1:1/x?password=pa55word",
+    }
+    texts: list[str] = []
+    for name, url in away.items():
+        app = app_factory(**{name: url})
+        declare_invites(app)
+        client = client_of(app)
+        with caplog.at_level(logging.DEBUG):
+            answers = [
+                await client.enqueue(),
+                *[
+                    await client.get(path)
+                    for path in ("/health/ready", "/v1/queues", "/v1/jobs", "/v1/workers", "/metrics")
+                ],
+            ]
+        assert "unavailable" in "".join(answer.text for answer in answers), name
+        texts += [answer.text for answer in answers]
+    assert not [text for text in (*texts, caplog.text) if "pa55word" in text]

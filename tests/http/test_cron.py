@@ -69,6 +69,7 @@ async def test_without_the_secret(app: Taurine, client: Client, headers: dict[st
     for path in ("/cron", "/cron/clean-up", "/cron/nobody"):
         answer = await client.get(path, headers=sent)  # pyright: ignore[reportArgumentType] - bytes, as a client may send them
         assert problem(answer) == (401, "unauthenticated"), path
+        assert "[redacted]" not in answer.json()["detail"]
         assert answer.headers["www-authenticate"].startswith("Bearer")
     assert [record async for record in app.list()] == []
 

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -85,6 +86,8 @@ def open_database(url: str | URL, *, pool_size: int = 5, answer_seconds: float |
     if kind == "sqlite":
         return SQLiteDatabase(parsed)
     if kind == "postgresql":
+        if find_spec("asyncpg") is None:
+            raise InvalidOption('a database of PostgreSQL needs the extra postgres: pip install "taurine[postgres]"')
         return PostgreSQLDatabase(parsed, pool_size=pool_size, answer_seconds=answer_seconds)
     raise InvalidOption(f"expected a database URL of sqlite or postgresql, got one of {kind!r}")
 

@@ -18,11 +18,9 @@ import binascii
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from heapq import merge
-from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal_column, select, tuple_, union_all
 
 from taurine.errors import InvalidOption
 from taurine.ledger.records import JobRecord, record_of
@@ -39,6 +37,7 @@ __all__ = [
     "conditions",
     "count_by_status",
     "cursor_of",
+    "first_of",
     "has_records",
     "list_records",
     "query_of",
@@ -118,8 +117,7 @@ def list_records(
     statuses = filter.statuses()
     # One query for each status: an index with the status in front gives each in order, and not several together.
     queries = [query_of(connection, filter, status, after, newest_first=newest_first) for status in statuses or (None,)]
-    found = [connection.execute(query.limit(limit + 1)).all() for query in queries]
-    rows = list(islice(merge(*found, key=_position, reverse=newest_first), limit + 1))
+    rows = first_of(connection, queries, limit + 1, newest_first=newest_first)
     more = len(rows) > limit
     return Page([record_of(row) for row in rows[:limit]], cursor_of(rows[limit - 1]) if more else None)
 
@@ -130,8 +128,16 @@ def has_records(connection: Connection, filter: RecordFilter) -> bool:  # noqa: 
     return connection.execute(query).first() is not None
 
 
-def _position(row: Row[Any]) -> Position:
-    return Position(row.created_at, row.id)
+def first_of(
+    connection: Connection, queries: Sequence[Select[Any]], limit: int, *, newest_first: bool
+) -> Sequence[Row[Any]]:
+    """The first rows of queries for lists, in the order of a list. The database puts them together: how it orders ids is its collation's affair, and pages go on by that order."""
+    if len(queries) == 1:
+        return connection.execute(queries[0].limit(limit)).all()
+    together = union_all(*(select(query.limit(limit).subquery()) for query in queries)).subquery()
+    place = (together.c.created_at, together.c.id)
+    order = [column.desc() if newest_first else column for column in place]
+    return connection.execute(select(together).order_by(*order).limit(limit)).all()
 
 
 def query_of(

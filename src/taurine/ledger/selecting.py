@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import merge
-from itertools import islice
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, func, select
 
 from taurine.ledger.dead_letters import DeadLetterFilter
 from taurine.ledger.dead_letters import conditions_of as conditions_of_entries
-from taurine.ledger.listing import Count, Position, RecordFilter, query_of
+from taurine.ledger.listing import Count, Position, RecordFilter, first_of, query_of
 from taurine.ledger.schema import dead_letter, job
 from taurine.ledger.statuses import Status
 
@@ -67,13 +64,8 @@ def count_chosen(connection: Connection, selection: RecordSelection, most: int) 
 
 def choose(connection: Connection, selection: RecordSelection, after: Position | None, limit: int) -> list[Chosen]:
     """A page of them, the oldest first. after: the position of the last one of the page before."""
-    pages = [
-        map(_chosen, connection.execute(_query(connection, selection, status, after).limit(limit)))
-        for status in selection.statuses
-    ]
-    # One that has changed its status between two of the queries is in both.
-    found = {one.id: one for one in merge(*pages, key=attrgetter("position"))}
-    return list(islice(found.values(), limit))
+    queries = [_query(connection, selection, status, after) for status in selection.statuses]
+    return [_chosen(row) for row in first_of(connection, queries, limit, newest_first=False)]
 
 
 def chosen_of(connection: Connection, ids: Sequence[str], tenant: str | None) -> list[Chosen]:

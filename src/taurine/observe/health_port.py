@@ -310,7 +310,9 @@ class _Serving:
             self._server = _Server(address, answers, token)
         except (OSError, OverflowError) as error:
             shown = address if isinstance(address, Path) else f"{address[0]}:{address[1]}"
-            raise InvalidOption(f"the health port cannot be opened at {shown}: {error}") from error
+            raise InvalidOption(
+                f"the health port cannot be opened at {shown}: {error.strerror if isinstance(error, OSError) else error}; name another one, or 0 for any that is free"
+            ) from error
         self.port = None if isinstance(address, Path) else int(self._server.server_address[1])
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="taurine health", daemon=True)
         self._thread.start()

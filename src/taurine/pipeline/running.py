@@ -91,7 +91,9 @@ class Run:
             self._progress = step.end
             part.shown = self._shown(step)
             context.progress(1)
-            context.log.info(f"stage {name!r} completed in {seconds:.3f} s", index=step.index, seconds=seconds)
+            context.log.info(
+                f"stage {name!r} completed in {seconds:.3f} s", index=step.index, seconds=round(seconds, 6)
+            )
             await self._telling.tell("stage_completed", StageEvent(**self._event(step)))
         return value
 
@@ -131,14 +133,16 @@ class Run:
         seconds, log, name = self._seconds, self._context.log, step.stage.name
         cut_off = isinstance(error, CancelledError | Cancel)
         if cut_off:
-            log.info(f"stage {name!r} was cut off after {seconds:.3f} s", index=step.index, seconds=seconds)
+            log.info(f"stage {name!r} was cut off after {seconds:.3f} s", index=step.index, seconds=round(seconds, 6))
         elif isinstance(error, HandlerSignal) and not isinstance(error, Permanent | RetryAfter):
             kind = type(error).__name__
-            log.info(f"stage {name!r} raised {kind} after {seconds:.3f} s", index=step.index, seconds=seconds)
+            log.info(f"stage {name!r} raised {kind} after {seconds:.3f} s", index=step.index, seconds=round(seconds, 6))
         else:
             _add_note(error, f"in stage {name!r} ({step.index + 1} of {len(self._steps)}) of pipeline {self._name!r}")
             what = f"{type(error).__name__}: {describe(error)}"
-            log.warning(f"stage {name!r} failed after {seconds:.3f} s: {what}", index=step.index, seconds=seconds)
+            log.warning(
+                f"stage {name!r} failed after {seconds:.3f} s: {what}", index=step.index, seconds=round(seconds, 6)
+            )
         event = StageFailure(**self._event(step), error=error)
         await self._telling.tell("stage_failed", event, patience=_CUT_OFF_PATIENCE if cut_off else None)
 

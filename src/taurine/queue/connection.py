@@ -67,7 +67,7 @@ def _translate(error: BaseException, where: str) -> StoreError:
         return StoreRefused(f"the server at {where} refused the credentials: {error}; check user and password")
     if isinstance(error, BusyLoadingError | ReadOnlyError | RedisConnectionError | RedisTimeoutError | OSError):
         return StoreUnavailable(
-            f"no answer from the server at {where}: {str(error) or type(error).__name__}; it may be repeated"
+            f"no answer from the server at {where}: {str(error).rstrip('.') or type(error).__name__}; it may be repeated"
         )
     if _PASSING.match(str(error)):
         return StoreUnavailable(f"the server at {where} cannot serve now: {error}; it may be repeated")

@@ -46,6 +46,7 @@ async def test_what_is_refused_says_how_to_call(anybody: Client) -> None:
     """A24."""
     answer = await anybody.get("/v1/jobs")
     assert answer.headers["www-authenticate"] == 'Bearer realm="taurine"'
+    assert "`Authorization`, as `Bearer <key>`" in answer.json()["detail"]
     for wrong in (
         "taurine_0123456789abcdef_" + "0" * 64,
         "taurine_",
@@ -56,6 +57,7 @@ async def test_what_is_refused_says_how_to_call(anybody: Client) -> None:
     ):
         answer = await anybody.get("/v1/jobs", headers={"Authorization": f"Bearer {wrong}"})
         assert problem(answer) == (401, "unauthenticated"), wrong
+        assert "[redacted]" not in answer.json()["detail"], wrong
     assert problem(await anybody.get("/v1/jobs", headers={"Authorization": "Basic YTpi"})) == (401, "unauthenticated")
 
 

@@ -46,6 +46,8 @@ def alerts(
             output.table(_COLUMNS, [*map(_row_of, views)])
         else:
             output.note("No alerts.")
+        if not output.as_json and all(worker.state != "running" for worker in await app.workers.list()):
+            output.hint("nobody looks for them: a worker does, or `taurine serve`, and none runs")
         return NO if firing else DONE
 
     run(context, look, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from taurine.cli.commands.options import AsJson, User, Yes
-from taurine.cli.failures import DONE, REFUSED, codes, exit_code_of
+from taurine.cli.failures import DONE, NO, REFUSED, codes, exit_code_of
 from taurine.cli.running import run
 from taurine.errors import InvalidOption
 
@@ -35,7 +35,10 @@ Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Of
 Fingerprint = Annotated[
     str | None, typer.Option("--fingerprint", metavar="HEX", help="Of this cause; see `dead list --json`.")
 ]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Entries; or a filter, or --all.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID…]", help="Entries, by their ids or their jobs'; or a filter, or --all."),
+]
 All = Annotated[bool, typer.Option("--all", help="All that are open.")]
 Most = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=1, help="No more than so many, the latest failures.")
@@ -113,16 +116,20 @@ def show_all(
 def show(
     context: typer.Context,
     *,
-    entry_id: Annotated[str, typer.Argument(metavar="ID", help="The entry's id.")],
+    entry_id: Annotated[str, typer.Argument(metavar="ID", help="The entry's id, or its job's.")],
     tenant: Tenant = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one entry: what failed, in which attempts, what its handler wrote, and who did what."""
 
-    async def look(app: Taurine, output: Output) -> None:
+    async def look(app: Taurine, output: Output) -> int:
         from taurine.cli.forms import action_json, attempt_json, cause, dead_letter_json, log_line_json, time_text
 
-        found = await app.dead_letters.examine(entry_id, tenant=tenant)
+        known = await app.dead_letters.get(entry_id, tenant=tenant)
+        if known is None:
+            output.error(f"there is no dead letter {entry_id!r:.80}", hint="`taurine dead` lists what there is")
+            return NO
+        found = await app.dead_letters.examine(known, tenant=tenant)
         if output.as_json:
             output.json(
                 {
@@ -132,7 +139,7 @@ def show(
                     "actions": [*map(action_json, found.actions)],
                 }
             )
-            return
+            return DONE
         entry = found.entry
         output.facts(
             [
@@ -158,6 +165,7 @@ def show(
             output.line(f"{line.level:<8} {line.message}")
         if entry.status == "open":
             output.hint(f"`taurine dead redrive {entry.id}` runs it again, with --edit JSON with another payload")
+        return DONE
 
     run(context, look, as_json=as_json)
 

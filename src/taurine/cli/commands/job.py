@@ -117,7 +117,9 @@ def _print_job(
         for line in log:
             at = datetime.fromtimestamp(line.at / 1000, UTC)
             fields = "".join(f" {name}={value}" for name, value in (line.fields or {}).items())
-            output.line(f"{at:%H:%M:%S} {line.level:<8} {line.message}{fields}")
+            # Indented, so that none of its own lines can pass for another one of the log.
+            said = f"{line.message}{fields}".replace("\n", f"\n{'':18}")
+            output.line(f"{at:%H:%M:%S} {line.level:<8} {said}")
 
 
 def _print_why(output: Output, why: Why) -> None:

@@ -54,6 +54,7 @@ def serve(
         from taurine.cli.logs import set_up_logs
         from taurine.cli.reading import read_seconds
         from taurine.http import Access, create_app
+        from taurine.http.access.loopback import is_loopback
         from taurine.http.access.refuse_open import refuse_open
         from taurine.http.serving import curl_line, listen, needs_credentials, url_of
         from taurine.http.serving import serve as serve_api
@@ -77,6 +78,8 @@ def serve(
                 return
             output.note(f"{app.name} is served at {url}, until Ctrl-C", "bold")
             output.note(f"  try  {line}")
+            if not is_loopback(host) and not allow_host:
+                output.hint("from elsewhere it answers under names that are listed: --allow-host jobs.example.com")
 
         # What is asked for in bulk is done here too, so that it needs no worker.
         async with app, app.operations_worker():

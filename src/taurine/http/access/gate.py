@@ -61,7 +61,9 @@ class Gate:
         token = self._token_of(connection)
         caller = token.caller if token is not None else await self._who(connection)
         if caller is None:
-            raise Unauthenticated("nobody is known to call; give an API key as `Authorization: Bearer taurine_…`")
+            raise Unauthenticated(
+                "nobody is known to call; send an API key in the header `Authorization`, as `Bearer <key>`; `taurine keys create` makes one"
+            )
         if scope is None:
             return caller
         if not caller.may(scope):

@@ -46,7 +46,7 @@ class AllowedHosts:
             scope,
             send,
             CODES["misdirected_request"],
-            "the name in the Host header is not one that this API is reached under; add it to Access(hosts=[…])",
+            "the name in the Host header is not one that this API is reached under; add it with `taurine serve --allow-host NAME`, or Access(hosts=[…])",
         )
 
     def _allows(self, scope: Scope) -> bool:

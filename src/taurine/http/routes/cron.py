@@ -93,7 +93,7 @@ def _secret_is_shown(request: HTTPRequest) -> None:
     # Both as bytes: text that is not ASCII cannot be compared in constant time.
     is_right = hmac.compare_digest(shown.strip().encode(), secret.get_secret_value().encode())
     if scheme.lower() != "bearer" or not is_right:
-        raise Unauthenticated("the cron secret is needed, as `Authorization: Bearer <CRON_SECRET>`")
+        raise Unauthenticated("the cron secret is needed, in the header `Authorization`, as `Bearer <CRON_SECRET>`")
 
 
 _Secret = Depends(_secret_is_shown)

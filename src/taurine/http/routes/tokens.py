@@ -57,7 +57,7 @@ async def make_token(
     api = api_of(request)
     tokens = api.gate.tokens
     if tokens is None:
-        raise HTTPException(404, "public tokens are not used here: they need Access(secret=…) or TAURINE_SECRET")
+        raise HTTPException(404, "public tokens are not used here: they need a `secret` of Access, or TAURINE_SECRET")
     given = wanted.model_dump(exclude={"scopes"})
     scopes = wanted.scopes or (["enqueue"] if wanted.job_type is not None else ["read"])
     if wanted.job_type is not None:

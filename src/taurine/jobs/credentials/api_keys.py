@@ -156,7 +156,7 @@ class ApiKeys:
         """The key that this text is, whose use is noted. One read, of one row. Raises Unauthenticated for one that is unknown, expired or revoked, LedgerUnavailable."""
         match = KEY_PATTERN.fullmatch(text)
         if match is None:
-            raise Unauthenticated("this is no API key: expected taurine_<id>_<secret>")
+            raise Unauthenticated("this is no API key; one reads taurine_<id>_<secret>")
         backend = self._backend_here()
         await backend.ready()
         row = await backend.database.read(lambda connection: find_api_key(connection, match[1]))

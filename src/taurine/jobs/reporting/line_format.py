@@ -51,7 +51,9 @@ class _Line(logging.Formatter):
         if record.exc_info:
             text = f"{text}\n{several_lines(self.formatException(record.exc_info))}"
         number = os.environ.get("TAURINE_PROCESS")  # of several worker processes
-        return f"{at:%H:%M:%S} {f'[{number}] ' if number else ''}{level}{record.name}: {text}"
+        job = several_lines(str(getattr(record, "job_id", None) or ""))
+        whose = f"{job}: " if job and job not in text else ""  # our own lines name their job
+        return f"{at:%H:%M:%S} {f'[{number}] ' if number else ''}{level}{record.name}: {whose}{text}"
 
 
 class _JsonLine(logging.Formatter):
