@@ -25,6 +25,7 @@ demo: $(VENV)/run.stamp  ## A support desk at work on an embedded server, with a
 	$(BIN)/python -m taurine.demo $(ARGS)
 
 test: $(VENV)/test.stamp $(VENV)/check.stamp node_modules/.stamp  ## Run all tests
+	@$(BIN)/python tools/prometheus.py || true
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/test.stamp $(VENV)/check.stamp $(VENV)/node.stamp  ## Check format, lint, types and the direction of imports

@@ -65,6 +65,11 @@ def pages(shop: sqlite3.Connection, tenant_id: str, until: int, after: list[int]
             return
 
 
+def cell(value: object) -> object:
+    """Text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def write_file(part: Path, shop: sqlite3.Connection, request: ExportRequest, until: int, ctx: Context) -> None:
     """Write the rows after those that an earlier attempt has written."""
     total = count(shop, request.tenant_id, until)
@@ -78,7 +83,7 @@ def write_file(part: Path, shop: sqlite3.Connection, request: ExportRequest, unt
             csv.writer(file).writerow(COLUMNS)
         for page in pages(shop, request.tenant_id, until, state.get("after", [0, 0])):
             ctx.raise_if_cancelled()
-            csv.writer(file).writerows(page)
+            csv.writer(file).writerows([cell(value) for value in row] for row in page)
             file.flush()
             rows += len(page)
             ctx.state = {"rows": rows, "bytes": part.stat().st_size, "after": [page[-1][3], page[-1][0]]}

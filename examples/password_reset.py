@@ -5,7 +5,7 @@
 An invitation is sent once, however often somebody clicks. A reset is sent once a minute, so that a double click makes one mail and a second try in an hour another.
 "Send it again" is meant, so each click is a mail. The choice stands with the job type, as `job_id=`; whoever enqueues need not think of it, nor make up time stamps.
 
-In production the worker is a process of its own: `taurine worker examples.password_reset:app`, with `--reload` while you write it.
+In production the worker is a process of its own: `taurine --app examples.password_reset:app worker`, with `--reload` while you write it.
 """
 
 import asyncio

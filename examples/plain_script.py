@@ -3,7 +3,7 @@
     python examples/plain_script.py
 
 Each call has a `_sync` form, for scripts, threads, and frameworks that are not async. What the script enqueues outlives it: it may end before anybody has worked on it. Here
-it starts a worker and waits, so that you see something; in production that is `taurine worker examples.plain_script:app` under systemd or in a container.
+it starts a worker and waits, so that you see something; in production that is `taurine --app examples.plain_script:app worker` under systemd or in a container.
 """
 
 import asyncio

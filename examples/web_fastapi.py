@@ -4,7 +4,7 @@
 
 It needs two packages more: pip install "taurine[embedded,http]" httpx2. There is no welcome for a user who was not stored, and no user without one: `session=` is a SQLAlchemy
 session on the ledger's database, and the job is handed over after its commit. Here a test client stands for the browser, and the worker runs in the web process, which is handy
-on one machine; in production it is `taurine worker examples.web_fastapi:app`, in processes of its own.
+on one machine; in production it is `taurine --app examples.web_fastapi:app worker`, in processes of its own.
 """
 
 from collections.abc import AsyncGenerator

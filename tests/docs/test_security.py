@@ -1,4 +1,4 @@
-"""SECURITY.md: the users that it sets up can do what it says, on a real server."""
+"""SECURITY.md: the users that it sets up can do what it says, on a real server (A50, A52)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the server may be put, and who can reach it there."""
+"""Where the server may be put, and who can reach it there (A53)."""
 
 from __future__ import annotations
 

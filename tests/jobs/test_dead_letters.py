@@ -25,8 +25,6 @@ from taurine.queue import Queue
 from taurine.retry import Fixed, Retry
 from taurine.testing import TestClock
 
-_KILLS = 50
-
 
 async def fail_orders(app: Taurine, number: int, **options: Any) -> list[str]:
     """Orders that have failed for good; the ids of their jobs."""
@@ -72,21 +70,22 @@ async def killed_workers(app: Taurine, **settings: Any) -> dict[str, int]:
 async def test_kill_at_the_moment_of_the_last_failure(
     ledger_url: str, app: Taurine, figure: Callable[[str], None]
 ) -> None:
-    """SEED-259: a worker is killed 50 times as it records a last failure; afterwards each job has failed, with one entry."""
+    """SEED-259: a worker is killed 50 times (24 on PostgreSQL) as it records a last failure; afterwards each job has failed, with one entry."""
+    kills = 50 if ledger_url.startswith("sqlite") else 24
     await app.migrate()
     orders = declare_orders(app, retry=Retry.NONE)
-    handles = await orders.enqueue_many([Order(number=number, fail="broken") for number in range(_KILLS)])
+    handles = await orders.enqueue_many([Order(number=number, fail="broken") for number in range(kills)])
     started = time.monotonic()
 
-    died = await killed_workers(app, kills=_KILLS, points=["before", "during", "after"])
+    died = await killed_workers(app, kills=kills, points=["before", "during", "after"])
     async with app.worker(lease=0.5, stalled_interval=0.1):
         for handle in handles:
             await ended(lambda handle=handle: app.get(handle.id), "failed", within=30)
     entries = [entry async for entry in app.dead_letters.list()]
 
     figure(f"{sum(died.values())} workers killed in {time.monotonic() - started:.1f} s, {len(entries)} dead letters")
-    assert sum(died.values()) == _KILLS
-    assert min(died.values()) >= _KILLS // 3
+    assert sum(died.values()) == kills
+    assert min(died.values()) >= kills // 3
     assert sorted(entry.job_id for entry in entries) == sorted(handle.id for handle in handles)
     assert {entry.reason for entry in entries} <= {"exhausted", "crashed"}
 

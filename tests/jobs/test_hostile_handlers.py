@@ -116,7 +116,7 @@ async def test_lines_without_end_are_kept_up_to_their_number_and_size(
 
     @app.job("noisy", queue="noisy", retry=Retry.NONE)
     async def noisy(_: None, ctx: Context) -> None:
-        for _ in range(2000):
+        for _number in range(2000):
             ctx.log.info("x" * 1000)
         waiting.append(len(ctx.lines))
         ctx.lines.clear()

@@ -1,4 +1,4 @@
-"""Progress and saved state: monotone, clamped, cheap, and given to the next attempt."""
+"""Progress and saved state: monotone, clamped, cheap, and given to the next attempt (A18)."""
 
 from __future__ import annotations
 

@@ -242,6 +242,20 @@ async def test_a_file_that_is_no_database_is_refused_and_not_retried(tmp_path: P
     await database.close()
 
 
+async def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """A53: whatever the umask and the folder say; one that is there keeps its rights."""
+    for name in ("new.db", "old.db"):
+        path = tmp_path / name
+        if name == "old.db":
+            path.touch(mode=0o644)
+        database = open_database(f"sqlite:///{path}")
+        await database.write(lambda connection: connection.exec_driver_sql("create table x (y)").close())
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob(f"{name}*")}  # noqa: ASYNC240
+        await database.close()
+        assert modes.keys() == {name, f"{name}-wal", f"{name}-shm"}
+        assert set(modes.values()) == {0o600 if name == "new.db" else path.stat().st_mode & 0o777}
+
+
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'none' / 'taurine.db'}")
     with pytest.raises(LedgerRefused, match="unable to open"):

@@ -13,11 +13,12 @@ from sqlalchemy import Connection, insert, text
 from ledger.writing import NOW, new_record
 from taurine.errors import InvalidOption
 from taurine.ledger import listing
-from taurine.ledger.database import Database
+from taurine.ledger.database import Database, open_database
 from taurine.ledger.listing import Count, RecordFilter, count_by_status, list_records
 from taurine.ledger.records import insert_records
 from taurine.ledger.schema import job, job_tag
-from taurine.ledger.statuses import STATUSES, TERMINAL, phase_of
+from taurine.ledger.selecting import Chosen, RecordSelection, choose
+from taurine.ledger.statuses import OPEN, STATUSES, TERMINAL, phase_of
 
 TOTAL = 240
 
@@ -304,3 +305,45 @@ async def test_an_empty_ledger_has_empty_pages_and_counts_of_none(database: Data
     page = await database.read(lambda connection: list_records(connection, RecordFilter()))
     assert page == ([], None)
     assert await database.read(count_by_status) == {status: Count(0, True) for status in STATUSES}
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+async def test_pages_of_several_statuses_follow_the_order_of_the_database(database: Database, ledger_url: str) -> None:
+    """A PostgreSQL with another collation than C puts `a1` in front of `B1`; the one of these tests has none, so SQLite is given one."""
+    await database.write(_ignore_case)
+    opened = open_database(ledger_url)
+    try:
+        await opened.write(lambda connection: connection.execute(text("REINDEX")))
+        records = [new_record(id=job_id) for job_id in ("a1", "B1", "C1", "d1")]
+        await opened.write(lambda connection: insert_records(connection, records))
+        await opened.write(
+            lambda connection: connection.execute(job.update().where(job.c.id == "C1").values(status="retrying"))
+        )
+        selection = RecordSelection(wanted=RecordFilter(), statuses=OPEN, before=NOW + 1, ended=False, not_type="")
+        chosen: list[Chosen] = []
+        for _ in range(5):
+            after = chosen[-1].position if chosen else None
+            chosen += await opened.read(lambda connection, after=after: choose(connection, selection, after, 1))
+        assert [one.id for one in chosen] == ["a1", "B1", "C1", "d1"]
+
+        listed: list[str] = []
+        cursor = None
+        while True:
+            listing_page = await opened.read(
+                lambda connection, cursor=cursor: list_records(
+                    connection, RecordFilter(phase="queued"), cursor=cursor, limit=1
+                )
+            )
+            listed += [record.id for record in listing_page.records]
+            if (cursor := listing_page.next_cursor) is None:
+                break
+        assert listed == ["d1", "C1", "B1", "a1"]
+    finally:
+        await opened.close()
+
+
+def _ignore_case(connection: Connection) -> None:
+    connection.execute(text("PRAGMA writable_schema = ON"))
+    columns = "replace(sql, 'id TEXT NOT NULL', 'id TEXT COLLATE NOCASE NOT NULL')"
+    connection.execute(text(f"UPDATE sqlite_master SET sql = {columns} WHERE name = 'taurine_job'"))
+    connection.execute(text("PRAGMA writable_schema = OFF"))

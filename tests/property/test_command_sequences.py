@@ -668,7 +668,7 @@ def int_or_inf(value: float) -> float:
 # The tests --------------------------------------------------------------------------------------------------------------------
 
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=80,
     deadline=None,
     database=None,

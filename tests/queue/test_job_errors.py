@@ -1,4 +1,4 @@
-"""Each error code of BullMQ's scripts is an error type of its own here: BMQ-079.
+"""Each error code of BullMQ's scripts is an error type of its own here: BMQ-079 (A22).
 
 Codes -10 and -11 are about schedulers: see test_schedulers.py.
 """

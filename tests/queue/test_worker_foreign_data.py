@@ -1,4 +1,4 @@
-"""What else may stand in a queue that others write to: the loop goes on, and says what it met."""
+"""What else may stand in a queue that others write to: the loop goes on, and says what it met (A21)."""
 
 from __future__ import annotations
 

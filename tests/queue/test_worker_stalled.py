@@ -1,4 +1,4 @@
-"""Jobs whose worker is gone: found, put back, and given up when it happens too often."""
+"""Jobs whose worker is gone: found, put back, and given up when it happens too often (A15)."""
 
 from __future__ import annotations
 

@@ -72,5 +72,10 @@ def _write(file: IO[str], page: list[Routed], *, with_header: bool) -> None:
     rows = csv.writer(file)
     if with_header:
         rows.writerow(_COLUMNS)
-    rows.writerows((one.number, one.category, one.team, int(one.urgent), one.subject) for one in page)
+    rows.writerows((one.number, one.category, one.team, int(one.urgent), _text(one.subject)) for one in page)
     file.flush()
+
+
+def _text(written: str) -> str:
+    """What customers write, which a spreadsheet must not take for a formula."""
+    return f"'{written}" if written.startswith(("=", "+", "-", "@", "\t", "\r")) else written

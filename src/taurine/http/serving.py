@@ -131,12 +131,15 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def curl_line(app: Taurine, url: str, *, credentials: bool) -> str:
-    """A command that works as it stands: it enqueues a job of the first type whose payload can be guessed, else it counts jobs. credentials: a key is needed, in $TAURINE_KEY."""
+def curl_line(app: Taurine, url: str, *, credentials: bool, only: str | None = None) -> str:
+    """A command that works as it stands: it enqueues a job of the first type whose payload can be guessed, else it counts jobs.
+
+    credentials: a key is needed, in $TAURINE_KEY. only: the one type that is looked at. Default: all.
+    """
     words = ["curl", "-s"]
     key = ' -H "Authorization: Bearer $TAURINE_KEY"' if credentials else ""
     for job_type in app.catalog:
-        if (example := example_of(job_type)) is not None:
+        if only in (None, job_type.name) and (example := example_of(job_type)) is not None:
             body = json.dumps({"payload": example[0]})
             words += [
                 f"{url}/v1/jobs/{quote(job_type.name, safe='')}",

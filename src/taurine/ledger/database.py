@@ -7,13 +7,17 @@ blocks, in threads; for PostgreSQL on the event loop; and inside a transaction o
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -149,6 +153,13 @@ def _sqlite_engine(url: URL, *, begin: str, connections: int) -> Engine:
         connect_args={"check_same_thread": False, "timeout": _LOCK_SECONDS},
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _make(_dialect: object, _record: object, _arguments: object, _options: object) -> None:  # pyright: ignore[reportUnusedFunction]
+        # Before SQLite makes it for everybody to read: payloads and who may log in are in it. Its other files get the rights of this one.
+        if url.database and not Path(url.database).exists():
+            with contextlib.suppress(OSError):  # the connection says what is wrong
+                _make_private(Path(url.database))
+
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: object) -> None:  # pyright: ignore[reportUnusedFunction]
         connection.isolation_level = None  # the driver begins nothing by itself; see below
@@ -167,6 +178,17 @@ def _sqlite_engine(url: URL, *, begin: str, connections: int) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file that its owner alone may read, unless there is one."""
+    draft = path.with_name(f"{path.name}.{uuid4().hex}")
+    draft.touch(mode=0o600, exist_ok=False)
+    try:
+        # Closed by now: closing a database's file drops the locks of this process on it, those of SQLite too.
+        os.link(draft, path)
+    finally:
+        draft.unlink()
 
 
 def _transact(engine: Engine, work: Work[ResultT]) -> ResultT:

@@ -129,8 +129,8 @@ def has_records(connection: Connection, filter: RecordFilter) -> bool:  # noqa: 
 
 
 def first_of(
-    connection: Connection, queries: Sequence[Select[Any]], limit: int, *, newest_first: bool
-) -> Sequence[Row[Any]]:
+    connection: Connection, queries: Sequence[Select[*tuple[Any, ...]]], limit: int, *, newest_first: bool
+) -> Sequence[Any]:
     """The first rows of queries for lists, in the order of a list. The database puts them together: how it orders ids is its collation's affair, and pages go on by that order."""
     if len(queries) == 1:
         return connection.execute(queries[0].limit(limit)).all()
@@ -181,7 +181,7 @@ def _has_status(connection: Connection, status: Status) -> ColumnElement[bool]:
 
 def cursor_of(row: Row[Any]) -> str:
     """The cursor of the page that begins after a row."""
-    words = json.dumps(_position(row), separators=(",", ":"))
+    words = json.dumps(Position(row.created_at, row.id), separators=(",", ":"))
     return base64.urlsafe_b64encode(words.encode()).decode().rstrip("=")
 
 

@@ -127,9 +127,10 @@ def _print_why(output: Output, why: Why) -> None:
     if output.as_json:
         output.json(why.to_json())
         return
-    output.line(why.sentence, "bold")
+    # An error's text may be in it, and no line of that is to pass for one of ours.
+    output.line(" ".join(why.sentence.splitlines()), "bold")
     for reason in why.reasons[1:]:
-        output.line(f"Also, it {reason.text}.")
+        output.line(f"Also, it {' '.join(reason.text.splitlines())}.")
     if why.next_event is not None:
         at = "" if why.next_at is None else f", about {why.next_at:%Y-%m-%d %H:%M:%S} UTC"
         output.line(f"Next: {why.next_event}{at}.")
