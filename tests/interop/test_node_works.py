@@ -71,7 +71,8 @@ CALLS = {
         {"deduplication": {"id": "d", "keepLastIfActive": True}},
     ),
     "telemetry": SameCall(
-        {"telemetry": JobTelemetry("trace", omit_context=True)}, {"telemetry": {"metadata": "trace", "omitContext": True}}
+        {"telemetry": JobTelemetry("trace", omit_context=True)},
+        {"telemetry": {"metadata": "trace", "omitContext": True}},
     ),
     "child, fail": SameCall({"on_child_failure": "fail"}, {"failParentOnFailure": True}),
     "child, continue": SameCall({"on_child_failure": "continue"}, {"continueParentOnFailure": True}),

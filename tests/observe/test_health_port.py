@@ -176,7 +176,9 @@ async def test_beyond_this_machine_metrics_need_the_token(app: Taurine) -> None:
 async def test_a_port_that_is_taken_is_said_at_the_start(app: Taurine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(InvalidOption, match=f"cannot be opened at 127.0.0.1:{port}: Address already in use; name another"):
+        with pytest.raises(
+            InvalidOption, match=f"cannot be opened at 127.0.0.1:{port}: Address already in use; name another"
+        ):
             async with app.worker(health_port=port):
                 pass
     for wrong in ({"health_port": 70_000}, {"health_port": -1}, {"metrics_token": "short"}):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[tuple[int, str]]]:
+def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[tuple[int, str]]]:
     """The errors of pyright's strict mode in each sample, line and rule; one run looks at all, since it is what takes long."""
     folder = tmp_path_factory.mktemp("samples")
     settings = {
@@ -42,18 +42,18 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[tuple[int, 
     )
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["summary"]["filesAnalyzed"] == len(SAMPLES), done.stdout
-    errors: dict[str, set[tuple[int, str]]] = {sample.name: set() for sample in SAMPLES}
+    found: dict[str, set[tuple[int, str]]] = {sample.name: set() for sample in SAMPLES}
     for problem in report["generalDiagnostics"]:
-        errors[Path(problem["file"]).name].add((problem["range"]["start"]["line"] + 1, problem["rule"]))
-    return errors
+        found[Path(problem["file"]).name].add((problem["range"]["start"]["line"] + 1, problem["rule"]))
+    return found
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
 def test_errors_are_where_they_are_expected_and_nowhere_else(
-    sample: Path, found: dict[str, set[tuple[int, str]]]
+    sample: Path, errors: dict[str, set[tuple[int, str]]]
 ) -> None:
     lines = sample.read_text().splitlines()
     expected = {(number, found[1]) for number, line in enumerate(lines, 1) if (found := _EXPECTED.search(line))}
     assert len(expected) > 10
-    assert {line for line, _ in found[sample.name]} == {line for line, _ in expected}
-    assert expected <= found[sample.name]  # strict mode has more to say of some of them
+    assert {line for line, _ in errors[sample.name]} == {line for line, _ in expected}
+    assert expected <= errors[sample.name]  # strict mode has more to say of some of them

@@ -119,7 +119,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        await api.open()
+        await api.open_patiently()
         try:
             yield
         finally:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from starlette.requests import HTTPConnection
 
@@ -13,10 +12,11 @@ from taurine.app import Taurine
 from taurine.errors import LedgerUnavailable
 from taurine.http.access.caller import Caller
 from taurine.http.access.gate import Gate
+from taurine.http.patience import NO_ANSWER, InTime
 from taurine.http.problems import Refusal
 from taurine.http.representations import Shown
 
-__all__ = ["Api", "InTime", "TenantUnknown", "api_of", "tenant_for"]
+__all__ = ["Api", "TenantUnknown", "api_of", "tenant_for"]
 
 
 class TenantUnknown(Refusal):
@@ -36,18 +36,44 @@ class Api:
         self.gate = gate
         self.payloads = payloads
         self.answer_seconds = answer_seconds
+        gate.answer_seconds = answer_seconds
         self._open: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self._opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
 
     async def open(self) -> None:
-        """Open the application on this event loop, unless it is: where the API is mounted, nobody else does."""
+        """Open the application on this event loop, unless it is: where the API is mounted, nobody else does.
+
+        All requests wait for the same opening, each as long as it may; it goes on without them. Raises LedgerUnavailable.
+        """
         loop = asyncio.get_running_loop()
-        if loop not in self._open:
+        if loop in self._open:
+            return
+        opening = self._opening.get(loop)
+        if opening is None:
+            opening = self._opening[loop] = asyncio.create_task(self._open_on(loop), name="taurine api opens")
+        await asyncio.wait({opening}, timeout=self.answer_seconds)
+        if not opening.done():
+            raise LedgerUnavailable(NO_ANSWER)
+        opening.result()
+
+    async def open_patiently(self) -> None:
+        """The same for a server that starts: however long it takes."""
+        await self._open_on(asyncio.get_running_loop())
+
+    async def _open_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
             await self.app.open()
             self._open.add(loop)
+        finally:
+            self._opening.pop(loop, None)
 
     async def close(self) -> None:
         """Close what this event loop has open."""
-        self._open.discard(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._open.discard(loop)
+        if (opening := self._opening.pop(loop, None)) is not None:
+            opening.cancel()
+            await asyncio.wait({opening})
         await self.app.close()
 
     def shown(self, connection: HTTPConnection, caller: Caller | None) -> Shown:
@@ -57,28 +83,6 @@ class Api:
     def in_time(self, seconds: float = 0.0) -> InTime:
         """Raise LedgerUnavailable where the block takes longer than a request may wait; and `seconds` more, for work that is known to be much."""
         return InTime(self.answer_seconds + seconds)
-
-
-class InTime:
-    """See `Api.in_time`. seconds: for the block."""
-
-    __slots__ = ("_timeout",)
-
-    def __init__(self, seconds: float) -> None:
-        self._timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            raise LedgerUnavailable(
-                "the database gave no answer in time; a request with a job_id or an Idempotency-Key may safely be repeated"
-            ) from None
 
 
 def api_of(connection: HTTPConnection) -> Api:

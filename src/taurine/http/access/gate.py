@@ -17,6 +17,7 @@ from taurine.http.access.oidc import IssuerLogins
 from taurine.http.access.public_tokens import BEGINNING, PublicToken, PublicTokens
 from taurine.http.access.reach import reaches
 from taurine.http.access.signing import signing_secrets
+from taurine.http.patience import InTime
 from taurine.jobs.reporting.redaction import Redact
 from taurine.options import to_seconds
 
@@ -52,12 +53,18 @@ class Gate:
         self._open_on_loopback = in_development if access.open_on_loopback is None else access.open_on_loopback
         self.issuer = self._issuer_logins()
         self._configured = access.host_login is not None or access.oidc is not None
+        self.answer_seconds = 0.9
+        """How long a caller is looked for before the request is answered with 503."""
 
     async def caller(self, connection: HTTPConnection, scope: Scope | None, *, heeds_tag: bool = False) -> Caller:
         """Who calls, if they have this scope, and reach what the path names; see `requires`. scope: None for anybody who is known.
 
         Raises Unauthenticated where nobody is known to call, Forbidden for a caller who may not, LedgerUnavailable.
         """
+        async with InTime(self.answer_seconds):
+            return await self._caller(connection, scope, heeds_tag=heeds_tag)
+
+    async def _caller(self, connection: HTTPConnection, scope: Scope | None, *, heeds_tag: bool) -> Caller:
         token = self._token_of(connection)
         caller = token.caller if token is not None else await self._who(connection)
         if caller is None:

@@ -1,0 +1,32 @@
+"""How long a request waits for the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from taurine.errors import LedgerUnavailable
+
+__all__ = ["NO_ANSWER", "InTime"]
+
+NO_ANSWER = "the database gave no answer in time; a request with a job_id or an Idempotency-Key may safely be repeated"
+
+
+class InTime:
+    """A block that may take so many seconds, else it raises LedgerUnavailable. A class, since a request of the busiest route has two of them."""
+
+    __slots__ = ("_timeout",)
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise LedgerUnavailable(NO_ANSWER) from None
