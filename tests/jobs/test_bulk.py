@@ -16,8 +16,10 @@ from taurine.app import Taurine
 from taurine.errors import InvalidOption, MoreThanExpected, NotAuthorized
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.enqueue.access import AccessRequest
+from taurine.jobs.handler.context import Context
 from taurine.jobs.operations.bulk_orders import BulkFilter, BulkOrder, BulkResult
 from taurine.jobs.operations.bulk_steps import BulkStep
+from taurine.jobs.runtime.saving import Saver
 
 
 @pytest.fixture
@@ -140,17 +142,59 @@ async def test_a_step_that_is_repeated_changes_nothing(app: Taurine) -> None:
     )
     step = BulkStep(order, backend=backend_of(app), authorize=None, user="ada")
 
-    first = await step.take(None, 1)
+    reach = await step.choose(None, 1)
+    first = await step.take(reach)
     await eventually(lambda: time.time() > seen.at.timestamp(), 5)
     async with app.worker(queues=["orders"]):
         await eventually(lambda: all_have(app, "failed", 1), 20, "it has not failed again")
-    again = await step.take(None, 1)
+    again = await step.take(reach)
     record = await app.get(job_id)
 
     assert (first.done, first.skipped, first.place) == (1, 0, None)
     assert (again.done, again.skipped) == (0, 1)
     assert record is not None
     assert record.generation == 1
+
+
+@pytest.mark.parametrize("filtered", [BulkFilter(queue="orders"), None])
+async def test_a_worker_that_dies_before_it_has_counted_a_step_reaches_no_more(
+    app: Taurine, monkeypatch: pytest.MonkeyPatch, filtered: BulkFilter | None
+) -> None:
+    """The repeat takes the same ones again, which it finds done, and no others above the limit."""
+    declare_orders(app)
+    await fail(app, 15)
+    entries = [entry.id async for entry in app.dead_letters.list()]
+    saves, save_progress = 0, Saver.save_progress
+
+    async def dies_once(self: Saver, context: Context) -> Any:
+        """Of the first attempt nothing is saved once it has changed something, not at its end either."""
+        nonlocal saves
+        if context.type == "taurine.bulk" and context.attempt == 1 and context.progress_value is not None:
+            saves += 1
+            raise ConnectionError("died between the commit and the saving")
+        return await save_progress(self, context)
+
+    monkeypatch.setattr(Saver, "save_progress", dies_once)
+    handle = await app.bulk.start("redrive", where=filtered, ids=None if filtered else entries, limit=5)
+    async with app.operations_worker():
+        result = await after(app, handle.id)
+    redriven = [entry.id async for entry in app.dead_letters.list(status="redriven")]
+
+    assert saves > 0
+    assert result.seen == len(redriven) == 5
+
+
+async def test_long_ids_are_changed_in_shorter_steps(app: Taurine) -> None:
+    """What a step is about to change is kept in the job's state, which has a limit."""
+    orders = declare_orders(app)
+    for number in range(80):
+        await orders.enqueue(Order(number=number), job_id=f"{number}-{'x' * 1000}")
+
+    handle = await app.bulk.start("cancel", where=BulkFilter(type="order"))
+    async with app.operations_worker():
+        result = await after(app, handle.id)
+
+    assert (result.done, result.skipped) == (80, 0)
 
 
 async def test_a_snapshot(app_factory: Callable[..., Taurine], ledger_url: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
-from support.ledger import NOW, put_in, start
+from support.ledger import NOW, open_transaction, put_in, somebody_waits, start
 from taurine.ledger.cancellations import expire_due, request_cancel
 from taurine.ledger.database import Database
 from taurine.ledger.endings import Ending, apply_endings
@@ -25,7 +26,7 @@ from taurine.ledger.tallies import (
     purge_tallies,
     tallies_since,
 )
-from taurine.ledger.workers import LoopTurn, WorkerRow, list_workers, purge_workers, reported_at, write_worker
+from taurine.ledger.workers import LoopTurn, WorkerRow, list_workers, purge_workers, write_worker
 
 
 async def counted(database: Database, since: int | None = None) -> dict[tuple[str, str, str, int], int]:
@@ -145,8 +146,35 @@ async def test_a_worker_tells_of_itself_in_one_row(database: Database) -> None:
     for row in (worker(), worker(id="w2", seen_at=NOW + 5), worker(busy=0, seen_at=NOW + 9, started_at=NOW + 9)):
         await database.write(lambda connection, row=row: write_worker(connection, row))
     assert await database.read(list_workers) == [worker(busy=0, seen_at=NOW + 9), worker(id="w2", seen_at=NOW + 5)]
-    assert await database.write(lambda connection: reported_at(connection, "w1")) == NOW + 9
-    assert await database.write(lambda connection: reported_at(connection, "none")) is None
+
+
+async def test_what_a_worker_told_already_is_not_written_again(database: Database) -> None:
+    """Nor what it told before."""
+    written = [
+        await database.write(lambda connection, at=at: write_worker(connection, worker(seen_at=NOW + at, busy=at)))
+        for at in (3, 3, 1, 4)
+    ]
+    assert written == [True, False, False, True]
+    assert await database.read(list_workers) == [worker(seen_at=NOW + 4, busy=4)]
+
+
+async def test_a_first_report_that_is_sent_twice_at_once_is_counted_once(
+    postgres_ledger: Database, postgres_ledger_url: str
+) -> None:
+    """Cut off while it was being committed, and sent again: there is no row yet that could be locked."""
+
+    def send(connection: Connection) -> bool:
+        if not write_worker(connection, worker()):
+            return False
+        add_tallies(connection, [one(7)], NOW)
+        return True
+
+    async with open_transaction(postgres_ledger_url) as first:
+        assert await first.run_sync(send)
+        again = asyncio.create_task(postgres_ledger.write(send))
+        await somebody_waits(postgres_ledger_url)
+    assert not await again
+    assert await counted(postgres_ledger) == {("mail", "mail.send", "completed", 0): 7}
 
 
 async def test_workers_go_a_while_after_their_last_word(database: Database) -> None:

@@ -13,11 +13,11 @@ NO_ANSWER = "the database gave no answer in time; a request with a job_id or an 
 
 
 class InTime:
-    """A block that may take so many seconds, else it raises LedgerUnavailable. A class, since a request of the busiest route has two of them."""
+    """A block that may take so many seconds, None for any number, else it raises LedgerUnavailable. A class, since a request of the busiest route has two of them."""
 
     __slots__ = ("_timeout",)
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float | None) -> None:
         self._timeout = asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:

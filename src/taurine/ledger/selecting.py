@@ -68,11 +68,16 @@ def choose(connection: Connection, selection: RecordSelection, after: Position |
     return [_chosen(row) for row in first_of(connection, queries, limit, newest_first=False)]
 
 
-def chosen_of(connection: Connection, ids: Sequence[str], tenant: str | None) -> list[Chosen]:
-    """The records of these ids, in their order; left out are those that are not there, and with `tenant` another tenant's."""
+def chosen_of(
+    connection: Connection, ids: Sequence[str], tenant: str | None, statuses: Sequence[Status] | None = None
+) -> list[Chosen]:
+    """The records of these ids, in their order; left out are those that are not there, with `tenant` another tenant's, and with `statuses` those that have none of them."""
     found: dict[str, Chosen] = {}
     for first in range(0, len(ids), _IDS_AT_ONCE):
-        rows = connection.execute(select(*_columns).where(job.c.id.in_(ids[first : first + _IDS_AT_ONCE])))
+        query = select(*_columns).where(job.c.id.in_(ids[first : first + _IDS_AT_ONCE]))
+        if statuses is not None:
+            query = query.where(job.c.status.in_(list(statuses)))
+        rows = connection.execute(query)
         found |= {row.id: _chosen(row) for row in rows}
     chosen = [found[one] for one in dict.fromkeys(ids) if one in found]
     return [one for one in chosen if tenant is None or one.tenant == tenant]

@@ -13,7 +13,7 @@ from taurine.ledger.retention import PurgeStep
 from taurine.ledger.rows import upsert
 from taurine.ledger.schema import worker
 
-__all__ = ["LoopTurn", "WorkerRow", "list_workers", "purge_workers", "reported_at", "write_worker"]
+__all__ = ["LoopTurn", "WorkerRow", "list_workers", "purge_workers", "write_worker"]
 
 
 class LoopTurn(NamedTuple):
@@ -43,23 +43,23 @@ class WorkerRow:
     stopped_at: int | None = None
 
 
-def write_worker(connection: Connection, row: WorkerRow) -> None:
-    """Write how a worker is, in place of what it told before."""
+def write_worker(connection: Connection, row: WorkerRow) -> bool:
+    """Write how a worker is, in place of what it told before; False if what is there was told at the same time, or later, and stays.
+
+    What is being told of it at the moment is waited for, also where there is no row of it yet: two that write the first one meet in its key.
+    """
     values = asdict(replace(row, loops={}))
     values |= {"queues": json.dumps(list(row.queues)), "loops": json.dumps(dict(row.loops))}
     statement = upsert(connection, worker)
-    connection.execute(
+    written = connection.execute(
         statement.on_conflict_do_update(
             index_elements=[worker.c.id],
             set_={name: statement.excluded[name] for name in values if name not in ("id", "started_at")},
+            where=worker.c.seen_at < statement.excluded.seen_at,
         ),
         values,
     )
-
-
-def reported_at(connection: Connection, worker_id: str) -> int | None:
-    """When this worker last told of itself, ms since the epoch; None for one of which there is nothing. What is telling it now is waited for."""
-    return connection.scalar(select(worker.c.seen_at).where(worker.c.id == worker_id).with_for_update())
+    return written.rowcount > 0
 
 
 def list_workers(connection: Connection) -> list[WorkerRow]:

@@ -35,7 +35,7 @@ from taurine.jobs.operations.bulk_orders import (
     Matching,
     check_action,
 )
-from taurine.jobs.operations.bulk_steps import STEP, BulkStep, Taken
+from taurine.jobs.operations.bulk_steps import STEP, BulkStep, Reach, Taken
 from taurine.jobs.operations.paging import Listing
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.listing import Count, RecordFilter, list_records
@@ -224,19 +224,28 @@ class Bulk:
     # Carrying out -------------------------------------------------------------------------------------------------------------------
 
     async def _run(self, order: BulkOrder, ctx: Context) -> BulkResult:
-        """The job's handler: step by step, from where an earlier attempt has come to."""
+        """The job's handler: step by step, from where an earlier attempt has come to.
+
+        What a step changes is saved before it is changed. An attempt that died after the change, and before it has saved the count, is followed by one that takes the same ones
+        again, and does not go on to others in their place.
+        """
         steps = BulkStep(order, backend=self._backend_here(), authorize=self._authorize, user=ctx.user)
         result = BulkResult.model_validate(ctx.state.get("result", {}))
-        place, is_first = ctx.state.get("place"), not ctx.state
+        place, is_first, chosen = ctx.state.get("place"), not ctx.state, ctx.state.get("chosen")
         size = STEP if order.rate is None else max(1, min(STEP, int(order.rate)))
-        while (left := order.limit - result.seen) > 0 and (is_first or place is not None) and not ctx.cancelled:
-            is_first = False
+        while (left := order.limit - result.seen) > 0 and not ctx.cancelled:
             started = ctx.clock.monotonic()
-            taken = await _to_its_end(steps.take(place, min(left, size)))
-            place, result = taken.place, _added(result, taken)
-            ctx.state = {"place": place, "result": result.model_dump()}
-            ctx.progress(result.seen, order.limit)
             try:
+                if chosen is None:
+                    if place is None and not is_first:
+                        break
+                    chosen = await steps.choose(place, min(left, size))
+                    ctx.state = {"place": place, "result": result.model_dump(), "chosen": chosen}
+                    await ctx.save()
+                taken = await _to_its_end(steps.take(Reach(*chosen)))
+                place, is_first, chosen, result = taken.place, False, None, _added(result, taken)
+                ctx.state = {"place": place, "result": result.model_dump()}
+                ctx.progress(result.seen, order.limit)
                 await ctx.save()
                 if order.rate is not None and place is not None:
                     await ctx.clock.sleep(max(0.0, size / order.rate - (ctx.clock.monotonic() - started)))

@@ -19,7 +19,7 @@ from taurine.errors import LedgerError
 from taurine.jobs.reporting.tally import Tally
 from taurine.ledger.database import Database
 from taurine.ledger.tallies import TallyCount, add_tallies
-from taurine.ledger.workers import WorkerRow, reported_at, write_worker
+from taurine.ledger.workers import WorkerRow, write_worker
 from taurine.service import Service
 
 __all__ = ["WorkerReport"]
@@ -82,9 +82,8 @@ class WorkerReport(Service[int]):
         row, counts = self._pending
 
         def write(connection: Connection) -> int:
-            if reported_at(connection, row.id) == row.seen_at:
+            if not write_worker(connection, row):
                 return 0
-            write_worker(connection, row)
             add_tallies(connection, counts, row.seen_at)
             return len(counts)
 
