@@ -427,7 +427,7 @@ class Taurine:
 
     def _declared(self, job_type: JobType[PayloadT, ResultT] | str) -> JobType[PayloadT, ResultT]:
         if isinstance(job_type, str):
-            return self.catalog.get(job_type)
+            return self.catalog.declared(job_type)
         self.catalog.check(job_type)
         return job_type
 

@@ -186,6 +186,23 @@ async def test_what_nobody_may_see_is_not_told_a37(site_of: Callable[..., Any]) 
             assert (await anext(own)).data["id"] == "acme:2"
 
 
+async def test_a_stream_ends_with_the_right_to_it(site_of: Callable[..., Any]) -> None:
+    """A key that is revoked while its stream is open: it is looked at again with each sign of life."""
+    async with site_of(access=Access(open_on_loopback=False, heard_within=0.01)) as site:
+        site.streams.ping_seconds = 0.05
+        await add(site, "acme", 1)
+        key = await site.app.api_keys.create("web", scopes=["read"])
+        headers = {"Authorization": f"Bearer {key.text}"}
+        path = "/v1/jobs/acme:1/events"
+        async with site.stream(path, **headers) as events, site.socket(path, additional_headers=headers) as ws:
+            async with asyncio.timeout(30):
+                await anext(events)
+                await ws.recv()
+                await site.app.api_keys.revoke(key.key.id)
+                assert [event.event async for event in events][-1] == "dropped"
+                assert json.loads(await ws.recv())["event"] == "dropped"
+
+
 async def test_a_page_of_another_site_opens_no_socket_a27(site_of: Callable[..., Any]) -> None:
     async with site_of() as site:
         await add(site, "acme", 1)

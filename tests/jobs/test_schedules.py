@@ -245,7 +245,7 @@ def test_a_schedule_that_is_not_declared_has_no_times(app: Taurine) -> None:
     ],
 )
 async def test_a_pattern_is_shown_in_words_beside_its_description(app: Taurine, pattern: str, text: str) -> None:
-    """SEED-183."""
+    """SEED-183, and SEED-287: what a schedule is for is a field of its own, shown with it."""
     app.cron(pattern, id="tick", description="what the desk reads at breakfast")(nothing)
 
     (info,) = await app.schedules.list()

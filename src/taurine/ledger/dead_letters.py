@@ -220,6 +220,9 @@ def _redrive(connection: Connection, item: Redrive, job_id: str | None) -> JobRe
     entry = _open_entry(connection, item.entry_id)
     if row is None:
         return _make_record(connection, entry, item)
+    if row.tenant != entry.tenant:
+        # The entry has outlived its record, and what has the id now is none of this tenant's.
+        raise TransitionRefused(f"the id {entry.job_id!r} is another job's by now", job_id=entry.job_id)
     if row.status not in TERMINAL:
         raise TransitionRefused(f"job {entry.job_id!r} is {row.status} again already", job_id=entry.job_id)
     if row.status == "completed":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
-from taurine.errors import StreamDropped
+from taurine.errors import AccessError, LedgerUnavailable, StreamDropped
 from taurine.http.representations import Shown
 from taurine.jobs.changes.subscription import Subscription
 
@@ -27,11 +28,22 @@ class Message(NamedTuple):
 _PING = Message("ping", None, {})
 
 
-async def messages(changes: Subscription, shown: Shown, *, ping_seconds: float) -> AsyncGenerator[Message]:
-    """All that a stream says, with a sign of life where there is nothing to say for so long."""
+async def messages(
+    changes: Subscription, shown: Shown, *, ping_seconds: float, allowed: Callable[[], Awaitable[object]]
+) -> AsyncGenerator[Message]:
+    """All that a stream says, with a sign of life where there is nothing to say for so long.
+
+    allowed: asked about as often; raises AccessError once the caller may no longer listen, since a key is revoked or a token is over, and that ends the stream.
+    """
     reading: asyncio.Task[Any] | None = None
+    loop = asyncio.get_running_loop()
+    asked = loop.time()
     try:
         while True:
+            if loop.time() - asked >= ping_seconds:
+                asked = loop.time()
+                with contextlib.suppress(LedgerUnavailable):  # it is asked again
+                    await allowed()
             if reading is None:
                 reading = asyncio.ensure_future(anext(changes))
             await asyncio.wait({reading}, timeout=ping_seconds)
@@ -47,7 +59,7 @@ async def messages(changes: Subscription, shown: Shown, *, ping_seconds: float) 
             yield Message("job", change.position, document)
     except StopAsyncIteration:
         yield Message("end", None, {})
-    except StreamDropped as error:
+    except (StreamDropped, AccessError) as error:
         yield Message("dropped", None, {"detail": str(error)})
     finally:
         if reading is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from fastapi.sse import format_sse_event
@@ -40,8 +40,9 @@ class ServerSentEvents(StreamingResponse):
         caller: Caller,
         shown: Shown,
         streams: Streams,
+        allowed: Callable[[], Awaitable[object]],
     ) -> None:
-        self._events = _encoded(opened, caller, shown, streams)
+        self._events = _encoded(opened, caller, shown, streams, allowed)
         super().__init__(self._events, media_type="text/event-stream", headers=_HEADERS)
         self._caller = caller
         self._send_seconds = streams.send_seconds
@@ -60,11 +61,15 @@ class ServerSentEvents(StreamingResponse):
 
 
 async def _encoded(
-    opened: AbstractAsyncContextManager[Subscription], caller: Caller, shown: Shown, streams: Streams
+    opened: AbstractAsyncContextManager[Subscription],
+    caller: Caller,
+    shown: Shown,
+    streams: Streams,
+    allowed: Callable[[], Awaitable[object]],
 ) -> AsyncGenerator[bytes]:
     async with opened as changes, streams.holding(caller, changes):
         yield format_sse_event(comment="changes follow", retry=_RETRY_MS)
-        async for message in messages(changes, shown, ping_seconds=streams.ping_seconds):
+        async for message in messages(changes, shown, ping_seconds=streams.ping_seconds, allowed=allowed):
             yield _event(message)
 
 

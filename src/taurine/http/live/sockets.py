@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -31,12 +32,13 @@ async def serve_socket(
     caller: Caller,
     shown: Shown,
     streams: Streams,
+    allowed: Callable[[], Awaitable[object]],
 ) -> None:
     """Accept the socket and tell changes until there are no more, or nobody listens. What the client says is passed over."""
     await socket.accept()
     async with opened as changes, streams.holding(caller, changes):
         listening = asyncio.create_task(_until_gone(socket))
-        telling = asyncio.create_task(_tell(socket, changes, caller, shown, streams))
+        telling = asyncio.create_task(_tell(socket, changes, caller, shown, streams, allowed=allowed))
         try:
             await asyncio.wait({listening, telling}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -50,10 +52,18 @@ async def _until_gone(socket: WebSocket) -> None:
         pass
 
 
-async def _tell(socket: WebSocket, changes: Subscription, caller: Caller, shown: Shown, streams: Streams) -> None:
+async def _tell(
+    socket: WebSocket,
+    changes: Subscription,
+    caller: Caller,
+    shown: Shown,
+    streams: Streams,
+    *,
+    allowed: Callable[[], Awaitable[object]],
+) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         try:
-            async for message in messages(changes, shown, ping_seconds=streams.ping_seconds):
+            async for message in messages(changes, shown, ping_seconds=streams.ping_seconds, allowed=allowed):
                 if message.event == "ping":
                     continue  # the server's own pings are a sign of life
                 async with asyncio.timeout(streams.send_seconds):

@@ -25,7 +25,7 @@ class Streams:
         self.ping_seconds = ping_seconds
         self._most = most
         self._most_each = most_each
-        self._each: Counter[str] = Counter()
+        self._each: Counter[Caller] = Counter()
         self._open: set[Subscription] = set()
         self._ends = asyncio.Event()
 
@@ -38,13 +38,14 @@ class Streams:
             raise StreamsFull(
                 f"{self._most} streams are open here already; try another process, or look at the job again later"
             )
-        if self._each[caller.name] >= self._most_each:
+        if self._each[caller] >= self._most_each:
             raise StreamsFull(f"{caller.name!r:.200} has {self._most_each} streams open already")
 
     @asynccontextmanager
     async def holding(self, caller: Caller, changes: Subscription) -> AsyncGenerator[None]:
         """Count a stream while it is open."""
-        self._each[caller.name] += 1
+        # Names are not unique; scopes, tenant and what a token is bound to are part of who it is.
+        self._each[caller] += 1
         self._open.add(changes)
         try:
             if self._ends.is_set():
@@ -52,9 +53,9 @@ class Streams:
             yield
         finally:
             self._open.discard(changes)
-            self._each[caller.name] -= 1
-            if not self._each[caller.name]:
-                del self._each[caller.name]
+            self._each[caller] -= 1
+            if not self._each[caller]:
+                del self._each[caller]
 
     def end(self) -> None:
         """End all of them, and those that are opened from now on: clients come back, to another process."""

@@ -6,6 +6,7 @@ The first event of a job is the job as it is now, and the stream ends with the j
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, WebSocket
@@ -81,7 +82,9 @@ async def follow_job(
     if over and after is not None and Place.read(after).ms >= round(record.updated_at.timestamp() * 1000):
         return Response(status_code=204)
     changes = api.app.changes(job_id=job_id, tenant=caller.tenant, after=after, follow=query.follow)
-    return ServerSentEvents(changes, caller=caller, shown=api.shown(request, caller), streams=streams)
+    return ServerSentEvents(
+        changes, caller=caller, shown=api.shown(request, caller), streams=streams, allowed=_asking(api, request)
+    )
 
 
 @router.get("/events", response_class=Response, responses={200: _STREAM[200]}, summary="Follow a tag or a tenant")
@@ -91,7 +94,9 @@ async def follow_many(
     """The changes of all jobs of a tag, or of a tenant, as server-sent events."""
     api, streams = await _ready(request, caller)
     changes = api.app.changes(**_topic(caller, query), after=_after(request, query.after))
-    return ServerSentEvents(changes, caller=caller, shown=api.shown(request, caller), streams=streams)
+    return ServerSentEvents(
+        changes, caller=caller, shown=api.shown(request, caller), streams=streams, allowed=_asking(api, request)
+    )
 
 
 @router.websocket("/jobs/{job_id}/events")
@@ -105,7 +110,9 @@ async def follow_job_by_socket(
     if record is None:
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
     changes = api.app.changes(job_id=job_id, tenant=caller.tenant, after=query.after, follow=query.follow)
-    await serve_socket(socket, changes, caller=caller, shown=api.shown(socket, caller), streams=streams)
+    await serve_socket(
+        socket, changes, caller=caller, shown=api.shown(socket, caller), streams=streams, allowed=_asking(api, socket)
+    )
 
 
 @router.websocket("/events")
@@ -117,7 +124,9 @@ async def follow_many_by_socket(
     """The same as messages of a WebSocket."""
     api, streams = await _ready(socket, caller)
     changes = api.app.changes(**_topic(caller, query), after=query.after)
-    await serve_socket(socket, changes, caller=caller, shown=api.shown(socket, caller), streams=streams)
+    await serve_socket(
+        socket, changes, caller=caller, shown=api.shown(socket, caller), streams=streams, allowed=_asking(api, socket)
+    )
 
 
 async def _ready(connection: HTTPConnection, caller: Caller) -> tuple[Api, Streams]:
@@ -125,6 +134,11 @@ async def _ready(connection: HTTPConnection, caller: Caller) -> tuple[Api, Strea
     streams.require_room(caller)
     await api.open()
     return api, streams
+
+
+def _asking(api: Api, connection: HTTPConnection) -> Callable[[], Awaitable[object]]:
+    """Whether the caller of a stream that is open may still listen."""
+    return lambda: api.gate.caller(connection, "read", heeds_tag=True)
 
 
 def _after(request: Request, asked: str | None) -> str | None:

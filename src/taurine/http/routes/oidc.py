@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from taurine.errors import Forbidden
 from taurine.http.access.oidc import IssuerLogins
 from taurine.http.calls import Api, api_of
 from taurine.http.paths import link
@@ -47,6 +48,8 @@ async def finish(request: Request) -> Response:
     caller, after = await logins.finish(
         request.cookies.get(_COOKIE), request.query_params, _redirect_url(request, logins)
     )
+    if caller.bound:
+        raise Forbidden("a session cannot be bound to one job, tag or job type; `who` has to give a caller who is not")
     await api.open()
     token = await api.app.sessions.open(
         caller.name,

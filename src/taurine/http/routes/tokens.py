@@ -61,7 +61,7 @@ async def make_token(
     given = wanted.model_dump(exclude={"scopes"})
     scopes = wanted.scopes or (["enqueue"] if wanted.job_type is not None else ["read"])
     if wanted.job_type is not None:
-        api.app.catalog.get(wanted.job_type)
+        api.app.catalog.declared(wanted.job_type)
     token = tokens.issue(**given, scopes=scopes, issuer=caller)
     expires = datetime.fromtimestamp(api.app.clock.now() + wanted.expires_in, UTC)
     return json_response({"token": token, "expires_at": iso(expires)}, 201)

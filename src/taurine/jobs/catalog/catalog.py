@@ -73,6 +73,13 @@ class Catalog:
             raise UnknownJobType(f"no job type {name!r:.80} is declared{did_you_mean(name, list(self._types))}")
         return found
 
+    def declared(self, name: str) -> JobType[Any, Any]:
+        """The application's own type of this name, for names that come from callers: Taurine's own types say in their payload what they may do. Raises UnknownJobType."""
+        found = self._types.get(name)
+        if found is None:
+            raise UnknownJobType(f"no job type {name!r:.80} is declared{did_you_mean(name, list(self._types))}")
+        return found
+
     def check(self, job_type: JobType[Any, Any]) -> None:
         """Raise UnknownJobType for a type that is not of this catalog: another application's, whose queues may be elsewhere."""
         if self.find(job_type.name) is not job_type:

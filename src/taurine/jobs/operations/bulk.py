@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from taurine.clock import Clock
-from taurine.errors import InvalidOption, MoreThanExpected
+from taurine.errors import InvalidOption, MoreThanExpected, TenantMismatch
 from taurine.ids import sortable_id
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.declaring import JobOptions
@@ -229,6 +229,8 @@ class Bulk:
         What a step changes is saved before it is changed. An attempt that died after the change, and before it has saved the count, is followed by one that takes the same ones
         again, and does not go on to others in their place.
         """
+        if order.tenant != ctx.tenant:
+            raise TenantMismatch(f"the order is about the tenant {order.tenant!r:.80}, and its job belongs to another")
         steps = BulkStep(order, backend=self._backend_here(), authorize=self._authorize, user=ctx.user)
         result = BulkResult.model_validate(ctx.state.get("result", {}))
         place, is_first, chosen = ctx.state.get("place"), not ctx.state, ctx.state.get("chosen")

@@ -337,13 +337,16 @@ def _examine(connection: Connection, entry_id: str, tenant: str | None) -> Exami
     if entry is None or (tenant is not None and entry.tenant != tenant):
         raise _not_found(entry_id)
     record = get_record(connection, entry.job_id)
+    if record is not None and record.tenant != entry.tenant:
+        record = None  # entries outlive records: another tenant has a job of this id by now
     attempts = [] if record is None else list_attempts(connection, record)
+    lines = [] if record is None else read_lines(connection, entry.job_id, limit=_LOG_LINES, newest_first=True)[::-1]
     return Examination(
         entry=entry,
         record=record,
         attempts=[attempt for attempt in attempts if attempt.generation <= entry.generation],
-        lines=read_lines(connection, entry.job_id, limit=_LOG_LINES, newest_first=True)[::-1],
-        actions=actions_on(connection, entry.job_id),
+        lines=lines,
+        actions=[action for action in actions_on(connection, entry.job_id) if action.tenant == entry.tenant],
     )
 
 

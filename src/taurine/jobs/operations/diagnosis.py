@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Literal, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
@@ -26,7 +27,7 @@ from taurine.ledger.schema import VERSION
 from taurine.queue.server_check import parse_info, server_warnings
 from taurine.urls import masked_url
 
-__all__ = ["Diagnosis", "Finding", "Level"]
+__all__ = ["Diagnosis", "Finding", "Level", "open_to_the_world"]
 
 Level: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -214,6 +215,7 @@ class Diagnosis:
                 remedy=old,
                 details={"server": kind.lower(), "version": number, "url": url, "latency_ms": round(latency * 1000, 1)},
             ),
+            *open_to_the_world(given),
             _about_clock(skew),
             *([_about_memory(info), _about_persistence(info)] if info else []),
         ]
@@ -263,6 +265,25 @@ def _about_clock(skew: float) -> Finding:
         check="clock", level="warn", text=f"{abs(skew):.1f} s {side} the server's", details=details,
         remedy="let a time service set both clocks: delays and schedules are told by them",
     )  # fmt: skip
+
+
+def open_to_the_world(redis_url: str | None) -> list[Finding]:
+    """A warning, where the server is on another machine and asks for no password."""
+    if redis_url is None or redis_url.startswith("unix:"):
+        return []
+    parts = urlsplit(redis_url)
+    host = parts.hostname or "localhost"
+    if parts.password or host in ("localhost", "::1") or host.startswith("127."):
+        return []
+    return [
+        Finding(
+            check="queues_access",
+            level="warn",
+            text=f"the server at {masked_url(redis_url)} asks this program for no password",
+            remedy="give it users with a password, as SECURITY.md shows: whoever reaches it may read and change every job",
+            details={"host": host},
+        )
+    ]
 
 
 def _about_memory(info: Mapping[str, str]) -> Finding:

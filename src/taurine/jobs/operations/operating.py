@@ -283,7 +283,7 @@ def checked_payload(backend: Backend, job_type: str, tenant: str | None, payload
 
     Raises UnknownJobType, PayloadInvalid, PayloadError, PayloadTooLarge, TenantMismatch.
     """
-    declared = backend.catalog.get(job_type)
+    declared = backend.catalog.declared(job_type)
     checked = declared.payload.check(payload)
     if declared.tenant_of(checked, tenant) != tenant:
         raise TenantMismatch(f"{job_type}: the edited payload belongs to another tenant than the job")
