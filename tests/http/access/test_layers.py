@@ -114,8 +114,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "an old browser, and a proxy that ends TLS": {"Origin": "https://localhost"},
     "the port written out": {"Origin": "http://localhost:80"},
     "no browser": {},
-    "a listed origin": {"Sec-Fetch-Site": "cross-site", "Origin": "https://app.example.com"},
 }
+LISTED = {"Sec-Fetch-Site": "cross-site", "Origin": "https://app.example.com"}
 CREDENTIALS: list[dict[str, str]] = [{}, {"Cookie": "taurine_session=x"}, {"Authorization": "Basic YTpi"}]
 
 
@@ -127,6 +127,14 @@ async def test_a_change_from_another_site_is_refused(case: str, credential: dict
     for method in ("POST", "PUT", "PATCH", "DELETE", "BREW"):
         answer = await ask(app, method, REFUSED[case] | credential)
         assert problem(answer) == (403, "cross_site_request"), method
+
+
+async def test_a_page_of_a_listed_origin_calls_with_a_key_and_with_nothing_that_a_browser_adds() -> None:
+    app = CrossSite(inner, origins=Origins(["https://app.example.com"]))
+    for credential in ({}, {"Authorization": "Bearer taurine_x"}, {"Authorization": "Bearer t", "Cookie": "a=b"}):
+        assert (await ask(app, "POST", LISTED | credential)).text == "inside"
+    for credential in CREDENTIALS[1:]:
+        assert problem(await ask(app, "POST", LISTED | credential)) == (403, "cross_site_request")
 
 
 @pytest.mark.parametrize("case", ALLOWED)

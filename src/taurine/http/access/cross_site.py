@@ -48,7 +48,8 @@ class CrossSite:
         if len(origins) > 1:
             return False
         # A listed page may call with a key of its own; what a browser adds by itself is not its to use.
-        if origins and self._origins.knows(origins[0]) and not header_values(scope, b"cookie"):
+        added = header_values(scope, b"cookie") or header_values(scope, b"authorization")
+        if origins and self._origins.knows(origins[0]) and not added:
             return True
         sites = header_values(scope, b"sec-fetch-site")
         if sites:
