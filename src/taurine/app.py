@@ -544,8 +544,8 @@ class Taurine:
             tenant=tenant,
             tag=tag,
             created_by=user,
-            since=None if since is None else timestamp_ms(since),
-            until=None if until is None else timestamp_ms(until),
+            since=_milliseconds(since),
+            until=_milliseconds(until),
         )
         return self._operations("list").list(wanted, cursor=cursor, limit=limit)
 
@@ -579,8 +579,8 @@ class Taurine:
             tenant=tenant,
             tag=tag,
             created_by=user,
-            since=None if since is None else timestamp_ms(since),
-            until=None if until is None else timestamp_ms(until),
+            since=_milliseconds(since),
+            until=_milliseconds(until),
         )
         return self._operations("search").search(text, wanted, cursor=cursor, limit=limit)
 
@@ -627,8 +627,8 @@ class Taurine:
             actor=actor,
             action=action,
             tenant=tenant,
-            since=None if since is None else timestamp_ms(since),
-            until=None if until is None else timestamp_ms(until),
+            since=_milliseconds(since),
+            until=_milliseconds(until),
         )
         return self._operations("actions").actions(wanted, cursor=cursor, limit=limit)
 
@@ -941,3 +941,7 @@ class Taurine:
     def _backend(self) -> Backend:
         """What is open on this event loop."""
         return self._backends.here()
+
+
+def _milliseconds(time: float | datetime | None) -> int | None:
+    return None if time is None else timestamp_ms(time)
