@@ -29,8 +29,8 @@ from taurine.http.access.cross_site import CrossSite
 from taurine.http.access.hosts import AllowedHosts
 from taurine.http.access.origins import Origins
 from taurine.http.access.safety_headers import SafetyHeaders
+from taurine.http.api import Api
 from taurine.http.bodies import MAX_BODY, Bodies
-from taurine.http.calls import Api
 from taurine.http.document import describe
 from taurine.http.instruments import Instruments
 from taurine.http.live.streams import Streams

@@ -1,22 +1,46 @@
-"""What every route has at hand: the application, and the rules of its API."""
+"""A call: what a route works with, once its caller is known, may call, and the application is open. `call: ReadCall`.
+
+That there is no other way to a route's work is what keeps tenants apart and answers bounded, so each route takes one of the kinds below; those without a caller, such as
+probes and logins, say why in their own files.
+
+A caller that is bound, as those with a public token may be, reaches only what it is bound to. Which that is follows from the parameters in the route's path, so their names are
+part of this contract: `job_id` is a job, `tag` a tag, `type` a job type that something is put in of. Every other route refuses a bound caller.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from typing import cast
-from weakref import WeakKeyDictionary, WeakSet
+from collections.abc import AsyncGenerator
+from functools import cached_property
+from typing import Annotated, Any, TypeAlias
 
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from taurine.app import Taurine
-from taurine.errors import LedgerUnavailable
-from taurine.http.access.caller import Caller
-from taurine.http.access.gate import Gate
-from taurine.http.patience import NO_ANSWER, InTime
+from taurine.errors import Forbidden
+from taurine.http.access.caller import Caller, Scope
+from taurine.http.api import Api, api_of
+from taurine.http.patience import InTime
 from taurine.http.problems import Refusal
 from taurine.http.representations import Shown
+from taurine.jobs.reporting.redaction import Redact
 
-__all__ = ["Api", "TenantUnknown", "api_of", "tenant_for"]
+__all__ = [
+    "AdminCall",
+    "Call",
+    "EnqueueCall",
+    "KnownCall",
+    "OperateAllCall",
+    "OperateCall",
+    "ReadAllCall",
+    "ReadCall",
+    "calls",
+    "require_no_tenant",
+    "tenant_for",
+]
+
+_QUEUES = 5.0
+"""Seconds more for what goes to the server of queues as well, which has limits of its own."""
 
 
 class TenantUnknown(Refusal):
@@ -25,69 +49,47 @@ class TenantUnknown(Refusal):
     status, code, title = 404, "tenant_not_found", "There is no such tenant"
 
 
-class Api:
-    """One application's API, as its routes see it.
+class Call:
+    """One request of a known caller. The limit on the time of its answer is already running."""
 
-    payloads: whether payloads and results are shown at all. answer_seconds: how long a request may wait for the ledger before it is answered with 503.
-    """
+    def __init__(self, api: Api, request: HTTPConnection, caller: Caller, limit: InTime) -> None:
+        self.api = api
+        self.request = request
+        self.caller = caller
+        self._limit = limit
 
-    def __init__(self, app: Taurine, gate: Gate, *, payloads: bool, answer_seconds: float) -> None:
-        self.app = app
-        self.gate = gate
-        self.payloads = payloads
-        self.answer_seconds = answer_seconds
-        gate.answer_seconds = answer_seconds
-        self._open: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-        self._opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+    @property
+    def app(self) -> Taurine:
+        """The application, open."""
+        return self.api.app
 
-    async def open(self) -> None:
-        """Open the application on this event loop, unless it is: where the API is mounted, nobody else does.
+    @property
+    def tenant(self) -> str | None:
+        """The only tenant whose affairs there are for the caller; None for all."""
+        return self.caller.tenant
 
-        All requests wait for the same opening, each as long as it may; it goes on without them. Raises LedgerUnavailable.
-        """
-        loop = asyncio.get_running_loop()
-        if loop in self._open:
-            return
-        opening = self._opening.get(loop)
-        if opening is None:
-            opening = self._opening[loop] = asyncio.create_task(self._open_on(loop), name="taurine api opens")
-        await asyncio.wait({opening}, timeout=self.answer_seconds)
-        if not opening.done():
-            raise LedgerUnavailable(NO_ANSWER)
-        opening.result()
+    @property
+    def user(self) -> str:
+        """The caller, as the audit names it."""
+        return self.caller.name
 
-    async def open_patiently(self) -> None:
-        """The same for a server that starts: however long it takes."""
-        await self._open_on(asyncio.get_running_loop())
+    def tenant_for(self, asked: str | None) -> str | None:
+        """The tenant whose affairs the request is about; None for all. Raises TenantUnknown where that is not the caller's."""
+        return tenant_for(self.caller, asked)
 
-    async def _open_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            await self.app.open()
-            self._open.add(loop)
-        finally:
-            self._opening.pop(loop, None)
+    @cached_property
+    def redact(self) -> Redact:
+        """What the caller must not see."""
+        return self.api.gate.redact_for(self.caller)
 
-    async def close(self) -> None:
-        """Close what this event loop has open."""
-        loop = asyncio.get_running_loop()
-        self._open.discard(loop)
-        if (opening := self._opening.pop(loop, None)) is not None:
-            opening.cancel()
-            await asyncio.wait({opening})
-        await self.app.close()
+    @cached_property
+    def shown(self) -> Shown:
+        """Makes documents for the caller."""
+        return Shown(self.request, redact=self.redact, payloads=self.api.payloads)
 
-    def shown(self, connection: HTTPConnection, caller: Caller | None) -> Shown:
-        """Makes documents for this caller."""
-        return Shown(connection, redact=self.gate.redact_for(caller), payloads=self.payloads)
-
-    def in_time(self, seconds: float = 0.0) -> InTime:
-        """Raise LedgerUnavailable where the block takes longer than a request may wait; and `seconds` more, for work that is known to be much."""
-        return InTime(self.answer_seconds + seconds)
-
-
-def api_of(connection: HTTPConnection) -> Api:
-    """The API that a request has come to."""
-    return cast("Api", connection.app.state.api)
+    def may_take(self, seconds: float | None) -> None:
+        """Give the answer so many seconds more; None for as long as it takes."""
+        self._limit.extend(seconds)
 
 
 def tenant_for(caller: Caller, asked: str | None) -> str | None:
@@ -97,3 +99,53 @@ def tenant_for(caller: Caller, asked: str | None) -> str | None:
     if asked not in (None, caller.tenant):
         raise TenantUnknown(f"there is no tenant {asked!r:.80}")
     return caller.tenant
+
+
+def calls(scope: Scope | None, *, heeds_tag: bool = False, of_all: bool = False, queues: bool = False) -> Any:
+    """A dependency that gives the call of a request or WebSocket. It raises Unauthenticated (401) where nobody is known to call, Forbidden (403) for a caller without the
+    scope, and LedgerUnavailable (503) for an answer that is not there in time.
+
+    scope: None for anybody who is known. heeds_tag: the route shows only what has the tag of its query's `tag`, so that a caller who is bound to that tag may use it.
+    of_all: what it shows or changes belongs to no tenant: callers with one get 403. queues: it goes to the server of queues as well.
+    """
+
+    async def call(connection: HTTPConnection) -> AsyncGenerator[Call]:
+        api = api_of(connection)
+        caller = await api.gate.caller(connection, scope, heeds_tag=heeds_tag)
+        if of_all:
+            require_no_tenant(caller)
+        await api.open()
+        limit = api.in_time(_QUEUES if queues else 0.0)
+        async with limit:
+            yield Call(api, connection, caller, limit)
+
+    # Of the function, not of the request: the limit is over before the answer is sent, which a stream does for hours.
+    return Depends(call, scope="function")
+
+
+def require_no_tenant(caller: Caller) -> None:
+    """Raise Forbidden for a caller that has a tenant, or is bound: counts and names of all tenants' jobs would be in the answer."""
+    if caller.tenant is not None or caller.bound:
+        raise Forbidden(f"{caller.name!r:.200} may not do this: it is for callers who belong to no tenant")
+
+
+ReadCall: TypeAlias = Annotated[Call, calls("read")]
+"""Looks at what is in the ledger: of the caller's tenant, if it has one."""
+
+EnqueueCall: TypeAlias = Annotated[Call, calls("enqueue")]
+"""Puts jobs in."""
+
+OperateCall: TypeAlias = Annotated[Call, calls("operate", queues=True)]
+"""Changes things: of the caller's tenant, if it has one."""
+
+AdminCall: TypeAlias = Annotated[Call, calls("admin")]
+"""Says who else may call."""
+
+ReadAllCall: TypeAlias = Annotated[Call, calls("read", of_all=True, queues=True)]
+"""Looks at what belongs to no tenant, such as queues and workers."""
+
+OperateAllCall: TypeAlias = Annotated[Call, calls("operate", of_all=True, queues=True)]
+"""Changes what belongs to no tenant."""
+
+KnownCall: TypeAlias = Annotated[Call, calls(None)]
+"""Whoever is known to call, whatever they may do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Annotated, Any, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from fastapi import FastAPI
@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from taurine.app import Taurine
-from taurine.http.access.caller import Caller
-from taurine.http.access.requires import requires
+from taurine.http.calls import ReadCall
 from taurine.http.problems import PROBLEM_JSON
 from taurine.http.representations import Accepted, Batch, Problem, json_response
 from taurine.http.routes.enqueueing import MOST_PAYLOADS
@@ -84,7 +83,7 @@ def describe(asgi: FastAPI, app: Taurine, *, serve: bool) -> None:
         return
 
     @asgi.get("/openapi.json", include_in_schema=False)
-    async def serve_document(request: Request, _: Annotated[Caller, requires("read")]) -> Response:
+    async def serve_document(request: Request, _: ReadCall) -> Response:
         root = cast("str", request.scope.get("root_path", "")).rstrip("/")
         return json_response({**openapi(), "servers": [{"url": quote(root) or "/"}]})
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any, TypeAlias, cast
 from urllib.parse import quote, unquote_to_bytes
 
 from fastapi import Path
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["InPath", "Paths", "Word", "link", "path_text", "printable"]
+__all__ = ["LONGEST", "InPath", "Paths", "link", "path_text", "printable"]
 
-_LONGEST = 1024
+LONGEST = 1024
 
 
 class Paths:
@@ -71,13 +71,9 @@ def path_text(segment: str) -> str:
 
 def printable(text: str) -> str:
     """`text`, if it can be a name or an id. Raises ValueError: some databases fail on what is none."""
-    if not text.isprintable() or len(text) > _LONGEST:
-        raise ValueError(f"expected printable text of at most {_LONGEST} characters")
+    if not text.isprintable() or len(text) > LONGEST:
+        raise ValueError(f"expected printable text of at most {LONGEST} characters")
     return text
-
-
-Word: TypeAlias = Annotated[str, Field(min_length=1, max_length=_LONGEST), AfterValidator(printable)]
-"""The type of every name or id in a query or a body."""
 
 
 InPath: TypeAlias = Annotated[str, Path(min_length=1), AfterValidator(path_text)]

@@ -1,4 +1,4 @@
-"""How long a request waits for the ledger."""
+"""How long a request waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from taurine.errors import LedgerUnavailable
 
 __all__ = ["NO_ANSWER", "InTime"]
 
-NO_ANSWER = "the database gave no answer in time; a request with a job_id or an Idempotency-Key may safely be repeated"
+NO_ANSWER = "there was no answer in time; a request with a job_id or an Idempotency-Key may safely be repeated"
 
 
 class InTime:
@@ -22,6 +22,11 @@ class InTime:
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
+
+    def extend(self, seconds: float | None) -> None:
+        """Let the block that is under way take so many seconds more; None for as long as it takes."""
+        until = self._timeout.when()
+        self._timeout.reschedule(None if seconds is None or until is None else until + seconds)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -57,7 +57,7 @@ class Gate:
         """How long a caller is looked for before the request is answered with 503."""
 
     async def caller(self, connection: HTTPConnection, scope: Scope | None, *, heeds_tag: bool = False) -> Caller:
-        """Who calls, if they have this scope, and reach what the path names; see `requires`. scope: None for anybody who is known.
+        """Who calls, if they have this scope, and reach what the path names; see `taurine.http.calls`. scope: None for anybody who is known.
 
         Raises Unauthenticated where nobody is known to call, Forbidden for a caller who may not, LedgerUnavailable.
         """

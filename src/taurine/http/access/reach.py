@@ -16,7 +16,7 @@ __all__ = ["reaches"]
 
 
 async def reaches(caller: Caller, connection: HTTPConnection, app: Taurine, *, heeds_tag: bool) -> bool:
-    """Whether a bound caller may use the route of this request. heeds_tag: see `requires`. Raises LedgerUnavailable."""
+    """Whether a bound caller may use the route of this request. heeds_tag: see `taurine.http.calls`. Raises LedgerUnavailable."""
     if caller.job_type is not None:
         return _named(connection, "type") == caller.job_type and _puts_in_one(connection)
     job_id = _named(connection, "job_id")

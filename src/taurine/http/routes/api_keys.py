@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from taurine.errors import InvalidOption
-from taurine.http.access.caller import Caller, Scope
-from taurine.http.access.requires import requires
-from taurine.http.calls import api_of, tenant_for
+from taurine.http.access.caller import Scope
+from taurine.http.calls import AdminCall
+from taurine.http.incoming import Body, Word
 from taurine.http.paths import InPath
 from taurine.http.problems import Refusal
 from taurine.http.representations import iso, json_response
@@ -23,8 +22,6 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/keys", tags=["access"])
 
-AdminCaller = Annotated[Caller, requires("admin")]
-
 
 class KeyUnknown(Refusal):
     """There is no such key, as far as this caller can tell."""
@@ -32,16 +29,16 @@ class KeyUnknown(Refusal):
     status, code, title = 404, "key_not_found", "There is no such API key"
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(Body):
     """What a key is to be."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "web shop", "scopes": ["enqueue", "read"]}]}
-    )
+    model_config = Body.model_config | {
+        "json_schema_extra": {"examples": [{"name": "web shop", "scopes": ["enqueue", "read"]}]}
+    }
 
     name: str = Field(min_length=1, max_length=200)
     scopes: list[Scope] = Field(min_length=1)
-    tenant: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    tenant: Annotated[Word, Field(max_length=255)] | None = None
     expires_in: float | None = Field(default=None, gt=0, le=3_155_760_000, description="Seconds. Default: never.")
 
 
@@ -73,35 +70,29 @@ class KeyList(BaseModel):
 
 
 @router.get("", response_model=KeyList, summary="List API keys")
-async def list_keys(request: Request, caller: AdminCaller) -> Response:
+async def list_keys(call: AdminCall) -> Response:
     """All keys that the caller may know of, expired and revoked ones included."""
-    api = api_of(request)
-    await api.open()
-    return json_response({"items": [_key(key) for key in await api.app.api_keys.list(tenant=caller.tenant)]})
+    return json_response({"items": [_key(key) for key in await call.app.api_keys.list(tenant=call.tenant)]})
 
 
 @router.post("", response_model=NewKey, status_code=201, summary="Make an API key")
-async def make_key(request: Request, wanted: KeyRequest, caller: AdminCaller) -> Response:
+async def make_key(wanted: KeyRequest, call: AdminCall) -> Response:
     """Make a key. It is in the answer and nowhere else. A caller of a tenant makes keys of that tenant."""
-    api = api_of(request)
-    await api.open()
-    made = await api.app.api_keys.create(
+    made = await call.app.api_keys.create(
         wanted.name,
         scopes=wanted.scopes,
-        tenant=tenant_for(caller, wanted.tenant),
+        tenant=call.tenant_for(wanted.tenant),
         expires_in=wanted.expires_in,
-        user=caller.name,
+        user=call.user,
     )
     return json_response({"text": made.text, "key": _key(made.key)}, 201)
 
 
 @router.delete("/{key_id}", response_model=Key, summary="Revoke an API key")
-async def revoke_key(request: Request, key_id: InPath, caller: AdminCaller) -> Response:
+async def revoke_key(key_id: InPath, call: AdminCall) -> Response:
     """End a key for good. Processes that have just seen it let it pass for some seconds more."""
-    api = api_of(request)
-    await api.open()
     try:
-        revoked = await api.app.api_keys.revoke(key_id, tenant=caller.tenant, user=caller.name)
+        revoked = await call.app.api_keys.revoke(key_id, tenant=call.tenant, user=call.user)
     except InvalidOption as error:
         raise KeyUnknown(str(error)) from None
     return json_response(_key(revoked))

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi import Query as InQuery
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
-from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
-from taurine.http.calls import api_of, tenant_for
-from taurine.http.operators import Query, TenantReader, Word
+from taurine.http.calls import ReadCall
+from taurine.http.incoming import Parameters, Word
 from taurine.http.representations import json_response
 
 __all__ = ["router"]
@@ -20,7 +18,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 
-class ListQuery(Query):
+class ListQuery(Parameters):
     """Each filter that is given must hold."""
 
     actor: Word | None = Field(default=None, description="Who did it.")
@@ -51,14 +49,10 @@ class ActionPage(BaseModel):
 
 
 @router.get("", response_model=ActionPage, summary="List who did what")
-async def list_actions(request: HTTPRequest, query: Annotated[ListQuery, InQuery()], caller: TenantReader) -> Response:
+async def list_actions(query: Annotated[ListQuery, Query()], call: ReadCall) -> Response:
     """Who did what, the latest first, in pages."""
-    api = api_of(request)
     filters = query.model_dump(exclude={"tenant"})
-    tenant = tenant_for(caller, query.tenant)
-    await api.open()
-    async with api.in_time():
-        page = await api.app.actions(tenant=tenant, **filters)
-    shown = api.shown(request, caller)
-    items = [{**shown.action(action), "job_id": action.job_id, "tenant": action.tenant} for action in page]
+    tenant = call.tenant_for(query.tenant)
+    page = await call.app.actions(tenant=tenant, **filters)
+    items = [{**call.shown.action(action), "job_id": action.job_id, "tenant": action.tenant} for action in page]
     return json_response({"items": items, "next_cursor": page.next_cursor})

@@ -8,20 +8,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter
-from fastapi import Query as InQuery
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
-from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
-from taurine.http.calls import api_of, tenant_for
-from taurine.http.operators import Query, Request, TenantOperator, TenantReader, Word
+from taurine.http.calls import Call, OperateCall, ReadCall
+from taurine.http.incoming import Body, Cursor, Parameters, Word
 from taurine.http.paths import InPath, link
 from taurine.http.problems import Invalid, Refusal, pointer
 from taurine.http.representations import iso, iso_ms, json_response
 from taurine.jobs.operations.bulk import MOST
 from taurine.jobs.operations.bulk_orders import BulkAction, BulkFilter, BulkOrder, BulkRefusal, BulkResult, Matching
-from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
 
@@ -42,7 +39,7 @@ class BulkUnknown(Refusal):
 # What comes in --------------------------------------------------------------------------------------------------------------------
 
 
-class Filter(Query):
+class Filter(Parameters):
     """Which jobs, or which dead letters; each one that is given must hold. `status`, `tag`, `user`, `since` and `until` are asked of jobs only."""
 
     status: Status | None = None
@@ -70,10 +67,10 @@ class CountQuery(Filter):
     tenant: Word | None = None
 
 
-class Order(Request):
+class Order(Body):
     """What is to be done, and to which: `ids`, or `where`, which may be empty for all."""
 
-    model_config = Request.model_config | {
+    model_config = Body.model_config | {
         "json_schema_extra": {"examples": [{"action": "redrive", "where": {"type": "invite.send"}, "expected": 120}]}
     }
 
@@ -96,11 +93,11 @@ class Order(Request):
     tenant: Word | None = None
 
 
-class ListQuery(Query):
+class ListQuery(Parameters):
     """A page of operations."""
 
     tenant: Word | None = None
-    cursor: Annotated[str, Field(max_length=4096)] | None = None
+    cursor: Cursor | None = None
     limit: int = Field(default=50, ge=1, le=500)
 
 
@@ -146,13 +143,13 @@ class BulkPage(BaseModel):
     next_cursor: str | None
 
 
-def bulk_json(request: HTTPRequest, record: JobRecord, redact: Redact) -> dict[str, Any]:
+def _bulk_json(call: Call, record: JobRecord) -> dict[str, Any]:
     """An operation as a document."""
     order = BulkOrder.model_validate(record.payload)
     # The result is there at the end; until then, what was saved for the next attempt.
     state = cast("dict[str, Any]", record.state or {})
     result = BulkResult.model_validate(state.get("result", {}) if record.output is None else record.output)
-    at = link(request, "v1", "bulk", record.id)
+    at = link(call.request, "v1", "bulk", record.id)
     return {
         "id": record.id,
         "action": order.action,
@@ -160,16 +157,16 @@ def bulk_json(request: HTTPRequest, record: JobRecord, redact: Redact) -> dict[s
         "phase": record.phase,
         "tenant": record.tenant,
         "ids": None if order.ids is None else len(order.ids),
-        "where": order.where.model_dump(exclude_none=True) if order.ids is None else None,
+        "where": call.redact.data(order.where.model_dump(exclude_none=True)) if order.ids is None else None,
         "before": iso_ms(order.before),
         "number": order.limit,
-        **redact.data(result.model_dump()),
+        **call.redact.data(result.model_dump()),
         "progress": record.progress,
         "created_by": record.created_by,
         "created_at": iso(record.created_at),
         "started_at": iso(record.started_at),
         "finished_at": iso(record.finished_at),
-        "links": {"self": at, "cancel": f"{at}/cancel", "job": link(request, "v1", "jobs", record.id)},
+        "links": {"self": at, "cancel": f"{at}/cancel", "job": link(call.request, "v1", "jobs", record.id)},
     }
 
 
@@ -177,74 +174,55 @@ def bulk_json(request: HTTPRequest, record: JobRecord, redact: Redact) -> dict[s
 
 
 @router.get("/count", response_model=Matching, summary="Count what a bulk operation would reach")
-async def count(request: HTTPRequest, query: Annotated[CountQuery, InQuery()], caller: TenantReader) -> Response:
+async def count(query: Annotated[CountQuery, Query()], call: ReadCall) -> Response:
     """How many, exact up to 100,000, and when that was. Show it, and send `number` as `expected` and `at` with the operation. It changes nothing."""
-    api = api_of(request)
-    await api.open()
-    tenant = tenant_for(caller, query.tenant)
-    matching = await api.app.bulk.count(query.action, query.wanted(), tenant=tenant)
+    tenant = call.tenant_for(query.tenant)
+    matching = await call.app.bulk.count(query.action, query.wanted(), tenant=tenant)
     return json_response(matching.model_dump(mode="json"))
 
 
 @router.post("", response_model=BulkItem, status_code=202, summary="Change many jobs or dead letters")
-async def start(request: HTTPRequest, order: Order, caller: TenantOperator) -> Response:
+async def start(order: Order, call: OperateCall) -> Response:
     """Start an operation, which a worker carries out: 202 with its path. With a filter, `expected` is how many its caller has seen; more than that by now is 409."""
     if order.where is not None and order.expected is None:
         what = "expected the number that a count of the same filter gave: what it reaches may have grown"
         raise Invalid(f"expected: {what}", errors=[(pointer("expected"), what)])
-    api = api_of(request)
-    await api.open()
-    handle = await api.app.bulk.start(
+    handle = await call.app.bulk.start(
         order.action,
         ids=order.ids,
         where=None if order.where is None else order.where.wanted(),
-        user=caller.name,
-        tenant=tenant_for(caller, order.tenant),
+        user=call.user,
+        tenant=call.tenant_for(order.tenant),
         **order.model_dump(include={"expected", "at", "limit", "rate", "reason"}),
     )
-    document = await _shown(request, handle.id, caller.tenant, api.gate.redact_for(caller))
+    document = _bulk_json(call, await _record(call, handle.id))
     return json_response(document, 202, {"Location": document["links"]["self"]})
 
 
 @router.get("", response_model=BulkPage, summary="List bulk operations")
-async def list_operations(
-    request: HTTPRequest, query: Annotated[ListQuery, InQuery()], caller: TenantReader
-) -> Response:
+async def list_operations(query: Annotated[ListQuery, Query()], call: ReadCall) -> Response:
     """Operations that were asked for, the newest first, in pages."""
-    api = api_of(request)
-    tenant = tenant_for(caller, query.tenant)
-    await api.open()
-    async with api.in_time():
-        page = await api.app.bulk.list(tenant=tenant, cursor=query.cursor, limit=query.limit)
-    redact = api.gate.redact_for(caller)
-    return json_response(
-        {"items": [bulk_json(request, record, redact) for record in page], "next_cursor": page.next_cursor}
-    )
+    tenant = call.tenant_for(query.tenant)
+    page = await call.app.bulk.list(tenant=tenant, cursor=query.cursor, limit=query.limit)
+    return json_response({"items": [_bulk_json(call, record) for record in page], "next_cursor": page.next_cursor})
 
 
 @router.get("/{bulk_id}", response_model=BulkItem, summary="Show a bulk operation")
-async def show(request: HTTPRequest, bulk_id: InPath, caller: TenantReader) -> Response:
+async def show(bulk_id: InPath, call: ReadCall) -> Response:
     """How far an operation is, and what became of what it has come to."""
-    api = api_of(request)
-    await api.open()
-    return json_response(await _shown(request, bulk_id, caller.tenant, api.gate.redact_for(caller)))
+    return json_response(_bulk_json(call, await _record(call, bulk_id)))
 
 
 @router.post("/{bulk_id}/cancel", response_model=BulkItem, summary="Stop a bulk operation")
-async def cancel(request: HTTPRequest, bulk_id: InPath, caller: TenantOperator) -> Response:
+async def cancel(bulk_id: InPath, call: OperateCall) -> Response:
     """Stop an operation in the middle: within a second it begins no further step. What it has done until then stays done, and is counted."""
-    api = api_of(request)
-    await api.open()
-    redact = api.gate.redact_for(caller)
-    await _shown(request, bulk_id, caller.tenant, redact)
-    await api.app.cancel(bulk_id, reason="stopped by its operator", user=caller.name, tenant=caller.tenant)
-    return json_response(await _shown(request, bulk_id, caller.tenant, redact))
+    await _record(call, bulk_id)
+    await call.app.cancel(bulk_id, reason="stopped by its operator", user=call.user, tenant=call.tenant)
+    return json_response(_bulk_json(call, await _record(call, bulk_id)))
 
 
-async def _shown(request: HTTPRequest, bulk_id: str, tenant: str | None, redact: Redact) -> dict[str, Any]:
-    api = api_of(request)
-    async with api.in_time():
-        record = await api.app.bulk.get(bulk_id, tenant=tenant)
+async def _record(call: Call, bulk_id: str) -> JobRecord:
+    record = await call.app.bulk.get(bulk_id, tenant=call.tenant)
     if record is None:
         raise BulkUnknown(f"there is no bulk operation {bulk_id!r:.200}")
-    return bulk_json(request, record, redact)
+    return record

@@ -11,16 +11,15 @@ import hmac
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
-from fastapi import Query as InQuery
+from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request as HTTPRequest
+from starlette.requests import Request
 from starlette.responses import Response
 
 from taurine.errors import Unauthenticated
-from taurine.http.calls import api_of
-from taurine.http.operators import Query
+from taurine.http.api import api_of
+from taurine.http.incoming import Parameters
 from taurine.http.paths import InPath, link
 from taurine.http.problems import Invalid, Refusal
 from taurine.http.representations import json_response
@@ -49,7 +48,7 @@ class CronFailed(Refusal):
     status, code, title = 500, "cron_job_failed", "The job has not completed"
 
 
-class CallQuery(Query):
+class CallQuery(Parameters):
     """When the call is for, and how long it waits."""
 
     at: AwareDatetime | None = Field(
@@ -85,7 +84,7 @@ class CronTable(BaseModel):
     crons: list[CronEntry]
 
 
-def _secret_is_shown(request: HTTPRequest) -> None:
+def _secret_is_shown(request: Request) -> None:
     secret = api_of(request).app.settings.cron_secret
     if secret is None:
         raise HTTPException(404, "there is nothing at this path")
@@ -100,7 +99,7 @@ _Secret = Depends(_secret_is_shown)
 
 
 @router.get("", response_model=CronTable, summary="List what is to be called", dependencies=[_Secret])
-async def list_crons(request: HTTPRequest) -> Response:
+async def list_crons(request: Request) -> Response:
     """The schedules that are declared with `by="http"`, in the form in which platforms take them: paths and patterns."""
     api = api_of(request)
     await api.open()
@@ -122,7 +121,7 @@ async def list_crons(request: HTTPRequest) -> Response:
 
 @router.get("/{schedule_id}", response_model=CronRun, summary="Run a schedule's job", dependencies=[_Secret])
 @router.post("/{schedule_id}", response_model=CronRun, summary="Run a schedule's job", dependencies=[_Secret])
-async def call(request: HTTPRequest, schedule_id: InPath, query: Annotated[CallQuery, InQuery()]) -> Response:
+async def call(request: Request, schedule_id: InPath, query: Annotated[CallQuery, Query()]) -> Response:
     """Run a declared schedule's job and wait for its result: 200 with it, or 202 with the run's path where it takes longer. The same call within the minute, or for the same `at`, gives the
     same run. A job that did not complete is 500, so that the caller's service shows it.
     """
@@ -145,7 +144,7 @@ def _time_of(asked: datetime | None, now: float) -> datetime:
 
 
 def _answer(
-    request: HTTPRequest, schedule_id: str, at: datetime, handle: JobHandle[Any], record: JobRecord | None
+    request: Request, schedule_id: str, at: datetime, handle: JobHandle[Any], record: JobRecord | None
 ) -> Response:
     api = api_of(request)
     redact = api.gate.redact_for(None)

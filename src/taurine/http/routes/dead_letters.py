@@ -5,18 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from fastapi import Query as InQuery
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
-from taurine.http.calls import api_of, tenant_for
-from taurine.http.operators import Query, Reader, Request, TenantOperator, TenantReader, Word
+from taurine.http.calls import Call, OperateCall, ReadAllCall, ReadCall
+from taurine.http.incoming import Body, Parameters, Word
 from taurine.http.paths import InPath, link
 from taurine.http.problems import Refusal
 from taurine.http.representations import AttemptItem, AuditItem, Job, LogItem, iso, json_response
-from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.dead_letter_entry import DeadLetter
 
 __all__ = ["router"]
@@ -33,7 +30,7 @@ class DeadLetterUnknown(Refusal):
 # What comes in --------------------------------------------------------------------------------------------------------------------
 
 
-class ListQuery(Query):
+class ListQuery(Parameters):
     """Each filter that is given must hold."""
 
     status: Literal["open", "redriven", "discarded", "all"] = "open"
@@ -46,7 +43,7 @@ class ListQuery(Query):
     limit: int = Field(default=50, ge=1, le=500)
 
 
-class Redrive(Request):
+class Redrive(Body):
     """How to run it again. Without a payload, with the one that failed."""
 
     payload: Any = Field(default=None, description="In place of the one that failed; checked against the job type.")
@@ -112,14 +109,14 @@ class DeadLetterDepths(BaseModel):
     total: int
 
 
-def entry_json(request: HTTPRequest, entry: DeadLetter, *, redact: Redact, payloads: bool) -> dict[str, Any]:
+def _entry_json(call: Call, entry: DeadLetter) -> dict[str, Any]:
     """A dead letter as a document."""
     words = ("id", "job_id", "generation", "type", "queue", "tenant", "status", "reason", "attempts", "max_attempts")
     document = {name: getattr(entry, name) for name in (*words, "priority")}
-    if payloads:
-        document["payload"] = redact.data(entry.payload)
-    document["error"] = redact.data(entry.error)
-    at = link(request, "v1", "dead-letters", entry.id)
+    if call.api.payloads:
+        document["payload"] = call.redact.data(entry.payload)
+    document["error"] = call.redact.data(entry.error)
+    at = link(call.request, "v1", "dead-letters", entry.id)
     return document | {
         "error_fingerprint": entry.error_fingerprint,
         "created_by": entry.created_by,
@@ -131,7 +128,7 @@ def entry_json(request: HTTPRequest, entry: DeadLetter, *, redact: Redact, paylo
             "self": at,
             "redrive": f"{at}/redrive",
             "discard": f"{at}/discard",
-            "job": link(request, "v1", "jobs", entry.job_id),
+            "job": link(call.request, "v1", "jobs", entry.job_id),
         },
     }
 
@@ -140,47 +137,33 @@ def entry_json(request: HTTPRequest, entry: DeadLetter, *, redact: Redact, paylo
 
 
 @router.get("", response_model=DeadLetterPage, summary="List dead letters")
-async def list_dead_letters(
-    request: HTTPRequest, query: Annotated[ListQuery, InQuery()], caller: TenantReader
-) -> Response:
+async def list_dead_letters(query: Annotated[ListQuery, Query()], call: ReadCall) -> Response:
     """Jobs that failed for good, the latest failure first, in pages."""
-    api = api_of(request)
     filters = query.model_dump(exclude={"status", "tenant"})
-    tenant = tenant_for(caller, query.tenant)
+    tenant = call.tenant_for(query.tenant)
     status = None if query.status == "all" else query.status
-    await api.open()
-    async with api.in_time():
-        page = await api.app.dead_letters.list(status=status, tenant=tenant, **filters)
-    redact = api.gate.redact_for(caller)
-    items = [entry_json(request, entry, redact=redact, payloads=api.payloads) for entry in page]
-    return json_response({"items": items, "next_cursor": page.next_cursor})
+    page = await call.app.dead_letters.list(status=status, tenant=tenant, **filters)
+    return json_response({"items": [_entry_json(call, entry) for entry in page], "next_cursor": page.next_cursor})
 
 
 @router.get("/depth", response_model=DeadLetterDepths, summary="Count open dead letters by queue")
-async def show_depth(request: HTTPRequest, caller: Reader) -> Response:
+async def show_depth(call: ReadAllCall) -> Response:
     """How many entries of each queue nobody has dealt with."""
-    del caller
-    api = api_of(request)
-    await api.open()
-    async with api.in_time():
-        queues = await api.app.dead_letters.depth()
+    queues = await call.app.dead_letters.depth()
     return json_response({"queues": queues, "total": sum(queues.values())})
 
 
 @router.get("/{entry_id}", response_model=DeadLetterExamination, summary="Examine a dead letter")
-async def examine(request: HTTPRequest, entry_id: InPath, caller: TenantReader) -> Response:
+async def examine(entry_id: InPath, call: ReadCall) -> Response:
     """The entry with the attempts of its job, their errors and times, the log lines, and who did what. The id of a job stands for its latest entry."""
-    api = api_of(request)
-    entry = await _entry(request, entry_id, caller.tenant)
-    async with api.in_time():
-        found = await api.app.dead_letters.examine(entry, tenant=caller.tenant)
-    shown, redact = api.shown(request, caller), api.gate.redact_for(caller)
+    entry = await _entry(call, entry_id)
+    found = await call.app.dead_letters.examine(entry, tenant=call.tenant)
     return json_response(
         {
-            "dead_letter": entry_json(request, found.entry, redact=redact, payloads=api.payloads),
-            "attempts": [*map(shown.attempt, found.attempts)],
-            "lines": [*map(shown.line, found.lines)],
-            "actions": [*map(shown.action, found.actions)],
+            "dead_letter": _entry_json(call, found.entry),
+            "attempts": [*map(call.shown.attempt, found.attempts)],
+            "lines": [*map(call.shown.line, found.lines)],
+            "actions": [*map(call.shown.action, found.actions)],
         }
     )
 
@@ -189,33 +172,25 @@ async def examine(request: HTTPRequest, entry_id: InPath, caller: TenantReader) 
 
 
 @router.post("/{entry_id}/redrive", response_model=Job, status_code=202, summary="Run a dead letter again")
-async def redrive(
-    request: HTTPRequest, entry_id: InPath, caller: TenantOperator, how: Redrive | None = None
-) -> Response:
+async def redrive(entry_id: InPath, call: OperateCall, how: Redrive | None = None) -> Response:
     """Run the job of an entry again, as a new generation with all its attempts, with another payload or the same. Repeating it is refused with 409."""
-    api = api_of(request)
-    entry = await _entry(request, entry_id, caller.tenant)
+    entry = await _entry(call, entry_id)
     payload = None if how is None else how.payload
-    record = await api.app.dead_letters.redrive(entry.id, payload=payload, user=caller.name, tenant=caller.tenant)
-    headers = {"Location": link(request, "v1", "jobs", record.id)}
-    return json_response(api.shown(request, caller).job(record), 202, headers)
+    record = await call.app.dead_letters.redrive(entry.id, payload=payload, user=call.user, tenant=call.tenant)
+    headers = {"Location": link(call.request, "v1", "jobs", record.id)}
+    return json_response(call.shown.job(record), 202, headers)
 
 
 @router.post("/{entry_id}/discard", response_model=DeadLetterItem, summary="Put a dead letter aside")
-async def discard(request: HTTPRequest, entry_id: InPath, caller: TenantOperator) -> Response:
+async def discard(entry_id: InPath, call: OperateCall) -> Response:
     """Put an entry aside: its job stays failed, and nobody need look at it any more. It is kept, and can be listed."""
-    api = api_of(request)
-    entry = await _entry(request, entry_id, caller.tenant)
-    discarded = await api.app.dead_letters.discard(entry.id, user=caller.name, tenant=caller.tenant)
-    redact = api.gate.redact_for(caller)
-    return json_response(entry_json(request, discarded, redact=redact, payloads=api.payloads))
+    entry = await _entry(call, entry_id)
+    discarded = await call.app.dead_letters.discard(entry.id, user=call.user, tenant=call.tenant)
+    return json_response(_entry_json(call, discarded))
 
 
-async def _entry(request: HTTPRequest, entry_id: str, tenant: str | None) -> DeadLetter:
-    api = api_of(request)
-    await api.open()
-    async with api.in_time():
-        entry = await api.app.dead_letters.get(entry_id, tenant=tenant)
+async def _entry(call: Call, entry_id: str) -> DeadLetter:
+    entry = await call.app.dead_letters.get(entry_id, tenant=call.tenant)
     if entry is None:
         raise DeadLetterUnknown(f"there is no dead letter {entry_id!r:.200}")
     return entry

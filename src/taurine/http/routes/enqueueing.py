@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taurine.errors import InvalidOption, TaurineError, did_you_mean
 from taurine.http.access.caller import Caller
-from taurine.http.access.requires import requires
+from taurine.http.api import api_of
 from taurine.http.bodies import json_of
-from taurine.http.calls import api_of, tenant_for
+from taurine.http.calls import EnqueueCall, tenant_for
 from taurine.http.paths import InPath, path_text
 from taurine.http.problems import Invalid, Refusal, answer_to, pointer
 from taurine.http.representations import accepted_json, json_bytes, json_response
@@ -41,8 +41,6 @@ _SECONDS_EACH = 0.005
 
 _OF_ALL = frozenset({"delay", "run_at", "expires_in", "priority", "tags", "metadata", "tenant"})
 _OF_ONE = _OF_ALL | {"job_id", "on_duplicate"}
-
-EnqueuingCaller = Annotated[Caller, requires("enqueue")]
 
 
 async def enqueue(request: Request) -> tuple[bytes, bytes]:
@@ -111,9 +109,8 @@ class Shortcut:
 
 
 @router.post("/{type}/batch", status_code=202)
-async def enqueue_many(request: Request, type: InPath, caller: EnqueuingCaller) -> Response:  # noqa: A002 - as above
+async def enqueue_many(request: Request, type: InPath, call: EnqueueCall) -> Response:  # noqa: A002 - as above
     """Accept up to 1,000 jobs of one type, all or none of them."""
-    api = api_of(request)
     envelope = _envelope(json_of(request), "payloads", _OF_ALL)
     payloads = envelope["payloads"]
     if not isinstance(payloads, list) or not 1 <= len(cast("list[Any]", payloads)) <= MOST_PAYLOADS:
@@ -123,11 +120,9 @@ async def enqueue_many(request: Request, type: InPath, caller: EnqueuingCaller) 
             "an Idempotency-Key can be of one job only; give the type a job_id, or enqueue them one by one"
         )
     payloads = cast("list[Any]", payloads)
-    await api.open()
-    async with api.in_time(len(payloads) * _SECONDS_EACH):
-        handles: list[JobHandle[Any]] = await api.app.enqueue_many(
-            type, payloads, **_options(envelope, caller, request)
-        )
+    call.may_take(len(payloads) * _SECONDS_EACH)
+    options = _options(envelope, call.caller, request)
+    handles: list[JobHandle[Any]] = await call.app.enqueue_many(type, payloads, **options)
     return json_response({"items": [accepted_json(request, handle) for handle in handles]}, 202)
 
 

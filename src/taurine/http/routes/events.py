@@ -10,18 +10,17 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, WebSocket
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import HTTPConnection, Request
+from pydantic import Field
+from starlette.requests import Request
 from starlette.responses import Response
 
 from taurine.errors import RecordNotFound
-from taurine.http.access.caller import Caller
-from taurine.http.access.requires import requires
-from taurine.http.calls import Api, api_of, tenant_for
+from taurine.http.calls import Call, ReadCall, calls
+from taurine.http.incoming import Parameters, Word
 from taurine.http.live.server_sent import ServerSentEvents
 from taurine.http.live.sockets import serve_socket
 from taurine.http.live.streams import Streams
-from taurine.http.paths import InPath, Word
+from taurine.http.paths import InPath
 from taurine.http.problems import Invalid
 from taurine.jobs.changes.subscription import Place
 from taurine.ledger.statuses import TERMINAL
@@ -41,10 +40,8 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-class JobStream(BaseModel):
+class JobStream(Parameters):
     """How one job is followed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     after: Position | None = Field(default=None, description="The id of the last event that was seen.")
     follow: bool = Field(default=False, description="Go on after the job has ended: it may be run again.")
@@ -53,10 +50,8 @@ class JobStream(BaseModel):
     )
 
 
-class ManyStream(BaseModel):
+class ManyStream(Parameters):
     """What is followed; with both, the jobs of the tag that belong to the tenant."""
-
-    model_config = ConfigDict(extra="forbid")
 
     tag: Word | None = None
     tenant: Word | None = None
@@ -68,77 +63,67 @@ class ManyStream(BaseModel):
 
 @router.get("/jobs/{job_id}/events", response_class=Response, responses=_STREAM, summary="Follow a job")
 async def follow_job(
-    request: Request, job_id: InPath, query: Annotated[JobStream, Query()], caller: Annotated[Caller, requires("read")]
+    request: Request, job_id: InPath, query: Annotated[JobStream, Query()], call: ReadCall
 ) -> Response:
     """A job's changes as server-sent events: what it is now, each change of status and progress, and an `end` when it has ended."""
-    api, streams = await _ready(request, caller)
+    streams = _streams(call)
     after = _after(request, query.after)
-    async with api.in_time():
-        record = await api.app.get(job_id, tenant=caller.tenant)
+    record = await call.app.get(job_id, tenant=call.tenant)
     if record is None:
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
     # A browser comes back for ever to a stream that has ended, unless it is told so.
     over = record.status in TERMINAL and not query.follow
     if over and after is not None and Place.read(after).ms >= round(record.updated_at.timestamp() * 1000):
         return Response(status_code=204)
-    changes = api.app.changes(job_id=job_id, tenant=caller.tenant, after=after, follow=query.follow)
-    return ServerSentEvents(
-        changes, caller=caller, shown=api.shown(request, caller), streams=streams, allowed=_asking(api, request)
-    )
+    changes = call.app.changes(job_id=job_id, tenant=call.tenant, after=after, follow=query.follow)
+    return ServerSentEvents(changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
 
 
 @router.get("/events", response_class=Response, responses={200: _STREAM[200]}, summary="Follow a tag or a tenant")
 async def follow_many(
-    request: Request, query: Annotated[ManyStream, Query()], caller: Annotated[Caller, requires("read", heeds_tag=True)]
+    request: Request, query: Annotated[ManyStream, Query()], call: Annotated[Call, calls("read", heeds_tag=True)]
 ) -> Response:
     """The changes of all jobs of a tag, or of a tenant, as server-sent events."""
-    api, streams = await _ready(request, caller)
-    changes = api.app.changes(**_topic(caller, query), after=_after(request, query.after))
-    return ServerSentEvents(
-        changes, caller=caller, shown=api.shown(request, caller), streams=streams, allowed=_asking(api, request)
-    )
+    streams = _streams(call)
+    changes = call.app.changes(**_topic(call, query), after=_after(request, query.after))
+    return ServerSentEvents(changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
 
 
 @router.websocket("/jobs/{job_id}/events")
 async def follow_job_by_socket(
-    socket: WebSocket, job_id: InPath, query: Annotated[JobStream, Query()], caller: Annotated[Caller, requires("read")]
+    socket: WebSocket, job_id: InPath, query: Annotated[JobStream, Query()], call: ReadCall
 ) -> None:
     """The same as messages of a WebSocket."""
-    api, streams = await _ready(socket, caller)
-    async with api.in_time():
-        record = await api.app.get(job_id, tenant=caller.tenant)
+    streams = _streams(call)
+    record = await call.app.get(job_id, tenant=call.tenant)
     if record is None:
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
-    changes = api.app.changes(job_id=job_id, tenant=caller.tenant, after=query.after, follow=query.follow)
-    await serve_socket(
-        socket, changes, caller=caller, shown=api.shown(socket, caller), streams=streams, allowed=_asking(api, socket)
-    )
+    changes = call.app.changes(job_id=job_id, tenant=call.tenant, after=query.after, follow=query.follow)
+    call.may_take(None)
+    await serve_socket(socket, changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
 
 
 @router.websocket("/events")
 async def follow_many_by_socket(
-    socket: WebSocket,
-    query: Annotated[ManyStream, Query()],
-    caller: Annotated[Caller, requires("read", heeds_tag=True)],
+    socket: WebSocket, query: Annotated[ManyStream, Query()], call: Annotated[Call, calls("read", heeds_tag=True)]
 ) -> None:
     """The same as messages of a WebSocket."""
-    api, streams = await _ready(socket, caller)
-    changes = api.app.changes(**_topic(caller, query), after=query.after)
-    await serve_socket(
-        socket, changes, caller=caller, shown=api.shown(socket, caller), streams=streams, allowed=_asking(api, socket)
-    )
+    streams = _streams(call)
+    changes = call.app.changes(**_topic(call, query), after=query.after)
+    call.may_take(None)
+    await serve_socket(socket, changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
 
 
-async def _ready(connection: HTTPConnection, caller: Caller) -> tuple[Api, Streams]:
-    api, streams = api_of(connection), connection.app.state.streams
-    streams.require_room(caller)
-    await api.open()
-    return api, streams
+def _streams(call: Call) -> Streams:
+    """Those of this process. Raises StreamsFull where there is no room for one more."""
+    streams: Streams = call.request.app.state.streams
+    streams.require_room(call.caller)
+    return streams
 
 
-def _asking(api: Api, connection: HTTPConnection) -> Callable[[], Awaitable[object]]:
+def _asking(call: Call) -> Callable[[], Awaitable[object]]:
     """Whether the caller of a stream that is open may still listen."""
-    return lambda: api.gate.caller(connection, "read", heeds_tag=True)
+    return lambda: call.api.gate.caller(call.request, "read", heeds_tag=True)
 
 
 def _after(request: Request, asked: str | None) -> str | None:
@@ -147,8 +132,8 @@ def _after(request: Request, asked: str | None) -> str | None:
     return str(Place.read(last)) if last else asked
 
 
-def _topic(caller: Caller, query: ManyStream) -> dict[str, Any]:
-    tenant = tenant_for(caller, query.tenant)
+def _topic(call: Call, query: ManyStream) -> dict[str, Any]:
+    tenant = call.tenant_for(query.tenant)
     if tenant is None and query.tag is None:
         raise Invalid("expected tag or tenant: what to follow", errors=[("/query/tag", "expected tag or tenant")])
     return {"tag": query.tag, "tenant": tenant}

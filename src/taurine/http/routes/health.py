@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi import Query as InQuery
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from starlette.requests import Request as HTTPRequest
+from starlette.requests import Request
 from starlette.responses import Response
 
 from taurine.errors import Forbidden, Unauthenticated
 from taurine.http.access.caller import Caller
-from taurine.http.access.requires import optional_caller
-from taurine.http.calls import api_of
+from taurine.http.access.optional import optional_caller
+from taurine.http.api import api_of
+from taurine.http.incoming import Parameters
 from taurine.http.instruments import instruments_of
-from taurine.http.operators import Query
 from taurine.observe.health import HealthLimits, QueueHealth, health_of_queues
 
 __all__ = ["router"]
@@ -36,7 +35,7 @@ class Health(BaseModel):
     healthy: bool
 
 
-class QueuesQuery(Query):
+class QueuesQuery(Parameters):
     """Limits above which a queue is not well. All but `totals` are for callers who may read: who may set limits finds out counts."""
 
     window: float = Field(default=300.0, ge=60, le=604800, description="Seconds for the failure rate.")
@@ -70,7 +69,7 @@ async def live() -> Response:
 
 
 @router.get("/ready", response_model=Health, responses=_UNWELL, summary="Whether the process can do its work")
-async def ready(request: HTTPRequest, caller: _Reader) -> Response:
+async def ready(request: Request, caller: _Reader) -> Response:
     """200 "ready"; 200 "degraded" while the server of queues does not answer, since jobs are accepted without it; 503 "unready" without the ledger, or with tables of another version."""
     await api_of(request).open()
     readiness = await instruments_of(request).readiness()
@@ -80,7 +79,7 @@ async def ready(request: HTTPRequest, caller: _Reader) -> Response:
 
 
 @router.get("/queues", response_model=Health, responses=_UNWELL, summary="Whether the queues are well")
-async def queues(request: HTTPRequest, query: Annotated[QueuesQuery, InQuery()], caller: _Reader) -> Response:
+async def queues(request: Request, query: Annotated[QueuesQuery, Query()], caller: _Reader) -> Response:
     """503 where a queue has a figure above its limit: the share of failures in a window, the age of the oldest job that waits, dead letters; with `totals`, also how many wait or have failed.
 
     A queue that is paused is not unwell for jobs that wait. Without the ledger nothing is known, which is 503 as well.
@@ -101,7 +100,7 @@ async def queues(request: HTTPRequest, query: Annotated[QueuesQuery, InQuery()],
     return _answer("ok" if healthy else "unhealthy", healthy=healthy, **detail)
 
 
-async def _look(request: HTTPRequest, limits: HealthLimits) -> list[QueueHealth] | None:
+async def _look(request: Request, limits: HealthLimits) -> list[QueueHealth] | None:
     readings, lately = await instruments_of(request).figures(limits.window)
     if readings.ledger is None or lately is None:
         return None

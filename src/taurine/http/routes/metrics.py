@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from taurine.errors import Forbidden
-from taurine.http.calls import api_of
+from taurine.http.api import api_of
+from taurine.http.calls import require_no_tenant
 from taurine.http.instruments import instruments_of
 from taurine.observe.prometheus import CONTENT_TYPE
 
@@ -30,7 +30,6 @@ async def metrics(request: Request) -> Response:
     """
     api, instruments = api_of(request), instruments_of(request)
     caller = await api.gate.caller(request, instruments.metrics_for)
-    if caller.tenant is not None or caller.bound:
-        raise Forbidden(f"{caller.name!r:.200} may not do this: it is for callers who belong to no tenant")
+    require_no_tenant(caller)
     await api.open()
     return Response(await instruments.exposition.text(), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})

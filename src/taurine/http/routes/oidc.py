@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from taurine.errors import Forbidden
 from taurine.http.access.oidc import IssuerLogins
-from taurine.http.calls import Api, api_of
+from taurine.http.api import Api, api_of
 from taurine.http.paths import link
 
 __all__ = ["router"]

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
 from taurine.errors import InvalidOption
-from taurine.http.calls import api_of
-from taurine.http.operators import Operator, Reader, Request
+from taurine.http.calls import Call, OperateAllCall, ReadAllCall
+from taurine.http.incoming import Body
 from taurine.http.paths import InPath, link
 from taurine.http.problems import Refusal
 from taurine.http.representations import CountItem, json_response
@@ -40,7 +39,7 @@ class QueueUnknown(Refusal):
 # What comes in --------------------------------------------------------------------------------------------------------------------
 
 
-class Drain(Request):
+class Drain(Body):
     """What is cancelled of what waits."""
 
     delayed: bool = Field(
@@ -49,7 +48,7 @@ class Drain(Request):
     reason: str = Field(default="the queue was drained", min_length=1, max_length=1000)
 
 
-class Clean(Request):
+class Clean(Body):
     """Which jobs are cleared away."""
 
     status: Cleanable = Field(description="Ended ones are removed; queued and retrying ones are cancelled.")
@@ -59,20 +58,20 @@ class Clean(Request):
     limit: int = Field(default=_MOST_CLEANED, ge=1, le=_MOST_CLEANED, strict=True)
 
 
-class Concurrency(Request):
+class Concurrency(Body):
     """Jobs at once, over all workers; null for no limit."""
 
     concurrency: int | None = Field(ge=1, le=_LARGEST, strict=True)
 
 
-class Window(Request):
+class Window(Body):
     """Job starts per window, over all workers."""
 
     max: int = Field(ge=1, le=_LARGEST, strict=True)
     duration: float = Field(ge=0.001, le=_LONGEST_WINDOW, strict=True, description="Seconds.")
 
 
-class RateLimiting(Request):
+class RateLimiting(Body):
     """A limit of job starts; null for none."""
 
     rate_limit: Window | None
@@ -148,9 +147,9 @@ class Done(BaseModel):
     number: int
 
 
-def queue_json(request: HTTPRequest, view: QueueView) -> dict[str, Any]:
+def _queue_json(call: Call, view: QueueView) -> dict[str, Any]:
     """A queue as a document."""
-    at = link(request, "v1", "queues", view.name)
+    at = link(call.request, "v1", "queues", view.name)
     return {
         "name": view.name,
         "declared": view.declared,
@@ -190,91 +189,83 @@ def _worker_json(worker: WorkerInfo) -> dict[str, Any]:
 
 
 @router.get("", response_model=QueuePage, summary="List queues")
-async def list_queues(request: HTTPRequest, caller: Reader) -> Response:
+async def list_queues(call: ReadAllCall) -> Response:
     """All queues that job types go to, and those of which there are records: what waits in each and since when, who works on it, and its dead letters."""
-    del caller
-    api = api_of(request)
-    await api.open()
-    return json_response({"items": [queue_json(request, view) for view in await api.app.queues.list()]})
+    return json_response({"items": [_queue_json(call, view) for view in await call.app.queues.list()]})
 
 
 @router.get("/{name}", response_model=QueueItem, summary="Show a queue")
-async def get_queue(request: HTTPRequest, name: InPath, caller: Reader) -> Response:
+async def get_queue(name: InPath, call: ReadAllCall) -> Response:
     """How a queue stands."""
-    del caller
-    return await _shown(request, name)
+    return await _shown(call, name)
 
 
 # Running their affairs ------------------------------------------------------------------------------------------------------------
 
 
 @router.post("/{name}/pause", response_model=QueueItem, summary="Pause a queue")
-async def pause(request: HTTPRequest, name: InPath, caller: Operator) -> Response:
+async def pause(name: InPath, call: OperateAllCall) -> Response:
     """Let no worker start jobs of the queue, until it is resumed, or the server loses its data. Running jobs go on, and jobs are accepted."""
-    queues = await _queues_with(request, name)
-    await queues.pause(name, user=caller.name)
-    return await _shown(request, name)
+    queues = await _queues_with(call, name)
+    await queues.pause(name, user=call.user)
+    return await _shown(call, name)
 
 
 @router.post("/{name}/resume", response_model=QueueItem, summary="Resume a queue")
-async def resume(request: HTTPRequest, name: InPath, caller: Operator) -> Response:
+async def resume(name: InPath, call: OperateAllCall) -> Response:
     """Let workers start its jobs again."""
-    queues = await _queues_with(request, name)
-    await queues.resume(name, user=caller.name)
-    return await _shown(request, name)
+    queues = await _queues_with(call, name)
+    await queues.resume(name, user=call.user)
+    return await _shown(call, name)
 
 
 @router.post("/{name}/drain", response_model=Done, summary="Drain a queue")
-async def drain(request: HTTPRequest, name: InPath, caller: Operator, what: Drain | None = None) -> Response:
+async def drain(name: InPath, call: OperateAllCall, what: Drain | None = None) -> Response:
     """Cancel what waits in the queue; running jobs go on. It takes as long as there are jobs: of very many, cancel them in bulk."""
-    queues = await _queues_with(request, name)
-    number = await queues.drain(name, user=caller.name, **(what or Drain()).model_dump())
+    queues = await _queues_with(call, name)
+    number = await queues.drain(name, user=call.user, **(what or Drain()).model_dump())
     return json_response({"queue": name, "number": number})
 
 
 @router.post("/{name}/clean", response_model=Done, summary="Clean a queue")
-async def clean(request: HTTPRequest, name: InPath, caller: Operator, what: Clean) -> Response:
+async def clean(name: InPath, call: OperateAllCall, what: Clean) -> Response:
     """Clear away jobs of one status that have had it for long enough, up to 10,000 in one call: ended ones are removed, with their records; queued and retrying ones are cancelled."""
-    queues = await _queues_with(request, name)
+    queues = await _queues_with(call, name)
     words = what.model_dump(exclude={"status"})
-    return json_response({"queue": name, "number": await queues.clean(name, what.status, user=caller.name, **words)})
+    return json_response({"queue": name, "number": await queues.clean(name, what.status, user=call.user, **words)})
 
 
 @router.put("/{name}/concurrency", response_model=QueueItem, summary="Limit the jobs at once of a queue")
-async def set_concurrency(request: HTTPRequest, name: InPath, caller: Operator, what: Concurrency) -> Response:
+async def set_concurrency(name: InPath, call: OperateAllCall, what: Concurrency) -> Response:
     """Let at most so many of its jobs run at once, over all workers."""
-    queues = await _queues_with(request, name)
-    await queues.set_concurrency(name, what.concurrency, user=caller.name)
-    return await _shown(request, name)
+    queues = await _queues_with(call, name)
+    await queues.set_concurrency(name, what.concurrency, user=call.user)
+    return await _shown(call, name)
 
 
 @router.put("/{name}/rate-limit", response_model=QueueItem, summary="Limit the job starts of a queue")
-async def set_rate_limit(request: HTTPRequest, name: InPath, caller: Operator, what: RateLimiting) -> Response:
+async def set_rate_limit(name: InPath, call: OperateAllCall, what: RateLimiting) -> Response:
     """Let at most so many of its jobs start in each window, over all workers."""
-    queues = await _queues_with(request, name)
+    queues = await _queues_with(call, name)
     limit = None if what.rate_limit is None else RateLimit(what.rate_limit.max, what.rate_limit.duration)
-    await queues.set_rate_limit(name, limit, user=caller.name)
-    return await _shown(request, name)
+    await queues.set_rate_limit(name, limit, user=call.user)
+    return await _shown(call, name)
 
 
-async def _shown(request: HTTPRequest, name: str) -> Response:
-    return json_response(queue_json(request, await _view(request, name)))
+async def _shown(call: Call, name: str) -> Response:
+    return json_response(_queue_json(call, await _view(call, name)))
 
 
-async def _queues_with(request: HTTPRequest, name: str) -> Any:
+async def _queues_with(call: Call, name: str) -> Any:
     """The application's queues, if there is one of this name. Raises QueueUnknown, and InvalidName for what no queue can be called."""
-    api = api_of(request)
-    if not api.app.catalog.has_queue(check_queue_name(name)):
-        await _view(request, name)
-    await api.open()
-    return api.app.queues
+    if not call.app.catalog.has_queue(check_queue_name(name)):
+        await _view(call, name)
+    return call.app.queues
 
 
-async def _view(request: HTTPRequest, name: str) -> QueueView:
-    api = api_of(request)
-    await api.open()
+async def _view(call: Call, name: str) -> QueueView:
     check_queue_name(name)
     try:
-        return await api.app.queues.get(name)
+        return await call.app.queues.get(name)
     except InvalidOption as error:
         raise QueueUnknown(str(error)) from None

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi import Query as InQuery
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
-from taurine.http.calls import api_of
-from taurine.http.operators import Operator, Query, Reader
+from taurine.http.calls import Call, OperateAllCall, ReadAllCall
+from taurine.http.incoming import Parameters
 from taurine.http.paths import InPath, link
 from taurine.http.representations import Accepted, accepted_json, iso, json_response
 from taurine.jobs.schedules.declaring import TickedBy
@@ -23,7 +21,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
 
 
-class NextQuery(Query):
+class NextQuery(Parameters):
     """How many of the next runs."""
 
     count: int = Field(default=5, ge=1, le=100)
@@ -69,10 +67,10 @@ class NextRuns(BaseModel):
     runs: list[datetime]
 
 
-def schedule_json(request: HTTPRequest, info: ScheduleInfo) -> dict[str, Any]:
+def _schedule_json(call: Call, info: ScheduleInfo) -> dict[str, Any]:
     """A schedule as a document."""
     words = ("id", "type", "queue", "every", "pattern", "tz", "description", "text")
-    at = link(request, "v1", "schedules", info.id)
+    at = link(call.request, "v1", "schedules", info.id)
     return {
         **{name: getattr(info, name) for name in words},
         "next_run": iso(info.next_run),
@@ -83,49 +81,34 @@ def schedule_json(request: HTTPRequest, info: ScheduleInfo) -> dict[str, Any]:
 
 
 @router.get("", response_model=SchedulePage, summary="List schedules")
-async def list_schedules(request: HTTPRequest, caller: Reader) -> Response:
+async def list_schedules(call: ReadAllCall) -> Response:
     """All schedules that are declared, and all that stand in the queues of the application."""
-    del caller
-    api = api_of(request)
-    await api.open()
-    return json_response({"items": [schedule_json(request, info) for info in await api.app.schedules.list()]})
+    return json_response({"items": [_schedule_json(call, info) for info in await call.app.schedules.list()]})
 
 
 @router.get("/{schedule_id}", response_model=ScheduleItem, summary="Show a schedule")
-async def get_schedule(request: HTTPRequest, schedule_id: InPath, caller: Reader) -> Response:
+async def get_schedule(schedule_id: InPath, call: ReadAllCall) -> Response:
     """When a schedule ticks, and when next."""
-    del caller
-    api = api_of(request)
-    await api.open()
-    return json_response(schedule_json(request, await api.app.schedules.get(schedule_id)))
+    return json_response(_schedule_json(call, await call.app.schedules.get(schedule_id)))
 
 
 @router.get("/{schedule_id}/next", response_model=NextRuns, summary="List the next runs of a schedule")
-async def next_runs(
-    request: HTTPRequest, schedule_id: InPath, query: Annotated[NextQuery, InQuery()], caller: Reader
-) -> Response:
+async def next_runs(schedule_id: InPath, query: Annotated[NextQuery, Query()], call: ReadAllCall) -> Response:
     """When a schedule ticks next, up to 100 times."""
-    del caller
-    api = api_of(request)
-    await api.open()
-    info = await api.app.schedules.get(schedule_id)
+    info = await call.app.schedules.get(schedule_id)
     return json_response({"id": info.id, "runs": [iso(run) for run in info.next_runs(query.count)]})
 
 
 @router.post("/{schedule_id}/trigger", response_model=Accepted, status_code=202, summary="Run a schedule's job now")
-async def trigger(request: HTTPRequest, schedule_id: InPath, caller: Operator) -> Response:
+async def trigger(schedule_id: InPath, call: OperateAllCall) -> Response:
     """Run a declared schedule's job now, as a job of its own: no tick is moved or left out."""
-    api = api_of(request)
-    await api.open()
-    handle = await api.app.schedules.trigger(schedule_id, user=caller.name)
-    document = accepted_json(request, handle)
+    handle = await call.app.schedules.trigger(schedule_id, user=call.user)
+    document = accepted_json(call.request, handle)
     return json_response(document, 202, {"Location": document["links"]["self"]})
 
 
 @router.delete("/{schedule_id}", status_code=204, response_class=Response, summary="End an undeclared schedule")
-async def remove(request: HTTPRequest, schedule_id: InPath, caller: Operator) -> Response:
+async def remove(schedule_id: InPath, call: OperateAllCall) -> Response:
     """End a schedule that is not declared any more, and take its next tick out of the queue. One that is declared is refused: workers would install it again."""
-    api = api_of(request)
-    await api.open()
-    await api.app.schedules.remove(schedule_id, user=caller.name)
+    await call.app.schedules.remove(schedule_id, user=call.user)
     return Response(status_code=204)

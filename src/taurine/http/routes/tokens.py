@@ -6,27 +6,23 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
-from taurine.http.access.caller import Caller
-from taurine.http.access.requires import requires
-from taurine.http.calls import api_of
+from taurine.http.calls import OperateCall
+from taurine.http.incoming import Body, Word
 from taurine.http.representations import iso, json_response
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/tokens", tags=["access"])
 
-Word = Annotated[str, Field(min_length=1, max_length=1024)]
 
-
-class TokenRequest(BaseModel):
+class TokenRequest(Body):
     """What a token is to allow. It is bound to one of `job_id`, `tag` and `job_type`, or to a tenant alone."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"job_id": "invite:ada"}]})
+    model_config = Body.model_config | {"json_schema_extra": {"examples": [{"job_id": "invite:ada"}]}}
 
     scopes: list[Literal["read", "enqueue"]] | None = Field(
         default=None, description='["read"], or with `job_type` ["enqueue"]. Default: the one that fits.'
@@ -50,18 +46,15 @@ class TokenAnswer(BaseModel):
 
 
 @router.post("", response_model=TokenAnswer, status_code=201, summary="Make a public token")
-async def make_token(
-    request: Request, wanted: TokenRequest, caller: Annotated[Caller, requires("operate")]
-) -> Response:
+async def make_token(wanted: TokenRequest, call: OperateCall) -> Response:
     """A token that a browser may have: it allows no more than the caller may, and lasts minutes."""
-    api = api_of(request)
-    tokens = api.gate.tokens
+    tokens = call.api.gate.tokens
     if tokens is None:
         raise HTTPException(404, "public tokens are not used here: they need a `secret` of Access, or TAURINE_SECRET")
     given = wanted.model_dump(exclude={"scopes"})
     scopes = wanted.scopes or (["enqueue"] if wanted.job_type is not None else ["read"])
     if wanted.job_type is not None:
-        api.app.catalog.declared(wanted.job_type)
-    token = tokens.issue(**given, scopes=scopes, issuer=caller)
-    expires = datetime.fromtimestamp(api.app.clock.now() + wanted.expires_in, UTC)
+        call.app.catalog.declared(wanted.job_type)
+    token = tokens.issue(**given, scopes=scopes, issuer=call.caller)
+    expires = datetime.fromtimestamp(call.app.clock.now() + wanted.expires_in, UTC)
     return json_response({"token": token, "expires_at": iso(expires)}, 201)

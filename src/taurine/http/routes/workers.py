@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi import Query as InQuery
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
-from taurine.http.calls import api_of
-from taurine.http.operators import Query, Reader
+from taurine.http.calls import ReadAllCall
+from taurine.http.incoming import Parameters
 from taurine.http.representations import iso, json_response
 from taurine.jobs.operations.workers import WorkerState, WorkerView
 
@@ -21,7 +19,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
 
-class ListQuery(Query):
+class ListQuery(Parameters):
     """Which workers."""
 
     all: bool = Field(default=False, description="Those that have stopped in the last day as well.")
@@ -59,7 +57,7 @@ class WorkerPage(BaseModel):
     items: list[WorkerItem]
 
 
-def worker_json(view: WorkerView) -> dict[str, Any]:
+def _worker_json(view: WorkerView) -> dict[str, Any]:
     """A worker as a document."""
     words = ("id", "name", "host", "pid", "version", "slots", "busy", "leases_lost", "state")
     return {
@@ -73,11 +71,7 @@ def worker_json(view: WorkerView) -> dict[str, Any]:
 
 
 @router.get("", response_model=WorkerPage, summary="List workers")
-async def list_workers(request: HTTPRequest, query: Annotated[ListQuery, InQuery()], caller: Reader) -> Response:
+async def list_workers(query: Annotated[ListQuery, Query()], call: ReadAllCall) -> Response:
     """The workers of all processes that run or are lost, with their slots and how many of those are busy."""
-    del caller
-    api = api_of(request)
-    await api.open()
-    async with api.in_time():
-        views = await api.app.workers.list(all=query.all)
-    return json_response({"items": [*map(worker_json, views)]})
+    views = await call.app.workers.list(all=query.all)
+    return json_response({"items": [*map(_worker_json, views)]})
