@@ -179,4 +179,10 @@ class TurnReply:
     def read(cls, reply: Sequence[Any]) -> Self:
         """The script's reply, in which the jobs are one flat list."""
         codes, flat, dropped, wait_ms, due_ms = reply
-        return cls(codes, list(zip(flat[::3], flat[1::3], flat[2::3], strict=True)), dropped, wait_ms, due_ms)
+        jobs: list[tuple[bytes, int, list[bytes]]] = []
+        at, end = 0, len(flat)
+        while at < end:
+            first = at + 3
+            at = first + flat[at + 2]
+            jobs.append((flat[first - 3], flat[first - 2], flat[first:at]))
+        return cls(codes, jobs, dropped, wait_ms, due_ms)

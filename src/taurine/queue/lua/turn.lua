@@ -19,7 +19,7 @@
           codes     for each attempt: 0 settled · 1 children: none is pending, the job is still active · -1 not stored ·
                     -2 no lease · -3 not active · -4 pending children · -6 another's lease · -9 a child failed ·
                     -12 kept as failed, since data of it or of its parent is broken
-          jobs      three for each claimed job: id · attempts started · its hash before the claim, fields and values in turn
+          jobs      for each claimed job: id · attempts started · how many follow · its hash before the claim, fields and values in turn
           dropped   ids that were in line with no job stored under them
           wait      ms until the rate limit allows more; 0 none; -1 paused, or as many active as the queue allows
           due       when the first delayed job is due, ms; 0 none
@@ -60,12 +60,15 @@ local ids, keys, lockKeys, holders, childKeys = {}, {}, {}, {}, {}
 local dropped = {}
 local toFront, postponed, releasedParents = {}, false, {}
 
--- The claimed jobs in one flat list: a table for each costs both Lua and the reply more.
-local JOB_FIELDS = 3
-local jobs = {}
+-- The claimed jobs in one flat list: for each list within a reply the server takes 16 KB, since it cannot know how long it will be.
+local jobs, jobsEnd, claimed = {}, 0, 0
 local function report(id, starts, fields)
-  local n = #jobs
-  jobs[n + 1], jobs[n + 2], jobs[n + 3] = id, starts, fields
+  local count = #fields
+  jobs[jobsEnd + 1], jobs[jobsEnd + 2], jobs[jobsEnd + 3] = id, starts, count
+  jobsEnd = jobsEnd + 3
+  for i = 1, count do jobs[jobsEnd + i] = fields[i] end
+  jobsEnd = jobsEnd + count
+  claimed = claimed + 1
 end
 
 -- What few turns need: to define all of it costs the server as much as to settle a job, so it is left to the first use.
@@ -486,14 +489,14 @@ if due > 0 and due <= now and rare().promoteDue(queue, now) > 0 then due = nextD
 
 local waitMs = 0
 if lostTokens ~= '' then rare().reclaimLost() end
-want = want - #jobs / JOB_FIELDS
+want = want - claimed
 if want > 0 then waitMs = claim() end
 
-if attemptCount > 0 or #jobs > 0 then
+if attemptCount > 0 or claimed > 0 then
   if call('EXISTS', queue.wait, queue.prioritized) > 0 then
     local isFull = concurrency and call('LLEN', queue.active) >= concurrency
     if not isPaused and not isFull then armNow(queue) end  -- the next idle worker, here or elsewhere
-  elseif attemptCount > 0 and #jobs == 0 and call('EXISTS', queue.active) == 0 then
+  elseif attemptCount > 0 and claimed == 0 and call('EXISTS', queue.active) == 0 then
     emit(queue, 'drained')
   end
 end
