@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 from taurine.clock import Clock, SystemClock
 from taurine.errors import InvalidOption, LedgerError, RecordNotFound
+from taurine.heartbeat import Heartbeat
 from taurine.jobs.backend import Backend
 from taurine.jobs.backends import Backends
 from taurine.jobs.catalog.catalog import Catalog, warn_of_vague_name
@@ -40,7 +41,6 @@ from taurine.jobs.operations.dead_letters import DeadLetters
 from taurine.jobs.operations.diagnosis import Diagnosis, Finding
 from taurine.jobs.operations.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operations.operating import Operations
-from taurine.jobs.operations.paging import Listing
 from taurine.jobs.operations.queues import Queues
 from taurine.jobs.operations.readiness import Readiness, look_whether_ready
 from taurine.jobs.operations.readings import Readings, take_readings
@@ -49,7 +49,7 @@ from taurine.jobs.operations.why import Inquiry, Why
 from taurine.jobs.operations.workers import Workers
 from taurine.jobs.reconciler.comparing import Divergence, compare
 from taurine.jobs.reconciler.upkeep import Upkeep
-from taurine.jobs.reporting.alerts import Alerts, OnAlert
+from taurine.jobs.reporting.alerts import Alert, Alerts, OnAlert
 from taurine.jobs.reporting.lines import log
 from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.schedules.declaring import DeclaredSchedule, TickedBy, Timetable
@@ -68,11 +68,13 @@ from taurine.ledger.quotas import Quota
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
 from taurine.observe.alerts.defaults import DEFAULT_RULES, checked_rules
+from taurine.observe.alerts.recorder import EventRecorder
 from taurine.observe.alerts.rule import AlertRule
 from taurine.observe.alerts.sinks.sink import Sink, checked_sinks
 from taurine.observe.alerts.watch import AlertWatch
 from taurine.observe.queue_gauge import QueueGauge
 from taurine.options import RateLimit, Seconds, require_count, to_seconds
+from taurine.paging import Listing
 from taurine.pipeline.pipeline import Pipeline
 from taurine.queue.scheduler import Schedule
 from taurine.queue.stored_options import timestamp_ms
@@ -164,7 +166,7 @@ class Taurine:
         self._made_in = str(sys._getframe(1).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage] - as the logging module does
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
-        checks = Checks(authorize=authorize, clock=self._clock, source=name)
+        checks = Checks(authorize=authorize, clock=self._clock, source=name, kept_for=self._timetable.kept_for)
         self.stand_ins = StandIns(checks=checks, authorize=authorize, clock=self._clock)
         """What `taurine.testing` puts in place of the servers."""
         self._backends = Backends(
@@ -174,6 +176,7 @@ class Taurine:
                 settings=self.settings,
                 catalog=self.catalog,
                 records=self,
+                kept_for=self._timetable.kept_for,
                 authorize=authorize,
                 clock=self._clock,
                 random=self._random,
@@ -455,8 +458,8 @@ class Taurine:
     ) -> AsyncGenerator[Subscription]:
         """Listen to what changes: `async with app.changes(job_id=…) as changes: async for change in changes: …`.
 
-        Of one job, `change.record` is first what it is now, then what it is after each change, within a quarter of a second; it is over when the job has ended. Of a tag, among its 1,000 newest
-        jobs, or of a tenant it goes on until it is left, and begins with the next change. tenant beside job_id or tag: another tenant's jobs are none of it.
+        Of one job, `change.record` is first what it is now, then what it is after each change, within a quarter of a second; it is over when the job has ended. Of a tag, or of
+        a tenant, it goes on until it is left, and begins with the next change; of a tag without a tenant the 1,000 newest jobs count. tenant beside job_id or tag: another tenant's jobs are none of it.
         after: `position` of the last change that was seen, in whichever process: go on behind it. A change may be told twice. One of which `record` is None says that more has changed than is told
         one by one: read the list again. follow: of one job, go on after its end. Default: False. buffer: jobs whose latest change may wait to be read. Default: 256.
 
@@ -588,9 +591,21 @@ class Taurine:
         """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`. Raises LedgerUnavailable, and InvalidOption for a queue as in `list`."""
         return await self._operations("counts").counts(tenant=tenant, queue=queue)
 
-    async def attempts(self, job_id: str, *, tenant: str | None = None) -> Sequence[Attempt]:
-        """The attempts of a job with their errors and times, oldest first, the one that runs included. Raises RecordNotFound, LedgerUnavailable."""
-        return await self._operations("attempts").attempts(job_id, tenant=tenant)
+    def attempts(
+        self,
+        job_id: str,
+        *,
+        tenant: str | None = None,
+        cursor: str | None = None,
+        limit: int = 500,
+        newest_first: bool = False,
+    ) -> Listing[Attempt]:
+        """The attempts of a job with their errors and times, oldest first, the one that runs included: `await` gives one page, `async for` goes over all.
+
+        cursor: `next_cursor` of the page before, in the same order. limit: 1 to 500. Default: 500. Raises RecordNotFound, InvalidOption, LedgerUnavailable.
+        """
+        operations = self._operations("attempts")
+        return operations.attempts(job_id, tenant=tenant, cursor=cursor, limit=limit, newest_first=newest_first)
 
     async def logs(
         self, job_id: str, *, tenant: str | None = None, after: int = 0, limit: int = 100, newest_first: bool = False
@@ -603,9 +618,21 @@ class Taurine:
         operations = self._operations("logs")
         return await operations.logs(job_id, tenant=tenant, after=after, limit=limit, newest_first=newest_first)
 
-    async def audit(self, job_id: str, *, tenant: str | None = None) -> Sequence[AuditEntry]:
-        """Who did what to a job, oldest first; also of one whose record is no longer kept. Raises LedgerUnavailable."""
-        return await self._operations("audit").audit(job_id, tenant=tenant)
+    def audit(
+        self,
+        job_id: str,
+        *,
+        tenant: str | None = None,
+        cursor: str | None = None,
+        limit: int = 500,
+        newest_first: bool = False,
+    ) -> Listing[AuditEntry]:
+        """Who did what to a job, oldest first; also of one whose record is no longer kept: `await` gives one page, `async for` goes over all.
+
+        cursor: `next_cursor` of the page before, in the same order. limit: 1 to 500. Default: 500. Raises InvalidOption, LedgerUnavailable.
+        """
+        wanted = ActionFilter(job_id=job_id, tenant=tenant)
+        return self._operations("audit").actions(wanted, cursor=cursor, limit=limit, newest_first=newest_first)
 
     def actions(
         self,
@@ -695,13 +722,14 @@ class Taurine:
             raise InvalidOption("expected run_at or delay, got neither")
         return await self._operations("reschedule").reschedule(job_id, start, user=user, tenant=tenant)
 
-    async def why(self, job_id: str, *, tenant: str | None = None) -> Why:
+    async def why(self, job_id: str, *, tenant: str | None = None, whole: bool | None = None) -> Why:
         """Why a job is not running: one sentence, the reason as a word with details, and what is expected to happen next and when.
 
         Answers within seconds also when one of the servers, or both, are down, with what can be known then. Its cost does not grow with the queue.
-        tenant: a job of another tenant is not found then.
+        tenant: a job of another tenant is not found then. whole: False leaves out figures of the queue, which all tenants share, and names of workers and servers. Default: True
+        without a tenant, False with one.
         """
-        return await Inquiry(self._backend_for("why")).ask(job_id, tenant=tenant)
+        return await Inquiry(self._backend_for("why")).ask(job_id, tenant=tenant, whole=whole)
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -712,6 +740,30 @@ class Taurine:
     def alerts(self) -> AlertStates:
         """What the rules of alerts find: `list`."""
         return AlertStates(partial(self._backend_for, "alerts"))
+
+    async def tell_alert(self, alert: Alert) -> None:
+        """Have an event outside of workers told as theirs are: to `on_alert` at once, and by the rules of events to the sinks, at the next look of a process that looks.
+
+        The hook hears of each call. What cannot be told is logged, and not raised.
+        """
+        backend = self._backend()
+        recorder = EventRecorder(
+            self._alert_rules,
+            application=self.name,
+            database=backend.database,
+            redact=self._redact,
+            clock=self._clock,
+            woken=lambda: None,
+        )
+
+        async def record(event: Alert) -> None:
+            await backend.ready()
+            await recorder.record(event)
+
+        alerts = Alerts(self._on_alert, redact=self._redact)
+        alerts.recorded_by(record)
+        await alerts.raise_alert(alert)
+        await alerts.close()
 
     @property
     def queues(self) -> Queues:
@@ -904,6 +956,11 @@ class Taurine:
     def loops(self) -> builtins.list[asyncio.AbstractEventLoop]:
         """The event loops on which something is open, that of calls for code without one included."""
         return self._backends.loops
+
+    @property
+    def heartbeats(self) -> builtins.list[Heartbeat]:
+        """When each of Taurine's own loops on this event loop has turned last, and by when it is to turn again: that of live changes, the outbox, and those of the workers that run here."""
+        return self._backends.heartbeats
 
     # Opening and closing --------------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ TaurineError
 │   │   └── TooManyTries                too many wrong passwords of late; try again later
 │   ├── Forbidden                       who calls is known, and may not do this
 │   └── TenantMismatch                  a job, or data of it, belongs to another tenant
+│       └── JobIdUnusable (RecordError) the job id is not the caller's to use
 ├── EffectError                         a side effect that is to happen once was not started
 │   ├── EffectUnknown                   an earlier attempt may have done it
 │   └── EffectInProgress                another attempt is doing it
@@ -114,6 +115,7 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobIdUnusable",
     "JobLocked",
     "JobNotFound",
     "LeaseLost",
@@ -351,6 +353,16 @@ class Forbidden(AccessError):
 
 class TenantMismatch(AccessError):
     """A job, or data that it names, belongs to another tenant."""
+
+
+class JobIdUnusable(TenantMismatch, RecordError):
+    """A job of another tenant has this id, or it is kept for a run of a schedule. Its words say no more than that the id cannot be used, since they may reach a user.
+
+    Ids that have their tenant in them, as by `job_id="invite:{tenant_id}:{user}"`, cannot meet. HTTP says 409.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        RecordError.__init__(self, f"the job id {job_id!r} cannot be used here; choose another", job_id=job_id)
 
 
 class EffectError(TaurineError):

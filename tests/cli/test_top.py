@@ -101,3 +101,23 @@ def _as_of(row: Any, seen_at: int) -> Any:
     from dataclasses import replace
 
     return replace(row, id="killed", seen_at=seen_at)
+
+
+async def test_busy_slots_are_shown_where_they_are_told(taurine: Callable[..., Any], app: Taurine) -> None:
+    """A worker of two queues tells of all its jobs together, so that neither queue's line has them; the last line has the sum."""
+    for name, queue in (("invite.send", "mail"), ("file.copy", "files"), ("list.walk", "slow")):
+        app.job(name, queue=queue)(_nothing)
+    async with app.worker(queues=["mail", "files"], concurrency=3), app.worker(queues=["slow"], concurrency=2):
+        await eventually(lambda: _both_report(app), 20, "the workers do not report")
+        shown = await taurine("top", "--once", "--json")
+        said = await taurine("top", "--once")
+    lines = {line["queue"]: (line["busy"], line["slots"]) for line in shown.json["queues"]}
+    assert lines == {"slow": (0, 2), "mail": (None, None), "files": (None, None)}
+    assert "0 of 8 slots busy" in said.err  # three of each queue of the one, two of the other
+
+
+async def _both_report(app: Taurine) -> bool:
+    return len([one for one in await app.workers.list() if one.state == "running"]) == 2
+
+
+async def _nothing(_: None) -> None: ...

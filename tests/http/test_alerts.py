@@ -11,6 +11,9 @@ from support.api import Client, problem
 from support.callers import as_caller, of_whoever_says
 from taurine.app import Taurine
 from taurine.http import Access
+from taurine.jobs.reporting.alerts import Alert
+from taurine.jobs.reporting.redaction import Redact
+from taurine.observe.alerts import EventRule
 from taurine.testing import TestClock
 
 
@@ -44,6 +47,23 @@ async def test_what_fires_is_listed(app: Taurine, client_of: Callable[..., Clien
     assert (await client.get("/v1/alerts")).json()["items"] == []
     (over,) = (await client.get("/v1/alerts?all=true")).json()["items"]
     assert over["state"] == "over"
+
+
+async def test_what_was_written_before_a_rule_is_shown_by_the_rule(
+    app: Taurine, app_factory: Callable[..., Taurine], client_of: Callable[..., Client]
+) -> None:
+    """A42: of redaction; unless the caller may see all."""
+    watch = watch_of(app, Pretended(), rules=[EventRule(of="denied")])
+    await watch._backend.ready()
+    await watch.recorder.record(Alert("denied", "a", "mail.send", "mail", None, "not of customer AC-1234"))
+
+    stricter = app_factory(redact=Redact.DEFAULT.also(patterns=[r"AC-\d+"]))
+    for access, message in (
+        (Access(), "not of customer [redacted]"),
+        (Access(unredacted=["read"]), "not of customer AC-1234"),
+    ):
+        (item,) = (await client_of(stricter, access=access).get("/v1/alerts")).json()["items"]
+        assert item["message"] == message
 
 
 async def test_who_may_look(app: Taurine, client_of: Callable[..., Client]) -> None:

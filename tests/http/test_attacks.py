@@ -10,10 +10,13 @@ import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from starlette.responses import Response
+from starlette.types import Message
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -25,6 +28,7 @@ from taurine.errors import JobError
 from taurine.http import create_app
 from taurine.http.connections import Connection
 from taurine.http.serving import listen, serve
+from taurine.http.unread import Buffers, Sending
 from taurine.queue import Queue
 
 MIB = 1024 * 1024
@@ -92,7 +96,7 @@ def status_of(answer: bytes) -> int:
 
 @pytest.fixture
 async def serving(app: Taurine) -> AsyncIterator[Callable[..., Any]]:
-    """Serve the API: `served = await serving(max_body=100)`; takes the options of `create_app`."""
+    """Serve the API: `served = await serving(max_body=100)`; takes the options of `create_app`. large: bytes that GET /large answers with."""
     async with contextlib.AsyncExitStack() as stack:
 
         @asynccontextmanager
@@ -106,9 +110,11 @@ async def serving(app: Taurine) -> AsyncIterator[Callable[..., Any]]:
                 task.cancel()
                 await asyncio.wait({task})
 
-        async def start(of: Taurine = app, **options: Any) -> Served:
+        async def start(of: Taurine = app, large: int = 0, **options: Any) -> Served:
             listening = stack.enter_context(listen("127.0.0.1", 0))
-            await stack.enter_async_context(lives(create_app(of, answer_within=30, **options), listening))
+            api = create_app(of, answer_within=30, **options)
+            api.add_route("/large", lambda _: Response(b"x" * large))
+            await stack.enter_async_context(lives(api, listening))
             return Served(of, listening.getsockname()[1])
 
         yield start
@@ -202,6 +208,118 @@ async def test_who_never_says_what_it_wants_is_let_go(served: Served, monkeypatc
         await job.cancel()
         assert "cancelled" in str(await ws.recv())
         await reader.readuntil(b"event: end")
+
+
+LARGE = b"GET /large HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest", [b"\r\n", CLOSE, b"\r\n" + 200 * (LARGE + b"\r\n")], ids=["kept", "closed", "pipelined"]
+)
+async def test_who_asks_and_reads_nothing_is_dropped(
+    serving: Callable[..., Any], rest: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A38: with its connection, and what of the answer is still here; others are answered meanwhile."""
+    served = await serving(large=16 * MIB, read_within=0.3)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", served.port))
+        client.sendall(LARGE + rest)
+        await eventually(lambda: "a connection is dropped" in caplog.text, 20, "its answer is kept")
+        await served.is_well()
+
+        def read_to_the_end() -> int:
+            client.settimeout(20)
+            number = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := client.recv(MIB):
+                    number += len(part)
+            return number
+
+        # The system was given what it could send and little more; the rest is gone, and so is the connection.
+        assert await asyncio.to_thread(read_to_the_end) < MIB
+
+
+class Stopped(asyncio.Transport):
+    """A connection of a server, with so many bytes that are not sent yet."""
+
+    def __init__(self, left: int, *, closing: bool = False) -> None:
+        super().__init__()
+        self.transport = self
+        self.left = left
+        self.closing = closing
+        self.dropped = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 16_384, 65_536
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.dropped = True
+
+
+def test_who_reads_slowly_is_not_dropped() -> None:
+    """A38: the time is for some of an answer, not for all of it; what waits for more to say is no answer that nobody reads."""
+    now = 100.0
+    buffers = Buffers(seconds=10, monotonic=lambda: now)
+    slow, stuck, closed, says_little = Stopped(10**6), Stopped(10**6), Stopped(1, closing=True), Stopped(65_536)
+    for _ in range(20):
+        buffers.look([slow, stuck, closed, says_little])
+        now, slow.left = now + 4, slow.left - 1
+    assert [one.dropped for one in (slow, stuck, closed, says_little)] == [False, True, True, False]
+
+
+async def test_a_large_answer_is_given_in_pieces_each_in_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A38: any server lets us wait between two of them; the connections of others are not ours to drop."""
+    taken: list[Message] = []
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(range(256)) * 1024})
+
+    async def take(message: Message) -> None:
+        taken.append(message)
+
+    async def take_some(message: Message) -> None:
+        taken.append(message)
+        if len(taken) == 3:
+            await asyncio.Event().wait()
+
+    async def nothing() -> Message:
+        return {"type": "http.disconnect"}
+
+    layer = Sending(large, seconds=0.01)
+    await layer({"type": "http"}, nothing, take)
+    assert b"".join(message.get("body", b"") for message in taken) == bytes(range(256)) * 1024
+    assert [message.get("more_body") for message in taken[1:]] == [True, True, True, False]
+    assert caplog.text == ""
+
+    taken.clear()
+    await layer({"type": "http"}, nothing, take_some)
+    assert len(taken) == 3
+    assert "nothing was read for 0.01 s" in caplog.text
+
+
+async def test_connections_are_closed_while_there_are_files_for_others(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A38: who opens one above the number is let go at once, and those that are there are answered."""
+    monkeypatch.setattr(Connection, "most", 2)
+    hello = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with asyncio.timeout(20), served.connection() as (reader, writer), served.connection() as (other, _):
+        writer.write(hello)
+        await reader.readuntil(b"}")
+        assert await served.say(hello) == b""
+        writer.write(hello)
+        await reader.readuntil(b"}")
+        assert not other.at_eof()
+    monkeypatch.setattr(Connection, "most", None)
+    await served.is_well()
 
 
 # Noise --------------------------------------------------------------------------------------------------------------------------------
@@ -325,6 +443,28 @@ async def test_no_parameter_of_any_route_does_harm_or_comes_back_as_a_page(clien
                 assert kind.startswith(("application/json", "application/problem+json", "text/plain")), (filled, kind)
                 assert answer.headers["x-content-type-options"] == "nosniff"
     assert asked > 200
+
+
+HEADERS = [
+    *("Authorization", "Cookie", "Idempotency-Key", "Last-Event-ID", "traceparent", "tracestate", "baggage"),
+    *("Content-Type", "Content-Encoding", "Origin", "Sec-Fetch-Site", "Accept", "Range"),
+]
+BEGINNINGS = [b"", b"Bearer ", b"Bearer taurine_", b"Bearer taurine_public_", b"taurine_session=", b"00-", b"gzip;"]
+
+
+async def test_whatever_stands_in_a_header_is_answered(app: Taurine, client: Client) -> None:
+    """A22, A31, A54: a fuzz run, the same each time; what is read of a header is a value, or refused."""
+    random = Random(7)
+    await app.enqueue("thing.keep", 1, job_id="a")
+    await app.cancel("a")
+    for number in range(200):
+        noise = bytes(random.choice(range(32, 256)) for _ in range(random.choice([0, 1, 8, 60])))
+        headers = [(random.choice(HEADERS).encode(), random.choice(BEGINNINGS) + noise.strip()) for _ in range(2)]
+        if number % 2:
+            answer = await client.post("/v1/jobs/thing.keep", content=b'{"payload": 1}', headers=headers)
+        else:
+            answer = await client.get("/v1/jobs/a/events", headers=headers)
+        assert answer.status_code < 500, (headers, answer.text)
 
 
 LOOKS = [

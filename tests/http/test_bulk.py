@@ -97,6 +97,18 @@ async def test_counted_confirmed_and_carried_out(app: Taurine, client: Client) -
     assert (await client.get("/v1/dead-letters")).json()["items"] == []
 
 
+async def test_a_filter_is_shown_without_its_secrets(app: Taurine, client: Client) -> None:
+    """A42: somebody may look for the jobs of a tag that is an address."""
+    await app.declare("thing.count", int).enqueue(1, tags=["joe@mail.example"], job_id="a")
+    order = {"action": "cancel", "where": {"tag": "joe@mail.example"}, "expected": 1}
+    started = await client.post("/v1/bulk", json=order)
+
+    assert started.json()["number"] == 1
+    texts = [started.text] + [(await client.get(path)).text for path in ("/v1/bulk", "/v1/audit", "/v1/jobs/a")]
+    assert ["joe" in text for text in texts] == [False] * 4
+    assert started.json()["where"] == {"tag": "[redacted]"}
+
+
 async def test_more_than_was_seen_is_refused(app: Taurine, client: Client) -> None:
     """A39: 409, and nothing is done; a filter without the number that was seen is 400."""
     for number in range(2):

@@ -176,3 +176,21 @@ async def test_what_cannot_be_asked(app: Taurine, client: Client) -> None:
 
 async def test_a_schedule_that_is_none(client: Client) -> None:
     assert problem(await client.get("/cron/clean-upp", headers=KNOWN)) == (404, "schedule_not_found")
+
+
+async def test_nobody_else_has_the_id_of_a_run_to_come(app: Taurine, client: Client) -> None:
+    """A37: it can be guessed, and whoever had it would keep the schedule from running."""
+
+    @app.job("thing.keep", queue="things")
+    async def keep(_: dict[str, str]) -> None: ...
+
+    del keep
+    time = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=1)
+    run = f"clean-up:{time:%Y-%m-%dT%H:%M:%SZ}"
+    taking = await client.post("/v1/jobs/thing.keep", json={"payload": {}, "job_id": run})
+    assert problem(taking) == (409, "job_id_unusable")
+
+    called = await client.get("/cron/clean-up", params={"at": time.isoformat(), "wait": 0}, headers=KNOWN)
+    assert (called.status_code, called.json()["id"]) == (202, run)
+    other = await client.post("/v1/jobs/thing.keep", json={"payload": {}, "job_id": run.replace("clean-up", "mine")})
+    assert other.status_code == 202

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import Connection, insert
 
 from support.api import Answer, Client, problem
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.errors import TransitionRefused
 from taurine.http import Access, Caller
+from taurine.ledger.audit import AuditEntry, record_actions
+from taurine.ledger.schema import attempt
 from taurine.ledger.statuses import STATUSES, phase_of
 from taurine.retry import Fixed, Retry
 
@@ -119,6 +122,41 @@ async def test_attempts_lines_and_audit_of_a_job(
     assert [(entry["actor"], entry["action"]) for entry in audit] == [("local", "enqueue")]
     assert why["code"] == "finished"
     assert twice.name == "twice"
+
+
+@pytest.mark.parametrize("part", ["attempts", "audit"])
+async def test_what_has_happened_to_a_job_comes_in_pages(app: Taurine, client: Client, part: str) -> None:
+    """However much it is, an answer is bounded."""
+    await client.enqueue(job_id="a", delay=600)
+    await put_in_history(app, "a", times=3)
+    path = f"/v1/jobs/a/{part}"
+
+    whole = (await client.get(path)).json()
+    first = (await client.get(path, params={"limit": 2})).json()
+    second = (await client.get(path, params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    newest = (await client.get(path, params={"limit": 1, "newest_first": True})).json()
+
+    assert len(whole["items"]) >= 3
+    assert whole["next_cursor"] is None
+    assert (first["items"], second["items"]) == (whole["items"][:2], whole["items"][2:4])
+    assert newest["items"] == whole["items"][-1:]
+    assert problem(await client.get(path, params={"limit": 501})) == (400, "invalid_request")
+    assert problem(await client.get(path, params={"cursor": "zz"})) == (400, "invalid_option")
+
+
+async def put_in_history(app: Taurine, job_id: str, *, times: int) -> None:
+    """Attempts and actions as they stand in the ledger."""
+    attempts = [
+        {"job_id": job_id, "fence": number, "number": number, "outcome": "retried", "finished_at": number}
+        for number in range(1, times + 1)
+    ]
+    actions = [AuditEntry(number, "ann", "retry", job_id) for number in range(times)]
+
+    def write(connection: Connection) -> None:
+        connection.execute(insert(attempt), attempts)
+        record_actions(connection, actions)
+
+    await app._backend().database.write(write)
 
 
 @pytest.mark.parametrize("part", ["", "/logs", "/attempts", "/audit", "/why"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import httpx2
@@ -18,6 +19,8 @@ from support.eventually import eventually
 from taurine import Context, Taurine
 from taurine.http import Access, create_app
 from taurine.http.serving import listen, serve, url_of
+from taurine.jobs.changes.subscription import Topic
+from taurine.ledger.changes import Version
 
 Factory = Callable[..., Taurine]
 
@@ -52,7 +55,7 @@ class Site:
             return [event async for event in events]
 
     async def get(self, path: str, **headers: str) -> httpx2.Response:
-        async with httpx2.AsyncClient(base_url=self.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=self.url, timeout=30) as client, asyncio.timeout(30):
             return await client.get(path, headers=headers)
 
     def socket(self, path: str, **options: Any) -> connect:
@@ -79,7 +82,8 @@ def site_of(app_factory: Factory) -> Callable[..., Any]:
     @asynccontextmanager
     async def serving(**options: Any) -> AsyncGenerator[Site]:
         app = app_factory()
-        api = create_app(app, answer_within=30, **options)
+        options.setdefault("answer_within", 30)
+        api = create_app(app, **options)
         with listen("127.0.0.1", 0) as listening:
             site = Site(app, api, url_of(listening))
 
@@ -239,23 +243,133 @@ async def test_who_reads_nothing_is_dropped_a38(site_of: Callable[..., Any], cap
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.sendall(b"GET /v1/jobs/acme:1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await eventually(lambda: len(site.streams) == 1)
-            source = site.app._backend().changes
-            from taurine.ledger.changes import Version
-
-            record = await site.app.get(job_id)
-            assert record is not None
-            record.metadata["long"] = "x" * 300_000
-            mark = 0
-
-            async def dropped() -> bool:
-                nonlocal mark
-                for listener in list(source._jobs.get(job_id, ())):
-                    mark += 1
-                    listener.tell(Version(job_id, 1, mark, "queued"), record)
-                return len(site.streams) == 0
-
-            await eventually(dropped, 30)
+            await eventually(await _telling(site, job_id), 30)
         assert "nothing was read for 0.2 s" in caplog.text
+
+
+async def test_who_reads_nothing_of_a_socket_is_dropped_a38(
+    site_of: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The good-bye would wait behind what is not read, for ever; the place is free all the same."""
+    async with site_of(read_within=0.2) as site:
+        job_id = await add(site, "acme", 1)
+        with socket.create_connection(("127.0.0.1", int(site.url.rpartition(":")[2]))) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(
+                b"GET /v1/jobs/acme:1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            await eventually(lambda: len(site.streams) == 1)
+            await eventually(await _telling(site, job_id), 30, message="the place is still taken")
+        assert "nothing was read for 0.2 s" in caplog.text
+
+
+async def _telling(site: Site, job_id: str) -> Callable[[], bool]:
+    """Each call tells once more of a job with a long record; True once there is no stream left."""
+    record = await site.app.get(job_id)
+    assert record is not None
+    record.metadata["long"] = "x" * 300_000
+    marks = itertools.count(1)
+
+    def told() -> bool:
+        for listener in list(site.app._backend().changes._jobs.get(job_id, ())):
+            listener.tell(Version(job_id, 1, next(marks), "queued"), record)
+        return len(site.streams) == 0
+
+    return told
+
+
+async def test_the_bounds_hold_for_those_who_come_at_once_a38(site_of: Callable[..., Any]) -> None:
+    """All look whether there is room before the first has a place, since each waits for the ledger in between."""
+    async with site_of(max_streams_each=3) as site:
+        await add(site, "acme", 1)
+        path, most = "/v1/jobs/acme:1/events", 8
+        all_here, over = asyncio.Barrier(most), asyncio.Event()
+        asked, get, statuses = itertools.count(1), site.app.get, list[int]()
+
+        async def get_together(job_id: str, **options: Any) -> Any:
+            if next(asked) <= most:
+                await all_here.wait()
+            return await get(job_id, **options)
+
+        async def by_events() -> None:
+            async with (
+                httpx2.AsyncClient(base_url=site.url, timeout=30) as client,
+                client.stream("GET", path) as answer,
+            ):
+                statuses.append(answer.status_code)
+                await over.wait()
+
+        async def by_socket() -> None:
+            try:
+                async with site.socket(path):
+                    statuses.append(200)
+                    await over.wait()
+            except InvalidStatus as refused:
+                statuses.append(refused.response.status_code)
+
+        site.app.get = get_together  # type: ignore[method-assign]
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(most // 2):
+                callers.create_task(by_events())
+                callers.create_task(by_socket())
+            await eventually(lambda: len(statuses) == most)
+            over.set()
+        assert sorted(statuses) == [200] * 3 + [429] * 5
+        await eventually(lambda: len(site.streams) == 0)
+
+
+async def test_one_tenants_callers_do_not_have_all_streams_a38(site_of: Callable[..., Any]) -> None:
+    """A fifth of all, since a tenant has as many callers as it has keys and tokens."""
+    closed = Access(open_on_loopback=False)
+    async with site_of(access=closed, max_streams=10, max_streams_each=1) as site, AsyncExitStack() as open_ones:
+        for number, tenant in enumerate(("acme", "acme", "acme", "globex")):
+            key = await site.app.api_keys.create(f"key {number}", scopes=["read"], tenant=tenant)
+            bearer = {"Authorization": f"Bearer {key.text}"}
+            if number == 2:
+                refused = await site.get("/v1/events", **bearer)
+                assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
+                assert "the tenant 'acme' has 2 streams" in refused.json()["detail"]
+            else:
+                await open_ones.enter_async_context(site.stream("/v1/events", **bearer))
+
+
+async def test_one_tenants_made_up_tags_leave_room_for_others_a38(site_of: Callable[..., Any]) -> None:
+    """Refused before the stream begins, with a status of its own."""
+    async with site_of(access=Access(open_on_loopback=False)) as site:
+        bearer = dict[str, dict[str, str]]()
+        for tenant in ("acme", "globex"):
+            key = await site.app.api_keys.create(tenant, scopes=["read"], tenant=tenant)
+            bearer[tenant] = {"Authorization": f"Bearer {key.text}"}
+        source = site.app._backend().changes
+        for number in range(100):
+            source.subscribe(Topic(tag=f"made up {number}", tenant="acme"), after=None, follow=False, buffer=1)
+        refused = await site.get("/v1/events?tag=one-more", **bearer["acme"])
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
+        with pytest.raises(InvalidStatus) as denied:
+            async with site.socket("/v1/events?tag=one-more", additional_headers=bearer["acme"]):
+                pass
+        assert denied.value.response.status_code == 429
+        async with site.stream("/v1/events?tag=one-more", **bearer["globex"]):
+            assert len(site.streams) == 1
+
+
+async def test_a_stream_that_cannot_begin_in_time_is_refused(site_of: Callable[..., Any]) -> None:
+    """A ledger that hangs: 503, and no place is kept."""
+    async with site_of(answer_within=0.5) as site:
+
+        @asynccontextmanager
+        async def hang(**_: Any) -> AsyncGenerator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+        site.app.changes = hang  # type: ignore[method-assign]
+        refused = await site.get("/v1/events?tag=import")
+        assert (refused.status_code, len(site.streams)) == (503, 0)
+        with pytest.raises(InvalidStatus) as denied:
+            async with site.socket("/v1/events?tag=import"):
+                pass
+        assert (denied.value.response.status_code, len(site.streams)) == (503, 0)
 
 
 async def test_a_server_that_ends_says_so_and_is_not_held_up(site_of: Callable[..., Any]) -> None:

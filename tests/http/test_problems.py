@@ -54,7 +54,8 @@ def test_who_may_repeat_a_request_is_told_when() -> None:
 
 def test_texts_are_redacted_and_members_are_pointed_at() -> None:
     """A42."""
-    error = PayloadInvalid("token=abc", job_type="t", errors=[("a.b", "wrong")], places=[("a/b", 0, "c~")])
+    errors = [("a.b", "wrong: token=abc")]
+    error = PayloadInvalid("token=abc", job_type="t", errors=errors, places=[("a/b", 0, "c~")])
     body = bytes(answer_to(error, instance=None, redact=Redact.DEFAULT).body).decode()
 
     assert "abc" not in body
@@ -65,10 +66,10 @@ def test_texts_are_redacted_and_members_are_pointed_at() -> None:
 async def test_what_nobody_expected_is_500_without_a_word_of_it(
     app: Taurine, monkeypatch: pytest.MonkeyPatch, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A40: it is told to the log, and to nobody else."""
+    """A40, A42: it is told to the log, redacted, and to nobody else."""
 
     async def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("the secret of /srv/settings.py")
+        raise ZeroDivisionError("the secret of /srv/settings.py, password=hunter2")
 
     monkeypatch.setattr(app, "get", broken)
     with caplog.at_level(logging.ERROR, "taurine.http"):
@@ -78,6 +79,7 @@ async def test_what_nobody_expected_is_500_without_a_word_of_it(
     assert "secret" not in answer.text
     assert "settings" not in answer.text
     assert "the secret of" in caplog.text
+    assert "hunter2" not in caplog.text
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 

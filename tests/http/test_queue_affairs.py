@@ -70,9 +70,25 @@ async def test_drained_and_cleaned(app: Taurine, client: Client) -> None:
     young = await client.post("/v1/queues/mail/clean", json={"status": "cancelled", "older_than": 3600})
     cleaned = await client.post("/v1/queues/mail/clean", json={"status": "cancelled"})
 
-    assert (due, rest) == ({"queue": "mail", "number": 1}, {"queue": "mail", "number": 1})
+    assert due == rest == {"queue": "mail", "number": 1, "more": False}
     assert (young.json()["number"], cleaned.json()["number"]) == (0, 2)
     assert await app.get("due") is None
+
+
+async def test_one_call_drains_and_cleans_no_more_than_its_limit(app: Taurine, client: Client) -> None:
+    """A request is bounded however many jobs wait; jobs of a later time are none of it, and do not take up its limit."""
+    await client.enqueue(job_id="a-later", delay=600)
+    for job_id in ("b", "c", "d"):
+        await client.enqueue(job_id=job_id)
+    drain, clean = "/v1/queues/mail/drain", "/v1/queues/mail/clean"
+
+    drained = [(await client.post(drain, json={"limit": 2})).json() for _ in range(2)]
+    cleaned = [(await client.post(clean, json={"status": "cancelled", "limit": 2})).json() for _ in range(2)]
+
+    assert [(one["number"], one["more"]) for one in drained] == [(2, True), (1, False)]
+    assert [(one["number"], one["more"]) for one in cleaned] == [(2, True), (1, False)]
+    assert problem(await client.post(drain, json={"limit": 10_001})) == (400, "invalid_request")
+    assert await app.queues.drain("mail", delayed=True, limit=1) == 1
 
 
 async def test_limits(client: Client) -> None:

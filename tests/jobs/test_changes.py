@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from support.eventually import eventually
 from taurine import Context, Taurine
 from taurine.clock import SystemClock
-from taurine.errors import InvalidOption, LedgerUnavailable, RecordNotFound, StreamDropped
-from taurine.jobs.changes.source import ChangeSource
+from taurine.errors import InvalidOption, LedgerUnavailable, RecordNotFound, StreamDropped, StreamsFull
+from taurine.jobs.changes.source import ChangeSource, _Feed
 from taurine.jobs.changes.subscription import Change, Place, Subscription, Topic
 from taurine.ledger.changes import Version
+from taurine.testing import TestClock
 
 Factory = Callable[..., Taurine]
 
@@ -114,6 +116,74 @@ async def test_a_tag_is_followed_within_a_tenant(steps: Steps, ledger_url: str) 
         (only,) = await read(changes, 1)
         assert only.record is not None
         assert only.record.id == "acme:2"
+
+
+async def test_what_others_do_with_a_tag_is_nothing_to_a_tenant(
+    steps: Steps, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A37: neither a `reset` for their sake, which would tell that they are busy, nor fewer of its own jobs."""
+    del ledger_url
+    monkeypatch.setattr("taurine.jobs.changes.source._PAGE", 3)
+    monkeypatch.setattr("taurine.jobs.changes.source._MOST_BEHIND_MS", -60_000)
+    app = steps.app
+    async with app.changes(tag="import", tenant="acme") as changes:
+        source = app._backend().changes
+        await source.stop()
+        await steps.add("globex", *range(5), tags=["import"])
+        await source.run_once()
+        await steps.add("acme", 1, tags=["import"])
+        await source.run_once()
+        (only,) = await read(changes, 1)
+    assert only.record is not None
+    assert only.record.id == "acme:1"
+    await steps.add("globex", *range(5, 10), tags=["import"])
+    await steps.add("acme", 2, tags=["import"])
+    async with app.changes(tag="import", tenant="acme", after=only.position, buffer=2) as again:
+        (missed,) = await read(again, 1)
+    assert missed.record is not None
+    assert missed.record.id == "acme:2"
+
+
+async def test_a_tag_in_a_busy_tenant_is_found_among_pages_of_others(
+    steps: Steps, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del ledger_url
+    monkeypatch.setattr("taurine.jobs.changes.source._PAGE", 3)
+    async with steps.app.changes(tag="import", tenant="acme") as changes:
+        await steps.add("acme", *range(7))
+        await steps.add("acme", 7, tags=["import"])
+        (first,) = await read(changes, 1)
+    assert first.record is not None
+    assert first.record.id == "acme:7"
+    await steps.add("acme", *range(8, 15))
+    await steps.add("acme", 15, tags=["import"])
+    async with steps.app.changes(tag="import", tenant="acme", after=first.position) as again:
+        (missed,) = await read(again, 1)
+    assert missed.record is not None
+    assert missed.record.id == "acme:15"
+    monkeypatch.setattr("taurine.jobs.changes.source._MOST_TO_LOOK_THROUGH", 6)
+    async with steps.app.changes(tag="import", tenant="acme", after=str(Place(0, 0))) as much:
+        (reset,) = await read(much, 1)
+    assert reset.record is None
+
+
+async def test_a_tenant_has_a_share_of_the_feeds(steps: Steps) -> None:
+    """A38: tags may be made up, so one tenant's callers could have all of them."""
+    source = steps.app._backend().changes
+
+    def listen(tenant: str | None, number: int) -> None:
+        source.subscribe(Topic(tag=f"made up {number}", tenant=tenant), after=None, follow=False, buffer=1)
+
+    for number in range(100):
+        listen("acme", number)
+    with pytest.raises(StreamsFull, match="100 tags that belong to the tenant 'acme'"):
+        listen("acme", 100)
+    listen("acme", 0)  # a feed that there is costs nothing more
+    for number in range(250):
+        listen(None, number)
+    with pytest.raises(StreamsFull, match="250 tags that belong to no tenant"):
+        listen(None, 250)
+    listen("globex", 100)
 
 
 async def test_another_process_goes_on_from_the_same_place(steps: Steps, app_factory: Factory) -> None:
@@ -347,3 +417,52 @@ async def test_a_change_is_told_though_its_time_is_before_the_listener_came(step
     await source.run_once()
     await source.close()
     assert [change.record.id for change in await read(changes, 1) if change.record] == ["acme:1"]
+
+
+async def test_a_source_to_which_nobody_listens_rests_for_as_long_as_that_is_so(app_factory: Factory) -> None:
+    """F60: who waits for something to do is not stuck; who hangs in a pass is, and who waits for a server's next try is not."""
+    clock = TestClock()
+    app = app_factory(clock=clock)
+    source = app._backend().changes
+    (beat,) = [beat for beat in app.heartbeats if beat.name == "changes"]
+    await app.open()
+    async with app.changes(tenant="acme"):
+        await eventually(lambda: beat.due < float("inf") and clock.sleepers > 0)
+        source._database = Unavailable()  # type: ignore[assignment]
+        for _ in range(20):
+            clock.advance(5)
+            await eventually(lambda: beat.late == 0, message="it waits for its next try")
+    source._asked.set()
+    await eventually(lambda: beat.due == float("inf"))
+    clock.advance(1000)
+    assert beat.late == 0
+
+
+class Unavailable:
+    """A ledger that is away."""
+
+    async def read(self, _: Any) -> Any:
+        raise LedgerUnavailable("away")
+
+
+async def test_a_source_with_many_feeds_may_take_its_time(
+    app_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a query: with a server that is slow with all of them a pass takes longer than any one answer may."""
+    clock = TestClock()
+    app = app_factory(clock=clock)
+    await app.open()
+    source, late = app._backend().changes, list[float]()
+
+    def read_slowly(feed: _Feed, connection: Any, now_ms: int) -> Any:
+        late.append(source.heartbeat.late)
+        clock.advance(25)
+        return read_feed(feed, connection, now_ms)
+
+    read_feed = _Feed.read
+    monkeypatch.setattr(_Feed, "read", read_slowly)
+    topics = [Topic(tag=str(number), tenant="acme") for number in range(5)]
+    for topic in topics:
+        source.subscribe(topic, after=None, follow=False, buffer=1)
+    await eventually(lambda: len(late) >= len(topics))
+    assert set(late) == {0.0}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,9 +15,11 @@ from support.executed import Task, say
 from taurine.app import Taurine
 from taurine.errors import JobFailed
 from taurine.jobs.handler.context import Context
+from taurine.jobs.reporting.line_format import log_handler
 from taurine.jobs.reporting.lines import JobFields, one_line, several_lines
 from taurine.jobs.reporting.redaction import Redact
 from taurine.retry import Fixed, Retry
+from taurine.settings import LogFormat
 
 
 class Lines(logging.Handler):
@@ -146,6 +150,40 @@ async def test_secrets_are_hidden_in_lines_errors_and_ids(app: Taurine, lines: L
         assert "joe@" not in words
         assert "hunter2" not in words
     assert any(line.job_id.startswith("invite:[redacted]#") for line in lines.about("is dead"))
+
+
+async def test_the_reason_of_a_cancel_is_hidden_too(app: Taurine, lines: Lines) -> None:
+    """SEED-255: whoever cancels may write an address."""
+    started = asyncio.Event()
+
+    @app.job("ticket.wait", queue="tasks", retry=Retry.NONE)
+    async def task(_: Task) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    handle = await task.enqueue(Task(), job_id="a")
+    async with app.worker():
+        await asyncio.wait_for(started.wait(), 20)
+        await handle.cancel(reason="joe@mail.example does not want it")
+        await app.wait(handle.id, 20)
+    (line,) = lines.about("is to stop")
+    assert line.getMessage().endswith("[redacted] does not want it")
+    assert not lines.about("joe@")
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_line_that_others_write_is_shown_without_its_secrets(log_format: LogFormat) -> None:
+    """SEED-277: the engine's, for one, which knows of no rules; with the text of its error."""
+    try:
+        raise ValueError("joe@mail.example")
+    except ValueError:
+        error = sys.exc_info()
+    record = logging.LogRecord("taurine.queue", logging.WARNING, "x.py", 1, "job %s", ("for joe@mail.example",), error)
+    shown = log_handler(log_format).format(record)
+
+    assert "joe" not in shown
+    assert shown.count("[redacted]") == 3  # with the line of the source
+    assert record.getMessage() == "job for joe@mail.example"  # other handlers have rules of their own
 
 
 async def test_an_application_may_hide_nothing(app_factory: Callable[..., Taurine]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from jobs.reconciling import Note, Notes, backend_of, until_status
 from support.eventually import eventually
@@ -19,8 +19,10 @@ from taurine.jobs.enqueue.enqueuer import Enqueuer
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
 from taurine.ledger.cancellations import request_cancel
+from taurine.ledger.fences import fence_of
 from taurine.ledger.records import Inserted, JobRecord, NewRecord, insert_records
 from taurine.ledger.schema import job
+from taurine.ledger.tallies import tallies_since
 from taurine.queue import Job, Queue
 from taurine.testing import TestClock
 
@@ -355,6 +357,29 @@ async def test_a_job_that_can_never_be_stored_fails_and_lets_the_others_by(
     assert failed.error["type"] == "CorruptJob"
     assert [entry.job_id for entry in await notes.app.dead_letters.list(limit=1)] != []
     assert len([line for line in caplog.records if "queued" in line.getMessage()]) == 2 * 500
+
+
+async def test_a_job_that_somebody_else_has_is_not_given_up(
+    app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was redriven meanwhile: what this outbox has read is an older run, and its end is refused by the fence. Nothing is said or counted."""
+    notes = Notes(app_factory())
+    await _recorded(notes.app, "a")
+    await raw.set(f"{prefix}:q:note-a", "not a job")
+    clock, outbox = _Wound(), _outbox(notes.app)
+    outbox._clock = clock  # pyright: ignore[reportPrivateUsage] - its patience is what is measured
+    await outbox.run_once()
+    stale = await notes.record("a")
+    ahead = update(job).where(job.c.id == stale.id).values(fence=fence_of(1, 1))
+    await backend_of(notes.app).database.write(lambda connection: connection.execute(ahead))
+
+    clock.at = 11.0
+    await outbox._refused(stale, ValueError("not a job"))  # pyright: ignore[reportPrivateUsage] - between its look and its write
+
+    assert (await notes.record("a")).status == "queued"
+    assert [entry.job_id for entry in await notes.app.dead_letters.list()] == []
+    assert list(await backend_of(notes.app).database.read(lambda c: tallies_since(c, None))) == []
+    assert "has failed" not in caplog.text
 
 
 async def test_log_lines_hide_what_is_personal_in_a_job_id(

@@ -94,6 +94,20 @@ async def test_draining_takes_what_is_due_and_on_request_what_is_not(app: Taurin
     assert (await app.compare()).total == 0
 
 
+async def test_draining_stops_at_its_limit(app: Taurine) -> None:
+    """Whatever else waits: jobs of a later time are not gone through one by one."""
+    write = declare(app)
+    for number in range(3):
+        await write.enqueue("a", job_id=f"due-{number}")
+        await write.enqueue("b", job_id=f"a-later-{number}", delay=600)
+
+    drained = [await app.queues.drain("notes", limit=2) for _ in range(3)]
+
+    assert drained == [2, 1, 0]
+    with pytest.raises(InvalidOption, match="limit"):
+        await app.queues.drain("notes", limit=0)
+
+
 async def _put_back_before_its_next_attempt(app: Taurine, raw: RawStore, prefix: str) -> None:
     """The queue loses the job `bad` while it waits for its second attempt, in ten minutes."""
     await declare(app).enqueue("bad", job_id="bad")

@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taurine.errors import InvalidOption
 from taurine.jobs.reporting.failures import failure_of
@@ -42,6 +44,18 @@ def test_secret_fields_are_hidden_at_any_depth() -> None:
         "n": 4,
         "none": None,
     }
+
+
+@given(
+    st.lists(
+        st.sampled_from([*"= :'\"[]\\ax\n@.&", "token", "password", "Bearer ", "[redacted]", "a@b.example"]),
+        max_size=12,
+    )
+)
+def test_what_is_hidden_twice_is_hidden_once(parts: list[str]) -> None:
+    """A42: a stored error was looked through when it was written, and is again when it is shown."""
+    once = RULES.text("".join(parts))
+    assert RULES.text(once) == once
 
 
 def test_a_job_id_with_an_address_keeps_a_mark_that_tells_it_from_others() -> None:

@@ -19,7 +19,7 @@ from taurine.jobs.reconciler.upkeep import Upkeep
 from taurine.jobs.reporting.tally import Tally
 from taurine.jobs.worker.report import WorkerReport
 from taurine.ledger.database import Database, Work
-from taurine.ledger.tallies import ABOVE_ALL, BOUNDS, TallyCount, tallies_since
+from taurine.ledger.tallies import ABOVE_ALL, BOUNDS, tallies_since
 from taurine.ledger.workers import WorkerRow
 from taurine.retry import Fixed, Retry
 
@@ -96,7 +96,13 @@ async def test_a_worker_is_listed_while_it_runs_and_a_day_after(app: Taurine) ->
             release.set()
         assert await app.workers.list() == []
         (stopped,) = await app.workers.list(all=True)
-    assert (view.name, view.state, view.queues, view.slots, view.busy) == ("one", "running", ["jobs"], 3, 1)
+    assert (view.name, view.state, view.queues, view.slots, view.busy) == (
+        "one",
+        "running",
+        ["jobs", "taurine-operations"],
+        3,
+        1,
+    )
     assert {"event loop", "outbox", "reconciler", "turns of jobs", "doorbell"} <= view.loops.keys()
     assert not any(loop.late for loop in view.loops.values())
     assert (stopped.state, stopped.busy) == ("stopped", 0)
@@ -210,16 +216,6 @@ def test_durations_fall_into_the_bucket_of_the_bound_that_they_reach() -> None:
     runs = {one.bucket: one.number for one in tally.take() if one.measure == "run"}
     assert runs == {5: 2, 10: 1, BOUNDS[-1]: 1, ABOVE_ALL: 1}
     assert tally.take() == [], "what was taken is not told again"
-
-
-def test_a_tally_tells_of_each_outcome_as_it_is_counted() -> None:
-    """BMQ-139: the seam for metrics that leave the process by another way."""
-    heard: list[Any] = []
-    tally = Tally(lambda *said: heard.append(said))
-    tally.completed("q", "t", 2, 3)
-    tally.ended("q", "t", "retried", -1, 4)
-    assert heard == [("q", "t", "completed", 2, 3), ("q", "t", "retried", -1, 4)]
-    assert TallyCount("q", "t", "retried", 0, 1) in tally.take()
 
 
 def test_a_share_is_below_the_bound_of_its_bucket() -> None:

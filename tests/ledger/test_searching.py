@@ -69,6 +69,24 @@ async def test_the_record_of_that_very_id_comes_first_however_old(database: Data
     assert (await ids(database, "ada", looked_at=2)) == ["ada", "ada-4", "ada-3"]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 6])
+async def test_the_record_of_that_very_id_is_on_the_first_page_alone(database: Database, limit: int) -> None:
+    """And the page has no more than was asked for."""
+    for number in range(4):
+        await put_in(database, f"ada-{number}", created_at=NOW + number)
+    await put_in(database, "ada", created_at=NOW + 1)
+    await put_in(database, "bob", created_at=NOW + 9)
+
+    seen: list[str] = []
+    cursor, more = None, True
+    while more:
+        page = await search(database, "ada", cursor=cursor, limit=limit)
+        assert len(page.records) <= limit
+        seen += [record.id for record in page.records]
+        cursor, more = page.next_cursor, page.next_cursor is not None
+    assert seen == ["ada", "ada-3", "ada-2", "ada-1", "ada-0"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [

@@ -15,6 +15,7 @@ from taurine.app import Taurine
 from taurine.errors import InvalidOption, JobFailed
 from taurine.jobs.operations.readings import Readings
 from taurine.jobs.reporting.alerts import Alert, Alerts
+from taurine.jobs.reporting.redaction import Redact
 from taurine.observe.alerts import DeadLettersOpen, EventRule, Finding, LimitRule
 from taurine.observe.alerts.delivery import MOST_TRIES
 from taurine.observe.alerts.look import Look
@@ -229,6 +230,21 @@ async def test_many_events_of_many_processes_are_one_message(
     await watches[0].run_once()
     assert await app_factory(clock=clock).alerts.list() == []
     assert heard.states == ["raised"]
+
+
+async def test_who_tells_later_tells_by_the_rules_of_then(app_factory: Factory, clock: TestClock) -> None:
+    """A42: the row was written by a process that hid less, and may be told again for days."""
+    heard, rules = Heard(), [EventRule(of="denied", every=3600)]
+    lax = app_factory(clock=clock, redact=Redact.NONE)
+    strict = app_factory(clock=clock, redact=Redact.DEFAULT.also(patterns=["job-1"]))
+    writes, tells = watch_of(lax, Pretended(), [], rules), watch_of(strict, Pretended(), [heard], rules)
+    await writes._backend.ready()
+    await writes.recorder.record(DENIED)
+    await tells.run_once()
+
+    (alert,) = heard.alerts
+    assert alert.message == "not yours: password=[redacted]"
+    assert alert.job_id.startswith("[redacted]#")
 
 
 async def test_what_happens_while_the_ledger_is_away_is_told_later(app_factory: Factory, clock: TestClock) -> None:

@@ -12,8 +12,13 @@ from sqlalchemy import text
 from support.eventually import eventually
 from taurine import Context
 from taurine.app import Taurine
+from taurine.jobs.operations.bulk import OPERATIONS_QUEUE
+from taurine.jobs.operations.bulk_orders import BulkFilter
 from taurine.jobs.operations.readings import Readings
 from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.observe.alerts import NoWorker
+from taurine.observe.alerts.look import Look
+from taurine.observe.health import HealthLimits, health_of_queues
 from taurine.observe.prometheus import Exposition
 from taurine.retry import Retry
 from taurine.testing import TestClock
@@ -166,3 +171,35 @@ async def test_scrapes_within_a_second_share_one_look(app_factory: Callable[...,
     clock.advance(0.2)
     await exposition.text()
     assert looked.looks == 2
+
+
+async def test_the_queue_of_bulk_operations_is_seen_once_it_is_in_use(app: Taurine) -> None:
+    """An order that nobody carries out is as bad as a job that nobody runs: metrics, health and `no_worker` tell of it, and know who works there."""
+
+    @app.job("mail.send", queue="mail")
+    async def send(number: int) -> None: ...
+
+    del send  # the catalog has it
+    own, no_worker, limits = OPERATIONS_QUEUE, NoWorker(), HealthLimits(waiting=0)
+    async with app:
+        unused = await samples_of(app)
+        await app.bulk.start("cancel", where=BulkFilter(type="mail.send"), limit=1)
+        readings = await app.readings()
+        used = await samples_of(app)
+        unwell = health_of_queues(readings, [], limits, queues=["mail"])
+        findings = await no_worker.findings(Look(app._backend(), readings))
+        async with app.worker(upkeep=OFTEN):
+            await eventually(lambda: _has_worker(app, own))
+            served = await no_worker.findings(Look(app._backend(), await app.readings()))
+
+    assert own not in {label for _, labels in unused for _, label in labels}
+    assert value(used, "taurine_jobs", queue=own, status="queued") == 1
+    assert value(used, "taurine_queue_jobs", queue=own, state="waiting") == 1
+    assert value(used, "taurine_workers", queue=own, state="running") == 0
+    assert {one.name: one.healthy for one in unwell} == {"mail": True, own: False}
+    assert {one.subject: one.value for one in findings} == {"mail": 0, own: 1}
+    assert {one.subject: one.value for one in served} == {"mail": 0, own: 0}
+
+
+async def _has_worker(app: Taurine, queue: str) -> bool:
+    return any(queue in worker.queues for worker in await app.workers.list())

@@ -29,10 +29,10 @@ async def each(
             record = await change(job_id)
         except (RecordError, StoreUnavailable) as error:
             code = max(code, exit_code_of(error))
-            refused.append({"id": job_id, "error": type(error).__name__, "message": str(error)})
-            output.error(str(error), hint=hint_of(error))
+            refused.append({"id": job_id, "error": type(error).__name__, "message": output.redact.text(str(error))})
+            output.error(output.redact.text(str(error)), hint=hint_of(error))
             continue
-        jobs.append(record_json(record))
+        jobs.append(record_json(record, output.redact))
         if not output.as_json:
             output.line(told(record))
     if output.as_json:

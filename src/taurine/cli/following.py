@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from taurine.app import Taurine
     from taurine.cli.output import Output
     from taurine.cli.progress import Show
+    from taurine.jobs.reporting.redaction import Redact
     from taurine.ledger.records import JobRecord
 
 __all__ = ["conclude", "follow", "goes_on"]
@@ -62,7 +63,7 @@ async def follow(
                 )
             if record.status in ("queued", "retrying") and clock() - asked_at >= _PATIENCE_SECONDS:
                 reason, asked_at = await _reason(app, job_id), clock()
-            _show(show, record, reason)
+            _show(show, record, output.redact.text(reason), output.redact)
 
 
 async def _reason(app: Taurine, job_id: str) -> str:
@@ -70,12 +71,12 @@ async def _reason(app: Taurine, job_id: str) -> str:
     return next((f"it {held.text}" for held in why.reasons if held.code not in ("queued", "running")), "")
 
 
-def _show(show: Show, record: JobRecord, reason: str) -> None:
+def _show(show: Show, record: JobRecord, reason: str, redact: Redact) -> None:
     attempt = f"attempt {record.attempts + 1} of {record.max_attempts}" if record.attempts else ""
     if record.status != "running":
         show(record.status, text=reason or attempt)
         return
-    done, total, message = _progress_of(record.progress)
+    done, total, message = _progress_of(redact.data(record.progress))
     show(record.status, done, total, ", ".join(filter(None, (attempt, message))))
 
 
@@ -102,11 +103,11 @@ def conclude(record: JobRecord, output: Output) -> int:
         return DONE
     if record.status == "failed":
         output.error(
-            f"job {record.id!r} failed in attempt {record.attempts} of {record.max_attempts}: {cause(record.error)}",
+            f"job {record.id!r} failed in attempt {record.attempts} of {record.max_attempts}: {cause(record.error, output.redact)}",
             hint=f"`taurine job {record.id}` shows its attempts, `taurine retry {record.id}` runs it again",
         )
         return FAILED
-    because = f": {record.cancel_reason}" if record.cancel_reason else ""
+    because = f": {output.redact.text(record.cancel_reason)}" if record.cancel_reason else ""
     output.error(
         f"job {record.id!r} was cancelled{because}"
         if record.status == "cancelled"

@@ -1,7 +1,11 @@
-"""What records, queues and their like are as plain JSON, and in a line for people. The members of the JSON are those of the public classes; times are ISO 8601."""
+"""What records, queues and their like are as plain JSON, and in a line for people. The members of the JSON are those of the public classes; times are ISO 8601.
+
+What must not be shown is replaced in all that users and handlers wrote, as the API does; ids, and the names of types, queues and people, are what one asks by, and stay.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,6 +14,7 @@ if TYPE_CHECKING:
     from taurine.jobs.operations.alerts import AlertView
     from taurine.jobs.operations.queues import QueueView
     from taurine.jobs.operations.workers import WorkerView
+    from taurine.jobs.reporting.redaction import Redact
     from taurine.ledger.attempts import Attempt
     from taurine.ledger.audit import AuditEntry
     from taurine.ledger.dead_letters import DeadLetter
@@ -23,6 +28,7 @@ __all__ = [
     "attempt_json",
     "cause",
     "dead_letter_json",
+    "json_text",
     "log_line_json",
     "queue_json",
     "record_json",
@@ -32,32 +38,34 @@ __all__ = [
 ]
 
 
-def record_json(record: JobRecord) -> dict[str, Any]:
+def record_json(record: JobRecord, redact: Redact) -> dict[str, Any]:
     """A record: the members of `JobRecord`."""
     names = ("id", "type", "queue", "tenant", "status", "phase", "payload", "output", "error", "progress", "attempts")
     more = ("max_attempts", "generation", "priority", "tags", "metadata", "worker", "created_by", "cancel_reason")
     times = ("created_at", "started_at", "finished_at", "updated_at", "scheduled_for", "expires_at", "dispatched_at")
-    return {name: getattr(record, name) for name in (*names, *more)} | {
-        name: _iso(getattr(record, name)) for name in times
-    }
+    members = {name: getattr(record, name) for name in (*names, *more)}
+    written = ("payload", "output", "error", "progress", "tags", "metadata", "cancel_reason")
+    hidden = {name: redact.data(members[name]) for name in written}
+    return members | hidden | {name: _iso(getattr(record, name)) for name in times}
 
 
-def attempt_json(attempt: Attempt) -> dict[str, Any]:
+def attempt_json(attempt: Attempt, redact: Redact) -> dict[str, Any]:
     """An attempt."""
-    names = ("generation", "number", "outcome", "worker", "error")
+    names = ("generation", "number", "outcome", "worker")
     times = ("started_at", "finished_at", "next_at")
-    return {name: getattr(attempt, name) for name in names} | {name: _iso(getattr(attempt, name)) for name in times}
+    members = {name: getattr(attempt, name) for name in names} | {"error": redact.data(attempt.error)}
+    return members | {name: _iso(getattr(attempt, name)) for name in times}
 
 
-def log_line_json(line: NumberedLine) -> dict[str, Any]:
+def log_line_json(line: NumberedLine, redact: Redact) -> dict[str, Any]:
     """A line of a job's log."""
     at = datetime.fromtimestamp(line.at / 1000, UTC)
     return {
         "number": line.number,
         "at": at.isoformat(),
         "level": line.level,
-        "message": line.message,
-        "fields": line.fields,
+        "message": redact.text(line.message),
+        "fields": redact.data(line.fields),
     }
 
 
@@ -70,7 +78,7 @@ def action_json(action: AuditEntry) -> dict[str, Any]:
     }
 
 
-def dead_letter_json(entry: DeadLetter) -> dict[str, Any]:
+def dead_letter_json(entry: DeadLetter, redact: Redact) -> dict[str, Any]:
     """A dead letter: the members of `DeadLetter`."""
     names = (
         "id",
@@ -84,10 +92,9 @@ def dead_letter_json(entry: DeadLetter) -> dict[str, Any]:
         "error_fingerprint",
         "status",
     )
-    more = ("resolved_by", "redriven_as", "payload", "error")
-    return {name: getattr(entry, name) for name in (*names, *more)} | {
-        name: _iso(getattr(entry, name)) for name in ("failed_at", "resolved_at")
-    }
+    members = {name: getattr(entry, name) for name in (*names, "resolved_by", "redriven_as")}
+    members |= {name: redact.data(getattr(entry, name)) for name in ("payload", "error")}
+    return members | {name: _iso(getattr(entry, name)) for name in ("failed_at", "resolved_at")}
 
 
 def queue_json(view: QueueView) -> dict[str, Any]:
@@ -128,16 +135,26 @@ def worker_json(view: WorkerView) -> dict[str, Any]:
     }
 
 
-def alert_json(view: AlertView) -> dict[str, Any]:
+def alert_json(view: AlertView, redact: Redact) -> dict[str, Any]:
     """An alert: the members of `AlertView`."""
-    names = ("rule", "kind", "subject", "state", "severity", "value", "limit", "message")
+    names = ("rule", "kind", "subject", "state", "severity", "value", "limit")
     times = ("since", "seen_at", "raised_at", "told_at")
-    return {name: getattr(view, name) for name in names} | {name: _iso(getattr(view, name)) for name in times}
+    members = {name: getattr(view, name) for name in names} | {"message": redact.text(view.message)}
+    return members | {name: _iso(getattr(view, name)) for name in times}
 
 
-def cause(error: Mapping[str, Any] | None) -> str | None:
+def json_text(text: str | None, redact: Redact) -> str | None:
+    """JSON that users or handlers wrote, in a line: as it is stored, unless something is hidden in it."""
+    if text is None:
+        return None
+    value = json.loads(text)
+    shown = redact.data(value)
+    return text if shown == value else json.dumps(shown, ensure_ascii=False)
+
+
+def cause(error: Mapping[str, Any] | None, redact: Redact) -> str | None:
     """An error in a line: its type and message."""
-    return None if error is None else f"{error.get('type')}: {error.get('message')}"
+    return None if error is None else redact.text(f"{error.get('type')}: {error.get('message')}")
 
 
 def time_text(time: datetime | None) -> str | None:

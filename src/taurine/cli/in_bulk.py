@@ -180,7 +180,7 @@ def report(output: Output, record: JobRecord, action: str) -> int:
 
     result = _result_of(record)
     if output.as_json:
-        output.json({"job": record.id, "status": record.status, **result})
+        output.json({"job": record.id, "status": record.status, **output.redact.data(result)})
     if record.status != "completed":
         return conclude(record, output)
     if not output.as_json:
@@ -188,7 +188,7 @@ def report(output: Output, record: JobRecord, action: str) -> int:
     if result["skipped"]:
         output.note(f"{result['skipped']:,} were no longer like that when it came to them.")
     for refusal in result["errors"]:
-        output.error(refusal["message"])
+        output.error(output.redact.text(refusal["message"]))
     if result["refused"] > len(result["errors"]):
         output.note(f"{result['refused']:,} were refused in all.")
     return REFUSED if result["refused"] else DONE

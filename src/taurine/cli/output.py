@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from taurine.jobs.reporting.redaction import Redact
+
 __all__ = ["Output", "console_on", "plain", "table_of"]
 
 _WIDE = 10_000
@@ -47,10 +49,15 @@ def console_on(file: IO[str]) -> Console:
 
 
 class Output:
-    """Where a command's answer goes. as_json: JSON on stdout and nothing else."""
+    """Where a command's answer goes. as_json: JSON on stdout and nothing else.
 
-    def __init__(self, *, as_json: bool) -> None:
+    redact: what must not be shown of what users and handlers wrote; commands ask it, as they alone know which texts those are. Default: the usual rules, until `run` gives it
+    those of the application. unredacted: hide nothing.
+    """
+
+    def __init__(self, *, as_json: bool, unredacted: bool = False) -> None:
         self.as_json = as_json
+        self.redact = Redact.NONE if unredacted else Redact.DEFAULT
         self._console = console_on(sys.stdout)
         self.side = console_on(sys.stderr)
         """stderr: for whatever is not the answer."""

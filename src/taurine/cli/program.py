@@ -65,12 +65,15 @@ def choose(
             help="The application, for example shop.jobs:app. Default: the settings of the environment, without job types.",
         ),
     ] = None,
+    unredacted: Annotated[
+        bool, typer.Option("--unredacted", help="Show secrets and addresses in what users and handlers wrote.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version, and end.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    context.obj = Chosen(app, debug=debug)
+    context.obj = Chosen(app, debug=debug, unredacted=unredacted)
 
 
 # In the order in which one meets them; families come last in the help.

@@ -14,15 +14,16 @@ from taurine.errors import InvalidOption
 __all__ = ["read_payload", "read_queues", "read_seconds", "read_slots"]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_LONGEST = 100 * 366 * 86_400.0
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|d)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def read_seconds(text: str, name: str) -> float:
-    """Seconds of a duration such as 90, 1.5, 30s, 5m, 2h30m, 1d. Raises InvalidOption, which names the option."""
-    if _NUMBER.fullmatch(text):
-        return float(text)
+    """Seconds of a duration such as 90, 1.5, 30s, 5m, 2h30m, 1d; a hundred years at most. Raises InvalidOption, which names the option."""
     place, total = 0, 0.0
+    if _NUMBER.fullmatch(text):
+        place, total = len(text), float(text)
     while part := _PART.match(text, place):
         total += float(part[1]) * _UNITS[part[2].lower()]
         place = part.end()
@@ -30,6 +31,8 @@ def read_seconds(text: str, name: str) -> float:
         raise InvalidOption(
             f"expected {name} to be seconds, or a duration such as 30s, 5m, 2h30m or 1d, got {text!r:.40}"
         )
+    if total > _LONGEST:
+        raise InvalidOption(f"expected {name} to be a hundred years at most, got {text!r:.40}")
     return total
 
 
@@ -53,6 +56,10 @@ def read_payload(words: str | None, name: str = "the payload") -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"{error.msg} at line {error.lineno}, column {error.colno}"
+    except RecursionError:
+        where = "it is nested too deeply"
+    except ValueError:
+        where = "a number in it has too many digits"
     raise InvalidOption(f"{source} is not JSON: {where}{quoted}")  # outside of the handler, whose error holds the text
 
 

@@ -24,11 +24,12 @@ Work: TypeAlias = "Callable[[Taurine, Output], Coroutine[Any, Any, int | None]]"
 
 
 class Chosen:
-    """What holds for every command. place: the application, as module:name. debug: show tracebacks."""
+    """What holds for every command. place: the application, as module:name. debug: show tracebacks. unredacted: show what `Taurine(redact=…)` hides."""
 
-    def __init__(self, place: str | None, *, debug: bool) -> None:
+    def __init__(self, place: str | None, *, debug: bool, unredacted: bool) -> None:
         self.place = place
         self.debug = debug
+        self.unredacted = unredacted
 
 
 def run(context: typer.Context, work: Work, *, as_json: bool = False, needs_types: bool = False) -> NoReturn:
@@ -44,6 +45,8 @@ def run(context: typer.Context, work: Work, *, as_json: bool = False, needs_type
 
         # Before there is an event loop, since its modules may need one of their own.
         app = load_app(context.obj.place)
+        if not context.obj.unredacted:
+            output.redact = app.redact
         if needs_types:
             refuse_without_types(app, context.obj.place)
         return run_loop(_closed_after(app, work, output)) or DONE
@@ -55,7 +58,7 @@ def run_plain(context: typer.Context, work: Callable[[Output], int], *, as_json:
     """Run `work`, which needs no application, and exit with its code, or with that of its error."""
     from taurine.cli.output import Output
 
-    output = Output(as_json=as_json)
+    output = Output(as_json=as_json, unredacted=context.obj.unredacted)
     raise typer.Exit(_code_of(work, output, debug=context.obj.debug))
 
 
@@ -80,12 +83,13 @@ def _code_of(work: Callable[[Output], int], output: Output, *, debug: bool) -> i
     except TaurineError as error:
         if debug:
             _print_traceback()
-        output.error(str(error), hint=hint_of(error))
+        output.error(output.redact.text(str(error)), hint=hint_of(error))
         return exit_code_of(error)
     except Exception as error:  # noqa: BLE001 - the boundary: nobody is shown a traceback who has not asked for it
         if debug:
             _print_traceback()
-        output.error(f"{type(error).__name__}: {error}", hint="`taurine --debug …` shows where that came from")
+        said = output.redact.text(f"{type(error).__name__}: {error}")
+        output.error(said, hint="`taurine --debug …` shows where that came from")
         return BUG
     return code
 
@@ -102,7 +106,7 @@ def _shown_by(output: Output) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if issubclass(category, TaurineWarning):
-            output.warning(str(message))
+            output.warning(output.redact.text(str(message)))
         else:
             shown_before(message, category, *place)
 

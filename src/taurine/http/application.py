@@ -2,6 +2,7 @@
 
 A request goes through these layers, each plain ASGI, and then to its route:
 
+    Sending         an answer that nobody reads is dropped
     SafetyHeaders   headers of safety on every answer
     AllowedHosts    the Host header is one that the API is reached under
     Boundary        what nobody expected is answered with 500, without a traceback
@@ -57,6 +58,7 @@ from taurine.http.routes import (
     workers,
 )
 from taurine.http.traces import request_spans
+from taurine.http.unread import Sending
 from taurine.options import Seconds, require_count, to_seconds
 
 __all__ = ["create_app"]
@@ -108,13 +110,14 @@ def create_app(
     answer_within: seconds that an enqueue or a look waits for the ledger before it is answered with 503 and Retry-After. Default: 0.9.
     metrics_for: the scope that a caller of `/metrics` needs; "read" for scrapers that are to see nothing else of an admin's. Default: "admin".
 
-    max_streams: live streams that may be open in this process; max_streams_each: of one caller. Defaults: 10,000 and 1,000. read_within: seconds after which a client that reads
-    nothing of its stream is dropped. Default: 30.
+    max_streams: live streams that may be open in this process, of which the callers of one tenant have a fifth; max_streams_each: of one caller. Defaults: 10,000 and 1,000.
+    read_within: seconds after which a client is dropped that reads nothing: of its stream, or of any other answer. Default: 30.
 
     When it is the root application, its lifespan opens `app` and closes it. Mounted, it opens `app` at the first request, and whoever serves it closes it
     (`async with app` in the lifespan of the host). Raises InvalidOption.
     """
     gate = (access or Access()).gate(app)
+    read_seconds = to_seconds(read_within, "read_within", minimum=0.001)
     api = Api(app, gate, payloads=payloads, answer_seconds=to_seconds(answer_within, "answer_within", minimum=0.01))
 
     @asynccontextmanager
@@ -133,6 +136,7 @@ def create_app(
             gate.access,
             max_body=require_count(max_body, "max_body", minimum=1),
             body_seconds=to_seconds(body_within, "body_within", minimum=0.001),
+            read_seconds=read_seconds,
         ),
         # The document is served by a route of our own, which asks who calls; a redirect to a path with a slash would name the caller's Host header.
         openapi_url=None,
@@ -143,8 +147,9 @@ def create_app(
     asgi.state.streams = Streams(
         most=require_count(max_streams, "max_streams", minimum=0),
         most_each=require_count(max_streams_each, "max_streams_each", minimum=0),
-        send_seconds=to_seconds(read_within, "read_within", minimum=0.001),
+        send_seconds=read_seconds,
     )
+    asgi.state.read_seconds = read_seconds
     asgi.state.instruments = Instruments(app, metrics_for=metrics_for)
     register(asgi, app.redact)
     asgi.router.routes.append(enqueueing.route)
@@ -154,10 +159,13 @@ def create_app(
     return asgi
 
 
-def _layers(app: Taurine, access: Access, *, max_body: int, body_seconds: float) -> Sequence[Middleware]:
+def _layers(
+    app: Taurine, access: Access, *, max_body: int, body_seconds: float, read_seconds: float
+) -> Sequence[Middleware]:
     """From the outside in."""
     origins = Origins(access.origins)
     return [
+        Middleware(Sending, seconds=read_seconds),
         Middleware(SafetyHeaders),
         Middleware(AllowedHosts, hosts=access.hosts),
         Middleware(Boundary, redact=app.redact),

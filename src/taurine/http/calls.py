@@ -9,7 +9,8 @@ part of this contract: `job_id` is a job, `tag` a tag, `type` a job type that so
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Annotated, Any, TypeAlias
 
@@ -17,7 +18,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from taurine.app import Taurine
-from taurine.errors import Forbidden
+from taurine.errors import AccessError, Forbidden
 from taurine.http.access.caller import Caller, Scope
 from taurine.http.api import Api, api_of
 from taurine.http.patience import InTime
@@ -35,6 +36,7 @@ __all__ = [
     "ReadAllCall",
     "ReadCall",
     "calls",
+    "noted_refusals",
     "require_no_tenant",
     "tenant_for",
 ]
@@ -73,6 +75,11 @@ class Call:
         """The caller, as the audit names it."""
         return self.caller.name
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether the caller belongs to no tenant and is bound to nothing, so that it may know of what all share, such as workers."""
+        return self.caller.tenant is None and not self.caller.bound
+
     def tenant_for(self, asked: str | None) -> str | None:
         """The tenant whose affairs the request is about; None for all. Raises TenantUnknown where that is not the caller's."""
         return tenant_for(self.caller, asked)
@@ -85,7 +92,7 @@ class Call:
     @cached_property
     def shown(self) -> Shown:
         """Makes documents for the caller."""
-        return Shown(self.request, redact=self.redact, payloads=self.api.payloads)
+        return Shown(self.request, redact=self.redact, payloads=self.api.payloads, workers=self.sees_all)
 
     def may_take(self, seconds: float | None) -> None:
         """Give the answer so many seconds more; None for as long as it takes."""
@@ -101,6 +108,16 @@ def tenant_for(caller: Caller, asked: str | None) -> str | None:
     return caller.tenant
 
 
+@contextmanager
+def noted_refusals(api: Api, caller: Caller) -> Generator[None]:
+    """Count what a known caller is refused in the block, so that operators hear of who tries again and again."""
+    try:
+        yield
+    except (AccessError, TenantUnknown) as error:
+        api.gate.refusals.note(caller.name, caller.tenant, error)
+        raise
+
+
 def calls(scope: Scope | None, *, heeds_tag: bool = False, of_all: bool = False, queues: bool = False) -> Any:
     """A dependency that gives the call of a request or WebSocket. It raises Unauthenticated (401) where nobody is known to call, Forbidden (403) for a caller without the
     scope, and LedgerUnavailable (503) for an answer that is not there in time.
@@ -112,12 +129,13 @@ def calls(scope: Scope | None, *, heeds_tag: bool = False, of_all: bool = False,
     async def call(connection: HTTPConnection) -> AsyncGenerator[Call]:
         api = api_of(connection)
         caller = await api.gate.caller(connection, scope, heeds_tag=heeds_tag)
-        if of_all:
-            require_no_tenant(caller)
-        await api.open()
-        limit = api.in_time(_QUEUES if queues else 0.0)
-        async with limit:
-            yield Call(api, connection, caller, limit)
+        with noted_refusals(api, caller):
+            if of_all:
+                require_no_tenant(caller)
+            await api.open()
+            limit = api.in_time(_QUEUES if queues else 0.0)
+            async with limit:
+                yield Call(api, connection, caller, limit)
 
     # Of the function, not of the request: the limit is over before the answer is sent, which a stream does for hours.
     return Depends(call, scope="function")

@@ -13,7 +13,7 @@ from taurine.errors import LedgerError
 from taurine.http.access.caller import Scope
 from taurine.jobs.operations.readings import Readings
 from taurine.jobs.operations.throughput import Throughput
-from taurine.observe.health import HealthLimits
+from taurine.observe.health import HealthLimits, Liveness
 from taurine.observe.prometheus import Exposition
 from taurine.observe.shared_look import SharedLook
 
@@ -35,6 +35,7 @@ class Instruments:
         self._readings = SharedLook(lambda: app.readings(within=_WITHIN), app.clock)
         self._lately = SharedLook(lambda: self._throughput(_USUAL_WINDOW), app.clock)
         self.readiness = self._readiness.get
+        self.lives = Liveness(f"the API of {app.name}", lambda: app.heartbeats).look
 
     @cached_property
     def exposition(self) -> Exposition:

@@ -30,6 +30,7 @@ from taurine.errors import (
     InvalidName,
     InvalidOption,
     JobError,
+    JobIdUnusable,
     JobNotFound,
     LedgerRefused,
     LedgerUnavailable,
@@ -56,6 +57,7 @@ from taurine.errors import (
     Unauthenticated,
     UnknownJobType,
 )
+from taurine.jobs.reporting.failures import failure_of
 from taurine.jobs.reporting.redaction import Redact
 
 __all__ = [
@@ -101,6 +103,7 @@ _KINDS: tuple[tuple[type[TaurineError], Kind], ...] = (
     (RecordNotFound, Kind(404, "job_not_found", "There is no such job")),
     (ScheduleNotFound, Kind(404, "schedule_not_found", "There is no such schedule")),
     (JobNotFound, Kind(404, "job_not_found", "There is no such job")),
+    (JobIdUnusable, Kind(409, "job_id_unusable", "This job id cannot be used here; choose another")),
     (DuplicateJob, Kind(409, "duplicate_job", "A job of this id exists")),
     (IdempotencyConflict, Kind(409, "idempotency_conflict", "The idempotency key stands for another request")),
     (QuotaExceeded, Kind(429, "quota_exceeded", "The tenant has, or has added, as many jobs as it may", 5)),
@@ -207,24 +210,26 @@ def problem_response(
 def answer_to(error: Exception, *, instance: str | None, redact: Redact) -> Response:
     """The document for any error. What is not expected is told to the log, and to nobody else."""
     if isinstance(error, Refusal):
+        errors = _shown(error.errors, redact)
         return problem_response(
-            error.kind, redact.text(str(error)), instance=instance, errors=error.errors, headers=error.headers
+            error.kind, redact.text(str(error)), instance=instance, errors=errors, headers=error.headers
         )
     if isinstance(error, TaurineError):
         kind = next((kind for known, kind in _KINDS if isinstance(error, known)), _UNEXPECTED)
         if kind.status == 500:
-            log.error("a request failed: %s", error, exc_info=error)
+            failure = failure_of(error, redact)
+            log.error("a request failed: %s", failure.message, exc_info=failure.shown)
             return problem_response(kind, kind.title, instance=instance)
-        pointers = _pointers_of(error)[:_MOST_POINTERS] if isinstance(error, PayloadInvalid) else ()
+        pointers = _shown(_pointers_of(error)[:_MOST_POINTERS], redact) if isinstance(error, PayloadInvalid) else ()
         return problem_response(
             kind, redact.text(str(error)), instance=instance, errors=pointers, headers=_headers_of(error)
         )
     if isinstance(error, RequestValidationError):
-        return _of_validation(error, instance)
+        return _of_validation(error, instance, redact)
     if isinstance(error, HTTPException):
         kind = _BY_STATUS.get(error.status_code) or Kind(error.status_code, f"http_{error.status_code}", error.detail)
         return problem_response(kind, redact.text(str(error.detail)), instance=instance, headers=error.headers)
-    log.error("a request failed unexpectedly", exc_info=error)
+    log.error("a request failed unexpectedly", exc_info=failure_of(error, redact).shown)
     return problem_response(_UNEXPECTED, _UNEXPECTED.title, instance=instance)
 
 
@@ -287,18 +292,24 @@ def _headers_of(error: TaurineError) -> dict[str, str]:
     return {"WWW-Authenticate": error.challenge} if isinstance(error, Unauthenticated) else {}
 
 
+def _shown(errors: Sequence[tuple[str, str]], redact: Redact) -> Sequence[tuple[str, str]]:
+    """A validator's words may have the value in them."""
+    return [(place, redact.text(what)) for place, what in errors]
+
+
 def _pointers_of(error: PayloadInvalid) -> Sequence[tuple[str, str]]:
     return [(pointer("payload", *place), what) for place, (_, what) in zip(error.places, error.errors, strict=True)]
 
 
-def _of_validation(error: RequestValidationError, instance: str | None) -> Response:
+def _of_validation(error: RequestValidationError, instance: str | None, redact: Redact) -> Response:
     """Parameters are named by where they stand (`query/limit`), members of the body by their pointer. Values are left out, since they may be secret."""
     found = [
         (pointer(*problem["loc"][1:] if problem["loc"][:1] == ("body",) else problem["loc"]), str(problem["msg"]))
         for problem in error.errors()
     ]
+    found = _shown(found[:_MOST_POINTERS], redact)
     detail = "; ".join(f"{place or 'the body'}: {what}" for place, what in found[:5])
-    return problem_response(_INVALID, detail, instance=instance, errors=found[:_MOST_POINTERS])
+    return problem_response(_INVALID, detail, instance=instance, errors=found)
 
 
 class Malformed(Refusal):

@@ -122,7 +122,9 @@ class Job(Model):
     priority: int
     tags: list[str]
     metadata: dict[str, Any]
-    worker: str | None
+    worker: str | None = Field(
+        description="Its name has its host; null for callers of a tenant, and with a public token."
+    )
     created_by: str | None
     source: str | None
     cancel_reason: str | None
@@ -171,9 +173,10 @@ class AttemptItem(Model):
 
 
 class AttemptPage(Model):
-    """The attempts of a job, oldest first."""
+    """Attempts of a job, oldest first unless the newest were asked for first. `next_cursor` is for the page after this one; null on the last."""
 
     items: list[AttemptItem]
+    next_cursor: str | None
 
 
 class LogItem(Model):
@@ -203,9 +206,10 @@ class AuditItem(Model):
 
 
 class AuditPage(Model):
-    """What was done to a job, oldest first."""
+    """What was done to a job, oldest first unless the newest was asked for first. `next_cursor` is for the page after this one; null on the last."""
 
     items: list[AuditItem]
+    next_cursor: str | None
 
 
 class WhyReason(Model):
@@ -244,17 +248,18 @@ class Counts(Model):
 
 
 _PLAIN = ("id", "type", "queue", "tenant", "status", "phase", "attempts", "max_attempts", "generation", "priority")
-_ASIDE = ("worker", "created_by", "source")
+_ASIDE = ("created_by", "source")
 _TIMES = ("created_at", "updated_at", "scheduled_for", "next_attempt_at", "expires_at", "started_at", "finished_at")
 
 
 class Shown:
-    """Makes documents for one request. redact: what they must not show. payloads: whether payloads are shown at all."""
+    """Makes documents for one request. redact: what they must not show. payloads: whether payloads are shown at all. workers: whether it is told who ran a job, which names a host."""
 
-    def __init__(self, connection: HTTPConnection, *, redact: Redact, payloads: bool) -> None:
+    def __init__(self, connection: HTTPConnection, *, redact: Redact, payloads: bool, workers: bool) -> None:
         self._connection = connection
         self._redact = redact
         self._payloads = payloads
+        self._workers = workers
 
     def job(self, record: JobRecord) -> dict[str, Any]:
         """A record."""
@@ -269,8 +274,9 @@ class Shown:
         if record.error is not None:
             document["error" if record.status == "failed" else "last_error"] = hide(record.error)
         document["progress"] = hide(record.progress)
-        document["tags"] = record.tags
+        document["tags"] = hide(record.tags)
         document["metadata"] = hide(record.metadata)
+        document["worker"] = record.worker if self._workers else None
         document |= {name: getattr(record, name) for name in _ASIDE}
         document["cancel_reason"] = None if record.cancel_reason is None else self._redact.text(record.cancel_reason)
         document["cancel_requested"] = record.cancel_requested_at is not None
@@ -284,7 +290,7 @@ class Shown:
             "generation": attempt.generation,
             "number": attempt.number,
             "outcome": attempt.outcome,
-            "worker": attempt.worker,
+            "worker": attempt.worker if self._workers else None,
             "started_at": iso(attempt.started_at),
             "finished_at": iso(attempt.finished_at),
             "next_at": iso(attempt.next_at),

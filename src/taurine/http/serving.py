@@ -9,7 +9,8 @@ import json
 import shlex
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
+from typing import cast
 from urllib.parse import quote
 
 import uvicorn
@@ -20,10 +21,14 @@ from taurine.errors import InvalidOption
 from taurine.http.access.loopback import is_loopback
 from taurine.http.connections import Connection
 from taurine.http.examples import example_of
+from taurine.http.unread import Buffers, Connected
 
 __all__ = ["curl_line", "listen", "serve", "url_of"]
 
 _BACKLOG = 2048
+
+_READ_SECONDS = 30.0
+"""For a client to read, of an application that does not say."""
 
 _MOST_FROM_A_SOCKET = 1024
 """Bytes of a message on a WebSocket: clients have nothing to say there."""
@@ -82,7 +87,7 @@ async def serve(
         ws="websockets-sansio",
         ws_max_size=_MOST_FROM_A_SOCKET,
     )
-    server = _Server(config, ready)
+    server = _Server(config, ready, Buffers(seconds=getattr(api.state, "read_seconds", _READ_SECONDS)))
 
     def stop() -> None:
         # Streams would hold it up for all of the grace; their clients come back to another process.
@@ -109,9 +114,10 @@ async def serve(
 class _Server(uvicorn.Server):
     """Leaves signals to the caller: uvicorn's own would kill the process once it has ended well."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None, buffers: Buffers) -> None:
         super().__init__(config)
         self._ready = ready
+        self._buffers = buffers
 
     def stop(self) -> None:
         """End; at once when it is said twice."""
@@ -121,6 +127,11 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn, ten times a second."""
+        self._buffers.look(cast("Iterable[Connected]", self.server_state.connections))
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import Protocol
 
 from taurine.clock import Clock
 from taurine.embedded import EmbeddedServer
 from taurine.errors import InvalidOption, StoreError
+from taurine.heartbeat import Heartbeat
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.changes.source import ChangeSource
 from taurine.jobs.enqueue.access import Authorize
@@ -50,8 +52,13 @@ _REMOVAL_SECONDS = 1.0
 """Seconds that a cancel waits for the server of queues; it is valid without it."""
 
 
+class _Turning(Protocol):
+    @property
+    def heartbeats(self) -> list[Heartbeat]: ...
+
+
 class Backend:
-    """One application on one loop. Used after `ready`, and closed once. name: the application's."""
+    """One application on one loop. Used after `ready`, and closed once. name: the application's. kept_for: as in `Checks`."""
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class Backend:
         settings: Settings,
         catalog: Catalog,
         records: Records,
+        kept_for: Callable[[str], str | None],
         authorize: Authorize | None,
         clock: Clock,
         random: Random,
@@ -99,14 +107,24 @@ class Backend:
             undelivered=self.outbox.ask,
             clock=clock,
             source=name,
+            kept_for=kept_for,
             carried=None if self.spans is None else self.spans.carried,
         )
         self.enqueuer: Accepting = enqueuer if self.spans is None else TracedEnqueuer(enqueuer, self.spans)
+        self.workers: set[_Turning] = set()
+        """Those that run on this loop; each enters itself, and leaves."""
         self._opening = asyncio.Lock()
         self.is_ready = False
         self._server: EmbeddedServer | None = None
         self._connection: Connection | None = None
         self._queues: dict[str, Queue] = {}
+
+    @property
+    def heartbeats(self) -> list[Heartbeat]:
+        """When each loop that runs here has turned last, those of workers included."""
+        workers = [beat for worker in self.workers for beat in worker.heartbeats]
+        # Each worker names the outbox too, which it shares.
+        return list(dict.fromkeys([self.outbox.heartbeat, self.changes.heartbeat, *workers]))
 
     async def ready(self) -> None:
         """Make sure that the ledger's tables are there: in SQLite, and in development, they are made. Raises InvalidOption, SchemaMismatch, LedgerUnavailable, LedgerRefused."""

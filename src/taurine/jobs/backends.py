@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 from taurine.errors import InvalidOption
+from taurine.heartbeat import Heartbeat
 from taurine.jobs.backend import Backend
 from taurine.jobs.loop_thread import LoopThread
 
@@ -41,6 +42,12 @@ class Backends:
     def loops(self) -> list[asyncio.AbstractEventLoop]:
         """Those that have one."""
         return list(self._open)
+
+    @property
+    def heartbeats(self) -> list[Heartbeat]:
+        """Of what is open on this event loop; nothing is opened for it."""
+        backend = self._open.get(asyncio.get_running_loop())
+        return [] if backend is None else backend.heartbeats
 
     def here(self) -> Backend:
         """The one of this event loop, which need not be ready."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, tuple_, update
 
+from taurine.ledger.listing import cursor_of, read_cursor
+from taurine.ledger.numbered import require_limit
 from taurine.ledger.schema import admin, api_key
 
 __all__ = [
@@ -48,12 +50,20 @@ def find_api_key(connection: Connection, key_id: str) -> ApiKeyRow | None:
     return None if row is None else ApiKeyRow(*row)
 
 
-def list_api_keys(connection: Connection, tenant: str | None) -> list[ApiKeyRow]:
-    """All keys, the newest first. tenant: those of this tenant; None for all."""
-    wanted = select(api_key).order_by(api_key.c.created_at.desc(), api_key.c.id)
+def list_api_keys(
+    connection: Connection, tenant: str | None, *, cursor: str | None, limit: int
+) -> tuple[list[ApiKeyRow], str | None]:
+    """A page of the keys, the newest first, and the cursor of the page after it. tenant: those of this tenant; None for all. limit: 1 to 500.
+
+    Raises InvalidOption, also for a cursor that no page gave.
+    """
+    wanted = select(api_key).order_by(api_key.c.created_at.desc(), api_key.c.id.desc()).limit(require_limit(limit) + 1)
     if tenant is not None:
         wanted = wanted.where(api_key.c.tenant == tenant)
-    return [ApiKeyRow(*row) for row in connection.execute(wanted)]
+    if cursor is not None:
+        wanted = wanted.where(tuple_(api_key.c.created_at, api_key.c.id) < read_cursor(cursor))
+    rows = connection.execute(wanted).all()
+    return [ApiKeyRow(*row) for row in rows[:limit]], cursor_of(rows[limit - 1]) if len(rows) > limit else None
 
 
 def revoke_api_key(connection: Connection, key_id: str, at: int) -> bool:

@@ -10,17 +10,16 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, select
 
+from taurine.ledger.fences import fence_of
+from taurine.ledger.numbered import read_number, require_limit
 from taurine.ledger.records import JobRecord
 from taurine.ledger.schema import attempt
 
-__all__ = ["Attempt", "AttemptOutcome", "list_attempts"]
+__all__ = ["Attempt", "AttemptOutcome", "latest_attempts", "list_attempts"]
 
 AttemptOutcome: TypeAlias = Literal["retried", "failed", "snoozed", "cancelled", "completed", "running"]
-
-MOST_ATTEMPTS = 500
-"""Attempts that are read of one job, the latest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +46,40 @@ class Attempt:
         return None if self.error_json is None else json.loads(self.error_json)
 
 
-def list_attempts(connection: Connection, record: JobRecord) -> list[Attempt]:
-    """The attempts of a job, oldest first: the latest 500 that did not complete it, and the one that its record shows
-    as running or completed.
+def list_attempts(
+    connection: Connection, record: JobRecord, *, cursor: str | None, limit: int, newest_first: bool
+) -> tuple[list[Attempt], str | None]:
+    """A page of the attempts of a job, and the cursor of the page after it: those that did not complete it, and the one that its record shows as running or completed.
+
+    limit: 1 to 500. Raises InvalidOption, also for a cursor that no page gave.
     """
-    newest = select(attempt).where(attempt.c.job_id == record.id).order_by(attempt.c.fence.desc()).limit(MOST_ATTEMPTS)
-    found = [_attempt_of(row) for row in reversed(connection.execute(newest).all())]
-    if record.status in ("running", "completed"):
+    fence = attempt.c.fence
+    query = _of(record).order_by(fence.desc() if newest_first else fence).limit(require_limit(limit) + 1)
+    after = None if cursor is None else read_number(cursor)
+    if after is not None:
+        query = query.where(fence < after if newest_first else fence > after)
+    found = [(row.fence, _attempt_of(row)) for row in connection.execute(query)]
+    if record.status in ("running", "completed") and (
+        after is None or (record.fence < after if newest_first else record.fence > after)
+    ):
+        # No attempt has a higher fence.
+        found.insert(0 if newest_first else len(found), (record.fence, _latest_of(record)))
+    page = found[:limit]
+    return [one for _, one in page], str(page[-1][0]) if len(found) > limit else None
+
+
+def latest_attempts(connection: Connection, record: JobRecord, *, generation: int, limit: int) -> list[Attempt]:
+    """The latest attempts of a job up to those of a generation, oldest first: as many as `limit` that did not complete it, and the one that its record shows."""
+    before = attempt.c.fence < fence_of(generation + 1, 0)
+    rows = connection.execute(_of(record).where(before).order_by(attempt.c.fence.desc()).limit(limit)).all()
+    found = [_attempt_of(row) for row in reversed(rows)]
+    if record.status in ("running", "completed") and record.generation <= generation:
         found.append(_latest_of(record))
     return found
+
+
+def _of(record: JobRecord) -> Select[*tuple[Any, ...]]:
+    return select(attempt).where(attempt.c.job_id == record.id)
 
 
 def _attempt_of(row: Row[Any]) -> Attempt:

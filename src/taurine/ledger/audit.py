@@ -8,15 +8,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 
-from taurine.errors import InvalidOption
+from taurine.ledger.numbered import read_number, require_limit
 from taurine.ledger.schema import audit
 
 __all__ = ["ActionFilter", "AuditEntry", "actions_on", "jobs_acted_on", "list_actions", "record_actions"]
-
-MOST_ACTIONS = 500
-"""Actions on one page."""
-
-_LARGEST_NUMBER = 1 << 62
 
 
 class AuditEntry(NamedTuple):
@@ -36,10 +31,10 @@ def record_actions(connection: Connection, entries: Sequence[AuditEntry]) -> Non
         connection.execute(insert(audit), [entry._asdict() for entry in entries])
 
 
-def actions_on(connection: Connection, job_id: str) -> list[AuditEntry]:
-    """What was done to a job, oldest first."""
-    rows = connection.execute(select(audit).where(audit.c.job_id == job_id).order_by(audit.c.number))
-    return [*map(_entry_of, rows)]
+def actions_on(connection: Connection, job_id: str, *, limit: int = 1000) -> list[AuditEntry]:
+    """What was done to a job, oldest first: the latest `limit` actions."""
+    latest = select(audit).where(audit.c.job_id == job_id).order_by(audit.c.number.desc()).limit(limit)
+    return [_entry_of(row) for row in reversed(connection.execute(latest).all())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,41 +44,38 @@ class ActionFilter:
     actor: str | None = None
     action: str | None = None
     tenant: str | None = None
+    job_id: str | None = None
     since: int | None = None
     until: int | None = None
 
 
 def list_actions(
-    connection: Connection, wanted: ActionFilter, *, cursor: str | None, limit: int
+    connection: Connection, wanted: ActionFilter, *, cursor: str | None, limit: int, newest_first: bool = True
 ) -> tuple[list[AuditEntry], str | None]:
-    """A page of what was done, the latest first, and the cursor of the page after it. limit: 1 to 500.
+    """A page of what was done, the latest first unless `newest_first` is False, and the cursor of the page after it. limit: 1 to 500.
 
-    The rows are read backwards by their number until the page is full: an action that is rare, or old, costs all rows since. Raises InvalidOption for a cursor that no page gave.
+    The rows are read by their number until the page is full: of all jobs an action that is rare, or old, costs all rows since. One job's have an index.
+    Raises InvalidOption for a cursor that no page gave.
     """
-    if not 1 <= limit <= MOST_ACTIONS:
-        raise InvalidOption(f"expected limit to be from 1 to {MOST_ACTIONS}, got {limit!r:.40}")
-    query = select(audit).where(*_conditions(wanted)).order_by(audit.c.number.desc()).limit(limit + 1)
+    number = audit.c.number
+    query = select(audit).where(*_conditions(wanted)).order_by(number.desc() if newest_first else number)
+    query = query.limit(require_limit(limit) + 1)
     if cursor is not None:
-        query = query.where(audit.c.number < _read_cursor(cursor))
+        after = read_number(cursor)
+        query = query.where(number < after if newest_first else number > after)
     rows = connection.execute(query).all()
     more = len(rows) > limit
     return [*map(_entry_of, rows[:limit])], str(rows[limit - 1].number) if more else None
 
 
 def _conditions(wanted: ActionFilter) -> Iterator[ColumnElement[bool]]:
-    for name in ("actor", "action", "tenant"):
+    for name in ("actor", "action", "tenant", "job_id"):
         if (value := getattr(wanted, name)) is not None:
             yield audit.c[name] == value
     if wanted.since is not None:
         yield audit.c.at >= wanted.since
     if wanted.until is not None:
         yield audit.c.at < wanted.until
-
-
-def _read_cursor(cursor: str) -> int:
-    if cursor.isascii() and cursor.isdigit() and len(cursor) <= 19 and (number := int(cursor)) < _LARGEST_NUMBER:
-        return number
-    raise InvalidOption("expected the cursor of an earlier page, got another text; leave it out for the first page")
 
 
 def _entry_of(row: Row[Any]) -> AuditEntry:

@@ -17,7 +17,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from taurine.ledger.rows import is_postgresql
 from taurine.ledger.schema import job, job_tag
 
-__all__ = ["OVERLAP_MS", "Version", "changed_of_tag", "changed_of_tenant", "version_of", "versions_of"]
+__all__ = [
+    "OVERLAP_MS",
+    "Version",
+    "changed_of_tag",
+    "changed_of_tag_in_tenant",
+    "changed_of_tenant",
+    "version_of",
+    "versions_of",
+]
 
 OVERLAP_MS = 2000
 """A write that is committed later than this after its time is seen with the job's next change."""
@@ -57,6 +65,14 @@ def _page(wanted: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
 
 
 _of_tenant = _page(select(*_VERSION).where(job.c.tenant == bindparam("tenant"), job.c.tenant.is_not(None)))
+_tag_of_it = select(job_tag.c.created_at).where(job_tag.c.job_id == job.c.id, job_tag.c.tag == bindparam("tag"))
+"""A value and no condition: the row is looked up by its key for each job of the page, whatever the planner thinks of the tag."""
+
+_of_tag_in_tenant = _page(
+    select(*_VERSION, _tag_of_it.scalar_subquery().label("tagged")).where(
+        job.c.tenant == bindparam("tenant"), job.c.tenant.is_not(None)
+    )
+)
 _newest_of_tag = (
     select(job_tag.c.job_id)
     .where(job_tag.c.tag == bindparam("tag"))
@@ -68,8 +84,8 @@ _of_tag = _page(select(*_VERSION).join(_newest_of_tag, _newest_of_tag.c.job_id =
 
 
 def version_of(row: Row[*tuple[Any, ...]]) -> Version:
-    """The version of a row that has the columns of one."""
-    rest = (row.id, *tuple(row)[3:])  # behind the tenant, which stays, and the time
+    """The version of a row that begins with the columns of one."""
+    rest = (row.id, *tuple(row)[3 : len(_VERSION)])  # behind the tenant, which stays, and the time
     return Version(row.id, row.updated_at, zlib.crc32(repr(rest).encode(errors="surrogatepass")), row.status)
 
 
@@ -99,3 +115,13 @@ def changed_of_tag(connection: Connection, tag: str, since: int, limit: int, *, 
     """The same of a tag, for all tenants, among its 1,000 newest jobs."""
     place = {"tag": tag, "since": since, "after_id": after_id, "limit": limit}
     return [version_of(row) for row in connection.execute(_of_tag, place)]
+
+
+def changed_of_tag_in_tenant(
+    connection: Connection, tag: str, tenant: str, since: int, limit: int, *, after_id: str = ""
+) -> tuple[list[Version], list[Version]]:
+    """Those of a tenant as `changed_of_tenant` has them, and which of them have the tag. Only the tenant's own jobs are looked at: it costs the same whatever others have of that tag."""
+    place = {"tag": tag, "tenant": tenant, "since": since, "after_id": after_id, "limit": limit}
+    rows = connection.execute(_of_tag_in_tenant, place).all()
+    versions = [version_of(row) for row in rows]
+    return versions, [version for version, row in zip(versions, rows, strict=True) if row.tagged is not None]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, func, select, tuple_, update
 
-from taurine.errors import InvalidOption, RecordError, RecordNotFound, TransitionRefused
+from taurine.errors import InvalidOption, JobIdUnusable, RecordError, RecordNotFound, TransitionRefused
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.dead_letter_entry import DeadLetter, DeadLetterStatus, entry_of
 from taurine.ledger.fences import fence_of
@@ -222,7 +222,7 @@ def _redrive(connection: Connection, item: Redrive, job_id: str | None) -> JobRe
         return _make_record(connection, entry, item)
     if row.tenant != entry.tenant:
         # The entry has outlived its record, and what has the id now is none of this tenant's.
-        raise TransitionRefused(f"the id {entry.job_id!r} is another job's by now", job_id=entry.job_id)
+        raise JobIdUnusable(entry.job_id)
     if row.status not in TERMINAL:
         raise TransitionRefused(f"job {entry.job_id!r} is {row.status} again already", job_id=entry.job_id)
     if row.status == "completed":
@@ -287,6 +287,8 @@ def _make_record(connection: Connection, entry: DeadLetter, item: Redrive) -> Jo
             )
         ],
     )
+    if inserted.existing is not None and inserted.existing.tenant != entry.tenant:
+        raise JobIdUnusable(entry.job_id)
     if inserted.existing is not None:
         raise TransitionRefused(f"a new job {entry.job_id!r} was put in just now", job_id=entry.job_id)
     others = dead_letter.c.job_id == entry.job_id

@@ -72,10 +72,12 @@ def _by_queue(status: Status) -> Select[str, int, int]:
     return select(looked_at.c.queue, counted.label("number"), func.count().label("seen")).group_by(looked_at.c.queue)
 
 
-# `JobRecord.due_at`, or the time since which a job without one waits. One that is run again waits since then, which is when its record was changed last.
+# `JobRecord.due_at`.
+_planned_at = func.coalesce(job.c.next_attempt_at, case((job.c.started_at.is_(None), job.c.scheduled_for)))
+
+# The same, or the time since which a job without one waits. One that is run again waits since then, which is when its record was changed last.
 _due_at = func.coalesce(
-    job.c.next_attempt_at,
-    case((job.c.started_at.is_(None), job.c.scheduled_for)),
+    _planned_at,
     case((job.c.generation == 0, job.c.created_at), else_=job.c.updated_at),
 )
 
@@ -100,11 +102,16 @@ def has_work(connection: Connection, queues: Collection[str], now: int) -> bool:
 
 
 def records_of_queue(
-    connection: Connection, queue: str, statuses: Sequence[Status], after: str, limit: int
+    connection: Connection, queue: str, statuses: Sequence[Status], after: str, limit: int, *, due_by: int | None = None
 ) -> list[str]:
-    """Ids of records of a queue that have one of these statuses, in the order of their ids. after: the last id of the page before, "" for the first page."""
+    """Ids of records of a queue that have one of these statuses, in the order of their ids. after: the last id of the page before, "" for the first page.
+
+    due_by: leave out those that are due later, ms since the epoch. Default: none is left out.
+    """
     these = or_(*map(_of, statuses))
     query = select(job.c.id).where(these, job.c.queue == queue, job.c.id > after).order_by(job.c.id).limit(limit)
+    if due_by is not None:
+        query = query.where(or_(_planned_at.is_(None), _planned_at <= due_by))
     return list(connection.execute(query).scalars())
 
 

@@ -5,7 +5,7 @@ What decides, in turn: a key that an earlier request holds; a quota; a record th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -31,9 +31,12 @@ def accept_records(connection: Connection, records: Sequence[NewRecord]) -> list
     keys = _Keys(connection, requests)
     asking = {number: record for number, record in requests.items() if not keys.settles(number, record)}
     refused = _refused_by_quota(connection, asking)
-    keys.release(refused)
+    put_in = _put_in(connection, {number: record for number, record in asking.items() if number not in refused})
+    # A key that stood for another tenant's job would go on to say what becomes of that.
+    others = {number for number, answer in put_in.items() if _is_of_another_tenant(requests[number], answer)}
+    keys.release({*refused, *others})
     answers |= refused
-    answers |= _put_in(connection, {number: record for number, record in asking.items() if number not in refused})
+    answers |= put_in
     answers |= keys.answers(answers)
     return [answers[number] for number in requests]
 
@@ -62,8 +65,8 @@ class _Keys:
         self._settled[number] = record
         return True
 
-    def release(self, numbers: dict[int, QuotaExceeded]) -> None:
-        """Give back the keys of requests that were refused."""
+    def release(self, numbers: Collection[int]) -> None:
+        """Give back the keys of requests of which nothing comes."""
         release_keys(self._connection, [claim for number, claim in self._claims.values() if number in numbers])
 
     def answers(self, others: dict[int, Inserted | RecordError]) -> dict[int, Inserted | RecordError]:
@@ -163,6 +166,11 @@ def _put_in(connection: Connection, requests: dict[int, NewRecord]) -> dict[int,
         if requests[number].on_taken == "rerun" and _may_run_again(requests[number], answer.existing)
     }
     return {**answers, **_run_again(connection, ended)}
+
+
+def _is_of_another_tenant(request: NewRecord, answer: Inserted | RecordError) -> bool:
+    existing = None if isinstance(answer, RecordError) else answer.existing
+    return existing is not None and existing.tenant != request.tenant
 
 
 def _may_run_again(request: NewRecord, existing: JobRecord | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, exists, or_, select, tuple_
 
 from taurine.errors import InvalidOption
-from taurine.ledger.listing import MOST_RECORDS, Page, RecordFilter, conditions, cursor_of, read_cursor
+from taurine.ledger.listing import MOST_RECORDS, Page, Position, RecordFilter, conditions, cursor_of, read_cursor
 from taurine.ledger.records import JobRecord, get_record, get_records
 from taurine.ledger.schema import job, job_tag
 from taurine.ledger.statuses import Status
@@ -47,20 +47,26 @@ def search_records(
     window = newest.limit(looked_at).subquery("newest")
     tagged = exists().where(job_tag.c.job_id == window.c.id, job_tag.c.tag.icontains(text, autoescape=True))
     holds = or_(*(window.c[name].icontains(text, autoescape=True) for name in ("id", "type", "error")), tagged)
-    matches = select(window.c.created_at, window.c.id).where(holds)
+    named = None if cursor is not None else _named(connection, text, filter, statuses)
+    room = limit if named is None else limit - 1
+    # The record of that very id stood in front of the first page, and on no other.
+    matches = select(window.c.created_at, window.c.id).where(holds, window.c.id != text)
     rows: Sequence[Any] = connection.execute(
-        matches.order_by(window.c.created_at.desc(), window.c.id.desc()).limit(limit + 1)
+        matches.order_by(window.c.created_at.desc(), window.c.id.desc()).limit(room + 1)
     ).all()
-    found = get_records(connection, [row.id for row in rows[:limit]])
-    records = [found[row.id] for row in rows[:limit] if row.id in found]
-    if len(rows) > limit:
-        next_cursor = cursor_of(rows[limit - 1])
+    found = get_records(connection, [row.id for row in rows[:room]])
+    records = [found[row.id] for row in rows[:room] if row.id in found]
+    if len(rows) > room:
+        next_cursor = cursor_of(rows[room - 1] if room else _just_before(rows[0]))
     else:
         last: Any = connection.execute(newest.offset(looked_at - 1).limit(1)).first()
         next_cursor = None if last is None else cursor_of(last)
-    if cursor is None and (named := _named(connection, text, filter, statuses)) is not None:
-        records = [named, *(record for record in records if record.id != named.id)]
-    return Page(records, next_cursor)
+    return Page(records if named is None else [named, *records], next_cursor)
+
+
+def _just_before(row: Any) -> Any:
+    """A place from which this row comes next: newer ones have been looked at, and there was none among them."""
+    return Position(row.created_at + 1, row.id)
 
 
 def _newest(
@@ -88,13 +94,5 @@ def _named(
     connection: Connection, job_id: str, wanted: RecordFilter, statuses: tuple[Status, ...] | None
 ) -> JobRecord | None:
     """The record of this very id, however old, if the filter lets it through."""
-    record = get_record(connection, job_id)
-    if record is None or (statuses is not None and record.status not in statuses):
-        return None
-    same = all(
-        getattr(wanted, name) in (None, getattr(record, name))
-        for name in ("type", "queue", "tenant", "created_by", "error_fingerprint")
-    )
-    created_at = round(record.created_at.timestamp() * 1000)
-    in_time = (wanted.since or created_at) <= created_at < (wanted.until or created_at + 1)
-    return record if same and in_time and (wanted.tag is None or wanted.tag in record.tags) else None
+    found = connection.execute(_newest(connection, wanted, statuses, None).where(job.c.id == job_id)).first()
+    return None if found is None else get_record(connection, job_id)

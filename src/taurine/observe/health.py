@@ -6,7 +6,8 @@ that nobody has dealt with. Failures that are kept on purpose are no illness. To
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -14,7 +15,9 @@ from taurine.heartbeat import Heartbeat
 from taurine.jobs.operations.readings import LedgerReadings, Readings
 from taurine.jobs.operations.throughput import Throughput
 
-__all__ = ["HealthLimits", "QueueHealth", "Trouble", "TroubleKind", "health_of_queues", "late_loops"]
+__all__ = ["HealthLimits", "Liveness", "QueueHealth", "Trouble", "TroubleKind", "health_of_queues", "late_loops"]
+
+log = logging.getLogger("taurine")
 
 TroubleKind: TypeAlias = Literal["failure_rate", "oldest_waiting", "dead_letters", "waiting", "failed"]
 
@@ -68,16 +71,40 @@ class QueueHealth:
 def health_of_queues(
     readings: Readings, lately: Iterable[Throughput], limits: HealthLimits, *, queues: Collection[str]
 ) -> list[QueueHealth]:
-    """The health of these queues. lately: what their jobs came to in the limits' window. Nothing can be said without the ledger: then there are none."""
+    """The health of these queues, and of those of Taurine's own that are in use. lately: what their jobs came to in the limits' window. Nothing can be said without the ledger: then there are none."""
     if readings.ledger is None:
         return []
     by_queue = {one.queue: one for one in lately}
-    return [_health_of(name, readings, readings.ledger, by_queue, limits) for name in sorted(queues)]
+    return [
+        _health_of(name, readings, readings.ledger, by_queue, limits)
+        for name in sorted({*queues, *readings.own_queues})
+    ]
 
 
 def late_loops(heartbeats: Iterable[Heartbeat]) -> dict[str, float]:
     """The loops that are stuck, and since how many seconds they should have turned."""
     return {beat.name: late for beat in heartbeats if (late := beat.late) > 0}
+
+
+class Liveness:
+    """Whether the loops of a process turn. The log names those that do not, once: whoever asks has no credentials, and is told a word.
+
+    whose: the beginning of the line in the log. heartbeats: gives those that there are. Safe in any thread, as far as `heartbeats` is.
+    """
+
+    def __init__(self, whose: str, heartbeats: Callable[[], Iterable[Heartbeat]]) -> None:
+        self._whose = whose
+        self._heartbeats = heartbeats
+        self._was_stuck = False
+
+    def look(self) -> bool:
+        """True where none is late."""
+        late = late_loops(self._heartbeats())
+        if late and not self._was_stuck:
+            listed = ", ".join(f"{name} ({seconds:.0f} s late)" for name, seconds in late.items())
+            log.error("%s is stuck: these loops do not turn: %s", self._whose, listed)
+        self._was_stuck = bool(late)
+        return not late
 
 
 def _health_of(

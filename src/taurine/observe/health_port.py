@@ -30,7 +30,7 @@ from taurine.errors import InvalidOption
 from taurine.heartbeat import Heartbeat
 from taurine.ids import unique_id
 from taurine.jobs.operations.readiness import Readiness
-from taurine.observe.health import late_loops
+from taurine.observe.health import Liveness
 from taurine.observe.prometheus import CONTENT_TYPE, Exposition, Observed, exposition_of, heartbeat_families
 
 __all__ = ["ProcessesHealth", "WorkerHealth"]
@@ -132,15 +132,7 @@ class _OfWorker:
         self._worker = worker
         self._loop = loop
         self._exposition = _exposition_of(app)
-        self._was_stuck = False
-
-    def live(self) -> bool:
-        late = late_loops(self._worker.heartbeats)
-        if late and not self._was_stuck:
-            listed = ", ".join(f"{name} ({seconds:.0f} s late)" for name, seconds in late.items())
-            log.error("worker %s is stuck: these loops do not turn: %s", self._worker.name, listed)
-        self._was_stuck = bool(late)
-        return not late
+        self.live = Liveness(f"worker {worker.name}", lambda: worker.heartbeats).look
 
     def ready(self) -> bool:
         try:

@@ -193,13 +193,20 @@ class _Contexts:
         if not isinstance(found, dict):
             return self.root()
         members = cast("dict[Any, Any]", found)
-        return self.from_headers({name: value for name, value in members.items() if isinstance(value, str)})
+        # JSON holds halves of characters; headers do not, and propagators fail on them.
+        return self.from_headers(
+            {_whole(name): _whole(value) for name, value in members.items() if isinstance(value, str)}
+        )
 
     def from_headers(self, headers: Mapping[str, str]) -> Context:
         return self._text_map().extract(headers, self.root())
 
     def _text_map(self) -> TextMapPropagator:
         return propagate.get_global_textmap() if self._propagator is None else self._propagator
+
+
+def _whole(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 class _Use:

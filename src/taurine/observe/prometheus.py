@@ -1,6 +1,6 @@
 """What `/metrics` shows: one look at both servers, as Prometheus reads it.
 
-The number of series is bounded. Queues, job types and schedules that this code does not declare are added up as `other`, since anybody may have chosen their names; tenants and
+The number of series is bounded. Queues, job types and schedules that this code does not declare, and that are not in use by Taurine itself, are added up as `other`, since anybody may have chosen their names; tenants and
 job ids are in no label. A look is bounded in time, and scrapes within a second share one, so that scraping costs the servers the same however many scrape.
 
 The names of `bullmq_*` are those that BullMQ's own exporter prints, and those of dashboards that were made for it.
@@ -71,7 +71,8 @@ class Exposition:
     async def _take(self) -> bytes:
         readings = await self._app.readings(within=self._within)
         catalog = self._app.catalog
-        names = _Names(frozenset(catalog.queues), frozenset(job_type.name for job_type in catalog))
+        queues = frozenset({*catalog.queues, *readings.own_queues})
+        names = _Names(queues, frozenset(job_type.name for job_type in catalog))
         return exposition_of(_families(readings, names))
 
 

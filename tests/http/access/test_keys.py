@@ -150,6 +150,23 @@ async def test_what_cannot_be_a_key_is_refused(app: Taurine) -> None:
     assert await app.api_keys.list() == []
 
 
+async def test_keys_are_listed_in_pages(app: Taurine, with_key: WithKey) -> None:
+    """The newest first; those of one millisecond too are gone through once."""
+    admin = await with_key("admin", tenant="acme")
+    for number in range(4):
+        await app.api_keys.create(f"k{number}", scopes=["read"], tenant="acme")
+    await app.api_keys.create("other", scopes=["read"], tenant="globex")
+
+    whole = [key.id async for key in app.api_keys.list(tenant="acme", limit=2)]
+    first = (await admin.get("/v1/keys", params={"limit": 3})).json()
+    rest = (await admin.get("/v1/keys", params={"limit": 3, "cursor": first["next_cursor"]})).json()
+
+    assert len(whole) == len(set(whole)) == 5
+    assert [key["id"] for key in (*first["items"], *rest["items"])] == whole
+    assert rest["next_cursor"] is None
+    assert problem(await admin.get("/v1/keys", params={"cursor": "zz"})) == (400, "invalid_option")
+
+
 async def test_the_hook_of_the_application_is_asked(app_factory: Callable[..., Taurine]) -> None:
     asked: list[AccessRequest] = []
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from taurine.app import Taurine
     from taurine.cli.output import Output
     from taurine.jobs.operations.alerts import AlertView
+    from taurine.jobs.reporting.redaction import Redact
 
 __all__ = ["add_to"]
 
@@ -41,9 +42,9 @@ def alerts(
         views = await app.alerts.list(all=everything)
         firing = any(view.state == "firing" for view in views)
         if output.as_json:
-            output.json({"alerts": [*map(alert_json, views)]})
+            output.json({"alerts": [alert_json(view, output.redact) for view in views]})
         elif views:
-            output.table(_COLUMNS, [*map(_row_of, views)])
+            output.table(_COLUMNS, [_row_of(view, output.redact) for view in views])
         else:
             output.note("No alerts.")
         if not output.as_json and all(worker.state != "running" for worker in await app.workers.list()):
@@ -53,7 +54,7 @@ def alerts(
     run(context, look, as_json=as_json)
 
 
-def _row_of(view: AlertView) -> tuple[Any, ...]:
+def _row_of(view: AlertView, redact: Redact) -> tuple[Any, ...]:
     from taurine.cli.forms import age
 
-    return (view.rule, view.subject, view.state, view.severity, age(view.since), view.message)
+    return (view.rule, view.subject, view.state, view.severity, age(view.since), redact.text(view.message))

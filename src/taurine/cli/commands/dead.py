@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from taurine.cli.output import Output
     from taurine.jobs.operations.bulk_orders import BulkFilter, Matching
     from taurine.jobs.operations.dead_letters import Outcomes
+    from taurine.jobs.reporting.redaction import Redact
     from taurine.ledger.dead_letters import DeadLetterFilter
 
 __all__ = ["add_to"]
@@ -89,7 +90,12 @@ def show_all(
             cursor=cursor,
         )
         if output.as_json:
-            output.json({"dead_letters": [*map(dead_letter_json, page)], "next_cursor": page.next_cursor})
+            output.json(
+                {
+                    "dead_letters": [dead_letter_json(entry, output.redact) for entry in page],
+                    "next_cursor": page.next_cursor,
+                }
+            )
             return
         rows = [
             (
@@ -99,7 +105,7 @@ def show_all(
                 entry.reason,
                 entry.attempts,
                 age(entry.failed_at),
-                _first_line(cause(entry.error)),
+                _first_line(cause(entry.error, output.redact)),
             )
             for entry in page
         ]
@@ -123,7 +129,15 @@ def show(
     """Show one entry: what failed, in which attempts, what its handler wrote, and who did what."""
 
     async def look(app: Taurine, output: Output) -> int:
-        from taurine.cli.forms import action_json, attempt_json, cause, dead_letter_json, log_line_json, time_text
+        from taurine.cli.forms import (
+            action_json,
+            attempt_json,
+            cause,
+            dead_letter_json,
+            json_text,
+            log_line_json,
+            time_text,
+        )
 
         known = await app.dead_letters.get(entry_id, tenant=tenant)
         if known is None:
@@ -133,9 +147,9 @@ def show(
         if output.as_json:
             output.json(
                 {
-                    "dead_letter": dead_letter_json(found.entry),
-                    "attempts": [*map(attempt_json, found.attempts)],
-                    "logs": [*map(log_line_json, found.lines)],
+                    "dead_letter": dead_letter_json(found.entry, output.redact),
+                    "attempts": [attempt_json(attempt, output.redact) for attempt in found.attempts],
+                    "logs": [log_line_json(line, output.redact) for line in found.lines],
                     "actions": [*map(action_json, found.actions)],
                 }
             )
@@ -151,8 +165,8 @@ def show(
                 ("status", entry.status),
                 ("reason", f"{entry.reason}, after {entry.attempts} attempts"),
                 ("failed", time_text(entry.failed_at)),
-                ("payload", entry.payload_json),
-                ("error", cause(entry.error)),
+                ("payload", json_text(entry.payload_json, output.redact)),
+                ("error", cause(entry.error, output.redact)),
                 ("cause", entry.error_fingerprint),
                 ("resolved by", entry.resolved_by),
                 ("redriven as", entry.redriven_as),
@@ -160,9 +174,9 @@ def show(
         )
         if traceback := (entry.error or {}).get("traceback"):
             output.line()
-            output.line(str(traceback).rstrip())
+            output.line(output.redact.text(str(traceback).rstrip()))
         for line in found.lines:
-            output.line(f"{line.level:<8} {line.message}")
+            output.line(f"{line.level:<8} {output.redact.text(line.message)}")
         if entry.status == "open":
             output.hint(f"`taurine dead redrive {entry.id}` runs it again, with --edit JSON with another payload")
         return DONE
@@ -349,18 +363,19 @@ def _done(records: list[Any]) -> Outcomes[Any]:
 
 
 def _report(
-    output: Output, outcomes: Outcomes[Any], name: str, form: Callable[[Any], Any], told: Callable[[Any], str]
+    output: Output, outcomes: Outcomes[Any], name: str, form: Callable[[Any, Redact], Any], told: Callable[[Any], str]
 ) -> int:
     if output.as_json:
         refused = [
-            {"id": error.job_id, "error": type(error).__name__, "message": str(error)} for error in outcomes.refused
+            {"id": error.job_id, "error": type(error).__name__, "message": output.redact.text(str(error))}
+            for error in outcomes.refused
         ]
-        output.json({name: [*map(form, outcomes.done)], "refused": refused})
+        output.json({name: [form(one, output.redact) for one in outcomes.done], "refused": refused})
     else:
         for one in outcomes.done:
             output.line(told(one))
     for error in outcomes.refused:
-        output.error(str(error))
+        output.error(output.redact.text(str(error)))
     return max((exit_code_of(error) for error in outcomes.refused), default=DONE)
 
 

@@ -60,7 +60,7 @@ def dev(
         from taurine.cli import working
         from taurine.cli.logs import set_up_logs
 
-        set_up_logs(app.settings.log_format, log_level)
+        set_up_logs(app.settings.log_format, log_level, output.redact)
         plan = working.plan_of(app, None, None)
         worker = app.worker(grace=_GRACE_SECONDS)
         listening = _listen(port)

@@ -152,7 +152,7 @@ async def _wait(app: Taurine, output: Output, job_id: str, timeout: float | None
         raise
     code = conclude(record, output)
     if output.as_json:
-        output.json(record_json(record))
+        output.json(record_json(record, output.redact))
     elif record.status == "completed":
-        output.json(record.output)
+        output.json(output.redact.data(record.output))
     return code

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from taurine.app import Taurine
     from taurine.cli.output import Output
     from taurine.jobs.operations.why import Why
+    from taurine.jobs.reporting.redaction import Redact
     from taurine.ledger.attempts import Attempt
     from taurine.ledger.job_logs import NumberedLine
     from taurine.ledger.records import JobRecord
@@ -67,7 +68,7 @@ async def _watch(app: Taurine, output: Output, job_id: str, tenant: str | None, 
 
     def tell(record: JobRecord) -> None:
         if output.as_json:
-            output.json_line(record_json(record))
+            output.json_line(record_json(record, output.redact))
 
     try:
         record = await follow(app, job_id, output, tenant=tenant, changed=tell)
@@ -84,7 +85,7 @@ async def _print_all(
 ) -> None:
     from taurine.cli.forms import attempt_json, log_line_json, record_json
 
-    attempts = await app.attempts(record.id, tenant=tenant)
+    attempts = (await app.attempts(record.id, tenant=tenant, newest_first=True))[::-1]
     log: Sequence[NumberedLine] = ()
     if lines:
         log = (await app.logs(record.id, tenant=tenant, limit=lines, newest_first=True))[::-1]
@@ -93,10 +94,10 @@ async def _print_all(
         return
     output.json(
         {
-            "job": record_json(record),
-            "attempts": [*map(attempt_json, attempts)],
-            "logs": [*map(log_line_json, log)],
-            "why": None if why is None else why.to_json(),
+            "job": record_json(record, output.redact),
+            "attempts": [attempt_json(attempt, output.redact) for attempt in attempts],
+            "logs": [log_line_json(line, output.redact) for line in log],
+            "why": None if why is None else output.redact.data(why.to_json()),
         }
     )
 
@@ -104,40 +105,43 @@ async def _print_all(
 def _print_job(
     output: Output, record: JobRecord, attempts: Sequence[Attempt], log: Sequence[NumberedLine], why: Why | None
 ) -> None:
-    output.facts(_facts_of(record))
+    output.facts(_facts_of(record, output.redact))
     if why is not None:
         _print_why(output, why)
     if attempts:
         output.line()
-        output.table(("attempt", "outcome", "started", "seconds", "worker", "error"), [*map(_row_of, attempts)])
+        output.table(
+            ("attempt", "outcome", "started", "seconds", "worker", "error"),
+            [_row_of(attempt, output.redact) for attempt in attempts],
+        )
     if log:
         from datetime import UTC, datetime
 
         output.line()
         for line in log:
             at = datetime.fromtimestamp(line.at / 1000, UTC)
-            fields = "".join(f" {name}={value}" for name, value in (line.fields or {}).items())
+            fields = "".join(f" {name}={value}" for name, value in output.redact.data(line.fields or {}).items())
             # Indented, so that none of its own lines can pass for another one of the log.
-            said = f"{line.message}{fields}".replace("\n", f"\n{'':18}")
+            said = output.redact.text(f"{line.message}{fields}").replace("\n", f"\n{'':18}")
             output.line(f"{at:%H:%M:%S} {line.level:<8} {said}")
 
 
 def _print_why(output: Output, why: Why) -> None:
     """The reasons, each in a line, and what is expected next."""
     if output.as_json:
-        output.json(why.to_json())
+        output.json(output.redact.data(why.to_json()))
         return
     # An error's text may be in it, and no line of that is to pass for one of ours.
-    output.line(" ".join(why.sentence.splitlines()), "bold")
+    output.line(output.redact.text(" ".join(why.sentence.splitlines())), "bold")
     for reason in why.reasons[1:]:
-        output.line(f"Also, it {' '.join(reason.text.splitlines())}.")
+        output.line(output.redact.text(f"Also, it {' '.join(reason.text.splitlines())}."))
     if why.next_event is not None:
         at = "" if why.next_at is None else f", about {why.next_at:%Y-%m-%d %H:%M:%S} UTC"
         output.line(f"Next: {why.next_event}{at}.")
 
 
-def _facts_of(record: JobRecord) -> list[tuple[str, object]]:
-    from taurine.cli.forms import cause
+def _facts_of(record: JobRecord, redact: Redact) -> list[tuple[str, object]]:
+    from taurine.cli.forms import cause, json_text
 
     times = {"created": record.created_at, "started": record.started_at, "finished": record.finished_at}
     return [
@@ -148,16 +152,16 @@ def _facts_of(record: JobRecord) -> list[tuple[str, object]]:
         ("status", record.status),
         ("attempts", f"{record.attempts} of {record.max_attempts}"),
         ("worker", record.worker),
-        ("tags", ", ".join(record.tags) or None),
+        ("tags", redact.text(", ".join(record.tags)) or None),
         *((name, None if time is None else f"{time:%Y-%m-%d %H:%M:%S.%f} UTC") for name, time in times.items()),
-        ("payload", record.payload_json),
-        ("progress", record.progress_json),
-        ("output", record.output_json),
-        ("error", cause(record.error)),
+        ("payload", json_text(record.payload_json, redact)),
+        ("progress", json_text(record.progress_json, redact)),
+        ("output", json_text(record.output_json, redact)),
+        ("error", cause(record.error, redact)),
     ]
 
 
-def _row_of(attempt: Attempt) -> tuple[object, ...]:
+def _row_of(attempt: Attempt, redact: Redact) -> tuple[object, ...]:
     from taurine.cli.forms import cause, time_text
 
     return (
@@ -166,7 +170,7 @@ def _row_of(attempt: Attempt) -> tuple[object, ...]:
         time_text(attempt.started_at),
         _seconds_of(attempt),
         attempt.worker,
-        cause(attempt.error),
+        cause(attempt.error, redact),
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from taurine.app import Taurine
     from taurine.cli.output import Output
+    from taurine.jobs.reporting.redaction import Redact
     from taurine.ledger.records import JobRecord
 
 __all__ = ["add_to"]
@@ -77,10 +78,10 @@ def jobs(
 
 def _print(output: Output, records: Sequence[JobRecord], next_cursor: str | None) -> None:
     if output.as_json:
-        output.json(_json_of(records, next_cursor))
+        output.json(_json_of(records, next_cursor, output.redact))
         return
     if records:
-        output.table(_COLUMNS, [*map(_row_of, records)])
+        output.table(_COLUMNS, [_row_of(record, output.redact) for record in records])
     else:
         output.note("No jobs.")
     if next_cursor is not None:
@@ -99,7 +100,7 @@ async def _watch(output: Output, page: Any) -> None:
         with Live(console=output.side, auto_refresh=False, screen=False) as live:
             while True:
                 records, _ = await page()
-                live.update(table_of(_COLUMNS, [*map(_row_of, records)]), refresh=True)
+                live.update(table_of(_COLUMNS, [_row_of(record, output.redact) for record in records]), refresh=True)
                 await sleep(_LOOK_SECONDS)
     while True:
         records, next_cursor = await page()
@@ -107,7 +108,7 @@ async def _watch(output: Output, page: Any) -> None:
         if now != shown:
             shown = now
             if output.as_json:
-                output.json_line(_json_of(records, next_cursor))
+                output.json_line(_json_of(records, next_cursor, output.redact))
             else:
                 _print(output, records, None)
                 output.line()
@@ -115,16 +116,16 @@ async def _watch(output: Output, page: Any) -> None:
         await sleep(_LOOK_SECONDS)
 
 
-def _json_of(records: Sequence[JobRecord], next_cursor: str | None) -> dict[str, Any]:
+def _json_of(records: Sequence[JobRecord], next_cursor: str | None, redact: Redact) -> dict[str, Any]:
     from taurine.cli.forms import record_json
 
-    return {"jobs": [*map(record_json, records)], "next_cursor": next_cursor}
+    return {"jobs": [record_json(record, redact) for record in records], "next_cursor": next_cursor}
 
 
-def _row_of(record: JobRecord) -> tuple[object, ...]:
+def _row_of(record: JobRecord, redact: Redact) -> tuple[object, ...]:
     from taurine.cli.forms import age, cause
 
-    error = cause(record.error) or record.cancel_reason or ""
+    error = cause(record.error, redact) or redact.text(record.cancel_reason or "")
     return (
         record.id,
         record.type,

@@ -64,20 +64,28 @@ def create(
             output.json({"text": made.text, "key": _json(made.key)})
             return
         typer.echo(made.text)  # in one line, however narrow the terminal is
-        output.hint("this is the only time that it is shown; send it as `Authorization: Bearer …`")
+        output.hint("this is the only time that it is shown; keep it as `export TAURINE_KEY=…`, and send it:")
+        output.note('  curl -H "Authorization: Bearer $TAURINE_KEY" http://127.0.0.1:8000/v1/jobs')
 
     run(context, make, as_json=as_json)
 
 
-def show_all(context: typer.Context, *, tenant: Tenant = None, as_json: AsJson = False) -> None:
+def show_all(
+    context: typer.Context,
+    *,
+    tenant: Tenant = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="Keys on a page.")] = 50,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Where the page before ended.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """List keys, the newest first."""
 
     async def look(app: Taurine, output: Output) -> None:
         from taurine.cli.forms import age
 
-        found = await app.api_keys.list(tenant=tenant)
+        page = await app.api_keys.list(tenant=tenant, cursor=cursor, limit=limit)
         if output.as_json:
-            output.json({"keys": [*map(_json, found)]})
+            output.json({"keys": [*map(_json, page)], "next_cursor": page.next_cursor})
             return
         now = app.clock.now()
         rows = [
@@ -90,12 +98,14 @@ def show_all(context: typer.Context, *, tenant: Tenant = None, as_json: AsJson =
                 None if key.last_used is None else age(_time(key.last_used)),
                 "revoked" if key.revoked is not None else "valid" if key.valid(now) else "expired",
             )
-            for key in found
+            for key in page
         ]
         if rows:
             output.table(("id", "name", "scopes", "tenant", "age", "used", "state"), rows)
         else:
             output.note("No keys. `taurine keys create NAME --scope read` makes one.")
+        if page.next_cursor is not None:
+            output.hint(f"there are more: add --cursor {page.next_cursor}")
 
     run(context, look, as_json=as_json)
 

@@ -59,7 +59,7 @@ def serve(
         from taurine.http.serving import curl_line, listen, needs_credentials, url_of
         from taurine.http.serving import serve as serve_api
 
-        set_up_logs(app.settings.log_format, log_level)
+        set_up_logs(app.settings.log_format, log_level, output.redact)
         seconds = read_seconds(grace, "--grace")
         access = Access(hosts=allow_host or ())
         api = create_app(app, access=access)

@@ -37,7 +37,7 @@ class Line:
 
     rate: jobs that ended in a second. failed: of those that ended, the share that failed for good; None without any. wait: seconds that 95 of 100 jobs waited at most;
     None without any, and infinite where longer than the longest that is counted. oldest: seconds that the first has waited. workers: that are connected; None where
-    their server did not answer. busy, slots: of those that have told of themselves.
+    their server did not answer. busy, slots: of those that have told of themselves; None where one of them works on other queues too, since it tells of all together.
     """
 
     queue: str
@@ -48,8 +48,8 @@ class Line:
     failed: float | None
     wait: float | None
     oldest: float | None
-    busy: int
-    slots: int
+    busy: int | None
+    slots: int | None
     workers: int | None
     paused: bool
     dead_letters: int
@@ -86,12 +86,12 @@ async def _print_each(app: Taurine, output: Output, seconds: float, *, once: boo
     from asyncio import sleep
 
     while True:
-        lines = await _look(app)
+        lines, workers = await _look(app)
         if output.as_json:
             output.json_line({"queues": [*map(asdict, map(_finite, lines))]})
         else:
             output.table(_COLUMNS, [*map(_row_of, lines)], numbers=_NUMBERS)
-            output.note(_sum_of(lines), "dim")
+            output.note(_sum_of(lines, workers), "dim")
             output.flush()
         if once:
             return
@@ -105,21 +105,24 @@ async def _show_live(app: Taurine, output: Output, seconds: float) -> None:
 
     with Live(console=output.side, auto_refresh=False, screen=False) as live:
         while True:
-            live.update(_drawn(await _look(app)), refresh=True)
+            live.update(_drawn(*await _look(app)), refresh=True)
             await sleep(seconds)
 
 
-async def _look(app: Taurine) -> list[Line]:
+async def _look(app: Taurine) -> tuple[list[Line], list[WorkerView]]:
+    """Each queue, and the workers that run."""
     from asyncio import gather
 
     views, rates, workers = await gather(app.queues.list(), app.throughput(window=_WINDOW), app.workers.list())
     by_queue = {rate.queue: rate for rate in rates}
-    return [_line_of(view, by_queue.get(view.name), workers) for view in views]
+    running = [worker for worker in workers if worker.state == "running"]
+    return [_line_of(view, by_queue.get(view.name), running) for view in views], running
 
 
 def _line_of(view: QueueView, rate: Throughput | None, workers: Sequence[WorkerView]) -> Line:
     standing = view.standing
-    own = [worker for worker in workers if worker.state == "running" and view.name in worker.queues]
+    own = [worker for worker in workers if view.name in worker.queues]
+    told = all(len(worker.queues) == 1 for worker in own)
     return Line(
         queue=view.name,
         waiting=view.records["queued"].number,
@@ -129,8 +132,8 @@ def _line_of(view: QueueView, rate: Throughput | None, workers: Sequence[WorkerV
         failed=None if rate is None or not rate.ended else rate.failure_rate,
         wait=None if rate is None else rate.wait.quantile(0.95),
         oldest=view.oldest_waiting,
-        busy=sum(worker.busy for worker in own),
-        slots=sum(worker.slots for worker in own),
+        busy=sum(worker.busy for worker in own) if told else None,
+        slots=sum(worker.slots for worker in own) if told else None,
         workers=None if standing is None or standing.workers is None else len(standing.workers),
         paused=standing is not None and standing.paused,
         dead_letters=view.dead_letters,
@@ -181,21 +184,22 @@ def _short(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else seconds_text(seconds)
 
 
-def _sum_of(lines: Sequence[Line]) -> str:
+def _sum_of(lines: Sequence[Line], workers: Sequence[WorkerView]) -> str:
     """One line about all of them."""
     from datetime import UTC, datetime
 
     return (
         f"{datetime.now(UTC):%H:%M:%S} UTC · {sum(line.waiting for line in lines):,} waiting · {sum(line.active for line in lines):,} active · "
-        f"{_rate_text(sum(line.rate for line in lines))} jobs/s in the last minute"
+        f"{_rate_text(sum(line.rate for line in lines))} jobs/s in the last minute · "
+        f"{sum(worker.busy for worker in workers):,} of {sum(worker.slots for worker in workers):,} slots busy"
     )
 
 
-def _drawn(lines: Sequence[Line]) -> Group:
+def _drawn(lines: Sequence[Line], workers: Sequence[WorkerView]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
     from taurine.cli.output import table_of
 
     rows = [*map(_row_of, lines)]
-    return Group(table_of(_COLUMNS, rows, numbers=_NUMBERS), Text(), Text(_sum_of(lines), "dim"))
+    return Group(table_of(_COLUMNS, rows, numbers=_NUMBERS), Text(), Text(_sum_of(lines, workers), "dim"))

@@ -87,7 +87,7 @@ def worker(
         from taurine.cli.logs import set_up_logs
         from taurine.cli.reading import read_queues, read_seconds
 
-        set_up_logs(app.settings.log_format, log_level)
+        set_up_logs(app.settings.log_format, log_level, output.redact)
         chosen, slots = read_queues(queues or [], concurrency)
         plan = working.plan_of(app, chosen, slots)
         options: WorkerOptions = {

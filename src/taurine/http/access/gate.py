@@ -16,6 +16,7 @@ from taurine.http.access.loopback import calls_from_here
 from taurine.http.access.oidc import IssuerLogins
 from taurine.http.access.public_tokens import BEGINNING, PublicToken, PublicTokens
 from taurine.http.access.reach import reaches
+from taurine.http.access.refusals import WRONG_KEYS, Refusals
 from taurine.http.access.signing import signing_secrets
 from taurine.http.patience import InTime
 from taurine.jobs.reporting.redaction import Redact
@@ -37,7 +38,7 @@ class Gate:
     """`Access` of one application: who calls, and whether they may. Made by `Access.gate`; `api.state.access`.
 
     cookies: sessions of browsers. admins: checks passwords; None without logins.
-    issuer: logins by OpenID Connect; None without them.
+    issuer: logins by OpenID Connect; None without them. refusals: who was refused of late, by the gate itself and by routes.
     """
 
     def __init__(self, access: Access, app: Taurine) -> None:
@@ -52,6 +53,7 @@ class Gate:
         in_development = app.settings.env == "dev"
         self._open_on_loopback = in_development if access.open_on_loopback is None else access.open_on_loopback
         self.issuer = self._issuer_logins()
+        self.refusals = Refusals(app)
         self._configured = access.host_login is not None or access.oidc is not None
         self.answer_seconds = 0.9
         """How long a caller is looked for before the request is answered with 503."""
@@ -63,27 +65,31 @@ class Gate:
         """
         # How long the host's own login takes is the host's affair.
         async with InTime(None if self.access.host_login is not None else self.answer_seconds):
-            return await self._caller(connection, scope, heeds_tag=heeds_tag)
-
-    async def _caller(self, connection: HTTPConnection, scope: Scope | None, *, heeds_tag: bool) -> Caller:
-        token = self._token_of(connection)
-        caller = token.caller if token is not None else await self._who(connection)
-        if caller is None:
-            raise Unauthenticated(
-                "nobody is known to call; send an API key in the header `Authorization`, as `Bearer <key>`; `taurine keys create` makes one"
-            )
-        if scope is None:
+            token = self._token_of(connection)
+            caller = token.caller if token is not None else await self._who(connection)
+            if caller is None:
+                raise Unauthenticated(
+                    "nobody is known to call; send an API key in the header `Authorization`, as `Bearer <key>`; `taurine keys create` makes one"
+                )
+            if scope is None:
+                return caller
+            try:
+                await self._admit(caller, connection, scope, heeds_tag=heeds_tag)
+            except Forbidden as error:
+                self.refusals.note(caller.name, caller.tenant, error)
+                raise
+            if token is not None and token.once and connection.scope.get(_USED) != token.id:
+                await cast("PublicTokens", self.tokens).use(token)
+                connection.scope[_USED] = token.id
             return caller
+
+    async def _admit(self, caller: Caller, connection: HTTPConnection, scope: Scope, *, heeds_tag: bool) -> None:
         if not caller.may(scope):
             raise Forbidden(f"{caller.name!r:.200} may not do this: it needs the scope {scope!r}")
         if caller.bound and not await reaches(caller, connection, self.app, heeds_tag=heeds_tag):
             raise Forbidden(
                 f"{caller.name!r:.200} may not do this: it has a public token, which is bound to something else"
             )
-        if token is not None and token.once and connection.scope.get(_USED) != token.id:
-            await cast("PublicTokens", self.tokens).use(token)
-            connection.scope[_USED] = token.id
-        return caller
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
@@ -125,7 +131,11 @@ class Gate:
         if text is not None and text.startswith("taurine_"):
             if self._keys is None:
                 raise Unauthenticated("API keys are not used here", challenge=_INVALID)
-            return await self._keys.caller(text)
+            try:
+                return await self._keys.caller(text)
+            except Unauthenticated as error:
+                self.refusals.note(WRONG_KEYS, None, error)
+                raise
         if (caller := await self.cookies.caller(connection)) is not None:
             return caller
         if self.access.host_login is not None and (caller := await self.access.host_login(connection)) is not None:

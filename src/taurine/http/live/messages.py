@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, Literal, NamedTuple
 
 from taurine.errors import AccessError, LedgerUnavailable, StreamDropped
-from taurine.http.representations import Shown
+from taurine.http.live.listener import Listener
 from taurine.jobs.changes.subscription import Subscription
 
 __all__ = ["Message", "messages"]
@@ -28,13 +28,8 @@ class Message(NamedTuple):
 _PING = Message("ping", None, {})
 
 
-async def messages(
-    changes: Subscription, shown: Shown, *, ping_seconds: float, allowed: Callable[[], Awaitable[object]]
-) -> AsyncGenerator[Message]:
-    """All that a stream says, with a sign of life where there is nothing to say for so long.
-
-    allowed: asked about as often; raises AccessError once the caller may no longer listen, since a key is revoked or a token is over, and that ends the stream.
-    """
+async def messages(changes: Subscription, listener: Listener, *, ping_seconds: float) -> AsyncGenerator[Message]:
+    """All that a stream says, with a sign of life where there is nothing to say for so long. About as often it is asked whether the listener may still listen."""
     reading: asyncio.Task[Any] | None = None
     loop = asyncio.get_running_loop()
     asked = loop.time()
@@ -43,7 +38,7 @@ async def messages(
             if loop.time() - asked >= ping_seconds:
                 asked = loop.time()
                 with contextlib.suppress(LedgerUnavailable):  # it is asked again
-                    await allowed()
+                    await listener.allowed()
             if reading is None:
                 reading = asyncio.ensure_future(anext(changes))
             await asyncio.wait({reading}, timeout=ping_seconds)
@@ -54,7 +49,7 @@ async def messages(
             if change.record is None:
                 yield Message("reset", change.position, {})
                 continue
-            document = shown.job(change.record)
+            document = listener.shown.job(change.record)
             document.pop("payload", None)  # which stays what it was
             yield Message("job", change.position, document)
     except StopAsyncIteration:

@@ -6,15 +6,13 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from taurine.http.access.caller import Caller
+from taurine.http.live.listener import Listener
 from taurine.http.live.messages import messages
 from taurine.http.live.streams import Streams
-from taurine.http.representations import Shown
 from taurine.jobs.changes.subscription import Subscription
 
 __all__ = ["serve_socket"]
@@ -29,16 +27,17 @@ async def serve_socket(
     socket: WebSocket,
     opened: AbstractAsyncContextManager[Subscription],
     *,
-    caller: Caller,
-    shown: Shown,
+    listener: Listener,
     streams: Streams,
-    allowed: Callable[[], Awaitable[object]],
 ) -> None:
-    """Accept the socket and tell changes until there are no more, or nobody listens. What the client says is passed over."""
-    await socket.accept()
-    async with opened as changes, streams.holding(caller, changes):
+    """Accept the socket and tell changes until there are no more, or nobody listens. What the client says is passed over.
+
+    What is refused, too many streams among it, is raised before the socket is accepted.
+    """
+    async with streams.holding(listener, opened) as changes:
+        await socket.accept()
         listening = asyncio.create_task(_until_gone(socket))
-        telling = asyncio.create_task(_tell(socket, changes, caller, shown, streams, allowed=allowed))
+        telling = asyncio.create_task(_tell(socket, changes, listener, streams))
         try:
             await asyncio.wait({listening, telling}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -52,26 +51,22 @@ async def _until_gone(socket: WebSocket) -> None:
         pass
 
 
-async def _tell(
-    socket: WebSocket,
-    changes: Subscription,
-    caller: Caller,
-    shown: Shown,
-    streams: Streams,
-    *,
-    allowed: Callable[[], Awaitable[object]],
-) -> None:
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        try:
-            async for message in messages(changes, shown, ping_seconds=streams.ping_seconds, allowed=allowed):
-                if message.event == "ping":
-                    continue  # the server's own pings are a sign of life
+async def _tell(socket: WebSocket, changes: Subscription, listener: Listener, streams: Streams) -> None:
+    async with aclosing(messages(changes, listener, ping_seconds=streams.ping_seconds)) as told:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            try:
+                async for message in told:
+                    if message.event == "ping":
+                        continue  # the server's own pings are a sign of life
+                    async with asyncio.timeout(streams.send_seconds):
+                        await socket.send_text(json.dumps(message._asdict(), ensure_ascii=False, separators=(",", ":")))
+                        if message.event == "dropped":
+                            await socket.close(_AGAIN, "dropped")
+                            return
                 async with asyncio.timeout(streams.send_seconds):
-                    await socket.send_text(json.dumps(message._asdict(), ensure_ascii=False, separators=(",", ":")))
-                if message.event == "dropped":
-                    await socket.close(_AGAIN, "dropped")
-                    return
-            await socket.close(_OVER)
-        except TimeoutError:
-            log.warning("a stream of %r is dropped: nothing was read for %g s", caller.name, streams.send_seconds)
-            await socket.close(_AGAIN, "nothing was read")
+                    await socket.close(_OVER)
+            except TimeoutError:
+                # It is not told so: that would wait behind what it does not read.
+                log.warning(
+                    "a stream of %r is dropped: nothing was read for %g s", listener.caller.name, streams.send_seconds
+                )

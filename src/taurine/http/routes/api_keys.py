@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from taurine.errors import InvalidOption
 from taurine.http.access.caller import Scope
 from taurine.http.calls import AdminCall
-from taurine.http.incoming import Body, Word
+from taurine.http.incoming import Body, Cursor, Parameters, Word
 from taurine.http.paths import InPath
 from taurine.http.problems import Refusal
 from taurine.http.representations import iso, json_response
@@ -42,6 +42,13 @@ class KeyRequest(Body):
     expires_in: float | None = Field(default=None, gt=0, le=3_155_760_000, description="Seconds. Default: never.")
 
 
+class KeyQuery(Parameters):
+    """A page of keys."""
+
+    cursor: Cursor | None = Field(default=None, description="`next_cursor` of the page before.")
+    limit: int = Field(default=100, ge=1, le=500)
+
+
 class Key(BaseModel):
     """A key, without what is secret of it. `last_used_at` is exact to about a minute."""
 
@@ -64,15 +71,17 @@ class NewKey(BaseModel):
 
 
 class KeyList(BaseModel):
-    """All keys, the newest first."""
+    """Keys, the newest first. `next_cursor` is for the page after this one; null on the last."""
 
     items: list[Key]
+    next_cursor: str | None
 
 
 @router.get("", response_model=KeyList, summary="List API keys")
-async def list_keys(call: AdminCall) -> Response:
-    """All keys that the caller may know of, expired and revoked ones included."""
-    return json_response({"items": [_key(key) for key in await call.app.api_keys.list(tenant=call.tenant)]})
+async def list_keys(query: Annotated[KeyQuery, Query()], call: AdminCall) -> Response:
+    """The keys that the caller may know of, expired and revoked ones included."""
+    page = await call.app.api_keys.list(tenant=call.tenant, **query.model_dump())
+    return json_response({"items": [*map(_key, page)], "next_cursor": page.next_cursor})
 
 
 @router.post("", response_model=NewKey, status_code=201, summary="Make an API key")

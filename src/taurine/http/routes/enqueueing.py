@@ -20,7 +20,7 @@ from taurine.errors import InvalidOption, TaurineError, did_you_mean
 from taurine.http.access.caller import Caller
 from taurine.http.api import api_of
 from taurine.http.bodies import json_of
-from taurine.http.calls import EnqueueCall, tenant_for
+from taurine.http.calls import EnqueueCall, noted_refusals, tenant_for
 from taurine.http.paths import InPath, path_text
 from taurine.http.problems import Invalid, Refusal, answer_to, pointer
 from taurine.http.representations import accepted_json, json_bytes, json_response
@@ -47,13 +47,14 @@ async def enqueue(request: Request) -> tuple[bytes, bytes]:
     """Accept a job; returns the answer's body and where the job is found, once it is recorded. The same for one that is there already."""
     api = api_of(request)
     caller = await api.gate.caller(request, "enqueue")
-    envelope = _envelope(json_of(request), "payload", _OF_ONE)
-    options = _options(envelope, caller, request)
-    if (key := request.headers.get("idempotency-key")) is not None:
-        options["idempotency_key"] = key
-    await api.open()
-    async with api.in_time():
-        handle: JobHandle[Any] = await api.app.enqueue(_type_in(request), envelope["payload"], **options)
+    with noted_refusals(api, caller):
+        envelope = _envelope(json_of(request), "payload", _OF_ONE)
+        options = _options(envelope, caller, request)
+        if (key := request.headers.get("idempotency-key")) is not None:
+            options["idempotency_key"] = key
+        await api.open()
+        async with api.in_time():
+            handle: JobHandle[Any] = await api.app.enqueue(_type_in(request), envelope["payload"], **options)
     document = accepted_json(request, handle)
     return json_bytes(document), document["links"]["self"].encode("ascii")
 

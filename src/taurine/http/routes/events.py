@@ -6,7 +6,6 @@ The first event of a job is the job as it is now, and the stream ends with the j
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, WebSocket
@@ -17,6 +16,7 @@ from starlette.responses import Response
 from taurine.errors import RecordNotFound
 from taurine.http.calls import Call, ReadCall, calls
 from taurine.http.incoming import Parameters, Word
+from taurine.http.live.listener import Listener
 from taurine.http.live.server_sent import ServerSentEvents
 from taurine.http.live.sockets import serve_socket
 from taurine.http.live.streams import Streams
@@ -76,7 +76,7 @@ async def follow_job(
     if over and after is not None and Place.read(after).ms >= round(record.updated_at.timestamp() * 1000):
         return Response(status_code=204)
     changes = call.app.changes(job_id=job_id, tenant=call.tenant, after=after, follow=query.follow)
-    return ServerSentEvents(changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
+    return ServerSentEvents(changes, listener=_listener(call), streams=streams)
 
 
 @router.get("/events", response_class=Response, responses={200: _STREAM[200]}, summary="Follow a tag or a tenant")
@@ -86,7 +86,7 @@ async def follow_many(
     """The changes of all jobs of a tag, or of a tenant, as server-sent events."""
     streams = _streams(call)
     changes = call.app.changes(**_topic(call, query), after=_after(request, query.after))
-    return ServerSentEvents(changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
+    return ServerSentEvents(changes, listener=_listener(call), streams=streams)
 
 
 @router.websocket("/jobs/{job_id}/events")
@@ -100,7 +100,7 @@ async def follow_job_by_socket(
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
     changes = call.app.changes(job_id=job_id, tenant=call.tenant, after=query.after, follow=query.follow)
     call.may_take(None)
-    await serve_socket(socket, changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
+    await serve_socket(socket, changes, listener=_listener(call), streams=streams)
 
 
 @router.websocket("/events")
@@ -111,19 +111,23 @@ async def follow_many_by_socket(
     streams = _streams(call)
     changes = call.app.changes(**_topic(call, query), after=query.after)
     call.may_take(None)
-    await serve_socket(socket, changes, caller=call.caller, shown=call.shown, streams=streams, allowed=_asking(call))
+    await serve_socket(socket, changes, listener=_listener(call), streams=streams)
 
 
 def _streams(call: Call) -> Streams:
-    """Those of this process. Raises StreamsFull where there is no room for one more."""
+    """Those of this process. Raises StreamsFull where there is no room for one more by now: before the ledger is asked."""
     streams: Streams = call.request.app.state.streams
     streams.require_room(call.caller)
     return streams
 
 
-def _asking(call: Call) -> Callable[[], Awaitable[object]]:
-    """Whether the caller of a stream that is open may still listen."""
-    return lambda: call.api.gate.caller(call.request, "read", heeds_tag=True)
+def _listener(call: Call) -> Listener:
+    return Listener(
+        caller=call.caller,
+        shown=call.shown,
+        open_seconds=call.api.answer_seconds,
+        allowed=lambda: call.api.gate.caller(call.request, "read", heeds_tag=True),
+    )
 
 
 def _after(request: Request, asked: str | None) -> str | None:

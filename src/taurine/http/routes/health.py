@@ -62,10 +62,14 @@ class QueuesQuery(Parameters):
 _UNWELL: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "It is not."}}
 
 
-@router.get("/live", response_model=Health, summary="Whether the process lives")
-async def live() -> Response:
-    """200 while the event loop of this process turns: that it answers is the proof. No server is asked, so an outage of one restarts nothing."""
-    return _answer("ok", healthy=True)
+@router.get("/live", response_model=Health, responses=_UNWELL, summary="Whether the process lives")
+async def live(request: Request) -> Response:
+    """200 while the event loop of this process turns, of which an answer is the proof, and Taurine's own loops on it; 503 "stuck" where one of those does not, which the log names.
+
+    No server is asked, and a loop that waits for one turns: an outage restarts nothing.
+    """
+    healthy = instruments_of(request).lives()
+    return _answer("ok" if healthy else "stuck", healthy=healthy)
 
 
 @router.get("/ready", response_model=Health, responses=_UNWELL, summary="Whether the process can do its work")

@@ -58,6 +58,14 @@ class LogQuery(Parameters):
     newest_first: bool = False
 
 
+class HistoryQuery(Parameters):
+    """A page of what has happened to a job."""
+
+    cursor: Cursor | None = Field(default=None, description="`next_cursor` of the page before, in the same order.")
+    limit: int = Field(default=100, ge=1, le=500)
+    newest_first: bool = False
+
+
 class CountQuery(Parameters):
     """What is counted."""
 
@@ -119,10 +127,10 @@ async def count_jobs(query: Annotated[CountQuery, Query()], call: ReadCall) -> R
 
 
 @router.get("/jobs/{job_id}/attempts", response_model=AttemptPage, summary="List a job's attempts")
-async def list_attempts(job_id: InPath, call: ReadCall) -> Response:
-    """The attempts of a job with their errors and times, oldest first."""
-    attempts = await call.app.attempts(job_id, tenant=call.tenant)
-    return json_response({"items": [*map(call.shown.attempt, attempts)]})
+async def list_attempts(job_id: InPath, query: Annotated[HistoryQuery, Query()], call: ReadCall) -> Response:
+    """The attempts of a job with their errors and times, the one that runs included."""
+    page = await call.app.attempts(job_id, tenant=call.tenant, **query.model_dump())
+    return json_response({"items": [*map(call.shown.attempt, page)], "next_cursor": page.next_cursor})
 
 
 @router.get("/jobs/{job_id}/logs", response_model=LogPage, summary="Read a job's log")
@@ -138,19 +146,19 @@ async def read_log(job_id: InPath, query: Annotated[LogQuery, Query()], call: Re
 
 
 @router.get("/jobs/{job_id}/audit", response_model=AuditPage, summary="Show who did what to a job")
-async def read_audit(job_id: InPath, call: ReadCall) -> Response:
-    """Who did what to a job, oldest first; also of one whose record is no longer kept."""
-    actions = await call.app.audit(job_id, tenant=call.tenant)
-    known = bool(actions) or await call.app.get(job_id, tenant=call.tenant) is not None
+async def read_audit(job_id: InPath, query: Annotated[HistoryQuery, Query()], call: ReadCall) -> Response:
+    """Who did what to a job; also of one whose record is no longer kept."""
+    page = await call.app.audit(job_id, tenant=call.tenant, **query.model_dump())
+    known = bool(page) or await call.app.get(job_id, tenant=call.tenant) is not None
     if not known:
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
-    return json_response({"items": [*map(call.shown.action, actions)]})
+    return json_response({"items": [*map(call.shown.action, page)], "next_cursor": page.next_cursor})
 
 
 @router.get("/jobs/{job_id}/why", response_model=WhyAnswer, summary="Ask why a job is not running")
 async def ask_why(job_id: InPath, call: Annotated[Call, calls("read", queues=True)]) -> Response:
     """Why a job is not running, in a sentence and in a code, and what is expected next. It answers within seconds also when a server is down."""
-    why = await call.app.why(job_id, tenant=call.tenant)
+    why = await call.app.why(job_id, tenant=call.tenant, whole=call.sees_all)
     if why.code == "not_found":
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
     return json_response(call.shown.why(why))

@@ -27,7 +27,11 @@ router = APIRouter(prefix="/v1/queues", tags=["queues"])
 _LARGEST = 2**31 - 1
 _LONGEST_WINDOW = 86_400.0 * 30
 _OLDEST = 86_400.0 * 3660
-_MOST_CLEANED = 10_000
+_MOST_AT_ONCE = 10_000
+"""Jobs that one request cancels or removes."""
+
+_SECONDS_EACH = 0.005
+"""Seconds more that each of them may take."""
 
 
 class QueueUnknown(Refusal):
@@ -46,6 +50,7 @@ class Drain(Body):
         default=False, strict=True, description="Also jobs of a later time, and those that wait for their next attempt."
     )
     reason: str = Field(default="the queue was drained", min_length=1, max_length=1000)
+    limit: int = Field(default=_MOST_AT_ONCE, ge=1, le=_MOST_AT_ONCE, strict=True)
 
 
 class Clean(Body):
@@ -55,7 +60,7 @@ class Clean(Body):
     older_than: float = Field(
         default=0, ge=0, le=_OLDEST, strict=True, description="Seconds since their end, or since they were accepted."
     )
-    limit: int = Field(default=_MOST_CLEANED, ge=1, le=_MOST_CLEANED, strict=True)
+    limit: int = Field(default=_MOST_AT_ONCE, ge=1, le=_MOST_AT_ONCE, strict=True)
 
 
 class Concurrency(Body):
@@ -141,10 +146,11 @@ class QueuePage(BaseModel):
 
 
 class Done(BaseModel):
-    """How many jobs an operation has changed."""
+    """How many jobs an operation has changed. more: it stopped at its limit, so there may be more of them."""
 
     queue: str
     number: int
+    more: bool
 
 
 def _queue_json(call: Call, view: QueueView) -> dict[str, Any]:
@@ -221,18 +227,24 @@ async def resume(name: InPath, call: OperateAllCall) -> Response:
 
 @router.post("/{name}/drain", response_model=Done, summary="Drain a queue")
 async def drain(name: InPath, call: OperateAllCall, what: Drain | None = None) -> Response:
-    """Cancel what waits in the queue; running jobs go on. It takes as long as there are jobs: of very many, cancel them in bulk."""
-    queues = await _queues_with(call, name)
-    number = await queues.drain(name, user=call.user, **(what or Drain()).model_dump())
-    return json_response({"queue": name, "number": number})
+    """Cancel what waits in the queue, up to 10,000 jobs in one call; running jobs go on. While the answer says that there may be `more`, call again, or cancel them in bulk."""
+    queues, what = await _queues_with(call, name), what or Drain()
+    call.may_take(what.limit * _SECONDS_EACH)
+    number = await queues.drain(name, user=call.user, **what.model_dump())
+    return _done(name, number, what.limit)
 
 
 @router.post("/{name}/clean", response_model=Done, summary="Clean a queue")
 async def clean(name: InPath, call: OperateAllCall, what: Clean) -> Response:
-    """Clear away jobs of one status that have had it for long enough, up to 10,000 in one call: ended ones are removed, with their records; queued and retrying ones are cancelled."""
+    """Clear away jobs of one status that have had it for long enough, up to 10,000 in one call: ended ones are removed, with their records; queued and retrying ones are cancelled. While the answer says that there may be `more`, call again."""
     queues = await _queues_with(call, name)
+    call.may_take(what.limit * _SECONDS_EACH)
     words = what.model_dump(exclude={"status"})
-    return json_response({"queue": name, "number": await queues.clean(name, what.status, user=call.user, **words)})
+    return _done(name, await queues.clean(name, what.status, user=call.user, **words), what.limit)
+
+
+def _done(queue: str, number: int, limit: int) -> Response:
+    return json_response({"queue": queue, "number": number, "more": number >= limit})
 
 
 @router.put("/{name}/concurrency", response_model=QueueItem, summary="Limit the jobs at once of a queue")

@@ -17,7 +17,14 @@ from sqlalchemy import Connection
 from taurine.clock import Clock
 from taurine.errors import InvalidOption, StreamsFull
 from taurine.jobs.changes.subscription import Place, Subscription, Topic
-from taurine.ledger.changes import OVERLAP_MS, Version, changed_of_tag, changed_of_tenant, versions_of
+from taurine.ledger.changes import (
+    OVERLAP_MS,
+    Version,
+    changed_of_tag,
+    changed_of_tag_in_tenant,
+    changed_of_tenant,
+    versions_of,
+)
 from taurine.ledger.database import Database
 from taurine.ledger.records import JobRecord, get_records
 from taurine.ledger.statuses import TERMINAL
@@ -36,11 +43,20 @@ _PAGE = 500
 _MOST_FEEDS = 500
 """Tenants and tags that are listened to in one process; each is a query a pass."""
 
+_MOST_FEEDS_OF_A_TENANT = 100
+"""Any tag may be asked for, whether a job has it or not, so one tenant's callers could have all the feeds, and others none."""
+
+_MOST_FEEDS_WITHOUT_TENANT = 250
+"""The share of those that belong to no tenant: in an application without tenants these are all there are."""
+
 _AT_ONCE = 50
 """Changes that a listener is told of before it may read: fewer than any sensible buffer holds."""
 
 _MOST_TO_CATCH_UP = 2000
 """Changes that a listener who comes back is told one by one."""
+
+_MOST_TO_LOOK_THROUGH = 5000
+"""Changes of a tenant among which those of a tag are looked for, for one who comes back: all others wait meanwhile."""
 
 _MOST_BEHIND_MS = 10_000
 """More than a page each quarter of a second, for so long: a feed gives up telling every change."""
@@ -63,6 +79,23 @@ class _Reached(NamedTuple):
         return cls((now_ms - OVERLAP_MS, ""), now_ms, {}, now_ms)
 
 
+class _Page(NamedTuple):
+    """Up to `_PAGE` versions that were looked at, in the order of their time, and which of them are what was looked for."""
+
+    looked_at: list[Version]
+    found: list[Version]
+
+    @property
+    def is_last(self) -> bool:
+        return len(self.looked_at) < _PAGE
+
+    @property
+    def end(self) -> tuple[int, str]:
+        """The time and the id behind which the next page begins. There is one at least."""
+        last = self.looked_at[-1]
+        return last.updated_at, last.id
+
+
 class _Look(NamedTuple):
     """What a look at a feed has found: versions that were not told yet, or None when it is too far behind; and how far it has got, once they are told."""
 
@@ -71,7 +104,7 @@ class _Look(NamedTuple):
 
 
 class _Feed:
-    """A tenant, or a tag, and who listens to it. now_ms: it tells what is written from then on."""
+    """A tenant, a tag, or a tag within a tenant, and who listens to it. now_ms: it tells what is written from then on."""
 
     def __init__(self, topic: Topic, now_ms: int) -> None:
         self._topic = topic
@@ -82,16 +115,16 @@ class _Feed:
         """Look at one page. Nothing is noted before `note`: a look may fail, and may be taken twice."""
         at, latest, told, since = self._reached
         page = _read(self._topic, connection, *at)
-        new = [version for version in page if told.get(version.id) != version]
+        new = [version for version in page.found if told.get(version.id) != version]
         told = {**told, **{version.id: version for version in new}}
         shown = [version for version in new if since is None or version.updated_at >= since]
-        if len(page) == _PAGE:
-            if now_ms - page[-1].updated_at > _MOST_BEHIND_MS:
+        if not page.is_last:
+            if now_ms - page.end[0] > _MOST_BEHIND_MS:
                 return _Look(None, _Reached.now(now_ms))
-            return _Look(shown, _Reached((page[-1].updated_at, page[-1].id), latest, told, since))
-        if page:
+            return _Look(shown, _Reached(page.end, latest, told, since))
+        if page.looked_at:
             # Not beyond now: the clock of one who writes may be ahead of those of all others.
-            latest = max(latest, min(page[-1].updated_at, now_ms))
+            latest = max(latest, min(page.end[0], now_ms))
         # From the start of the overlap once more: something may yet be committed there.
         first = latest - OVERLAP_MS
         kept = {key: version for key, version in told.items() if version.updated_at >= first}
@@ -118,7 +151,7 @@ class ChangeSource(Service[int]):
     def subscribe(self, topic: Topic, *, after: str | None, follow: bool, buffer: int) -> Subscription:
         """A new listener. Of a job, what it is now comes first, unless it stands at `after`; of a tenant or a tag, what has changed since `after`, and nothing of before without it.
 
-        Raises InvalidOption for an `after` that is no position, and StreamsFull when too many tenants and tags are listened to in this process.
+        Raises InvalidOption for an `after` that is no position, and StreamsFull when too many tenants and tags are listened to in this process, or too many of the topic's tenant.
         """
         subscription = Subscription(
             topic, after=None if after is None else Place.read(after), follow=follow, buffer=buffer, closed=self._leave
@@ -160,7 +193,7 @@ class ChangeSource(Service[int]):
             of_jobs = versions_of(connection, ids, 0 if whole else now_ms - _RECENT_MS)
             if not whole:
                 of_jobs += versions_of(connection, list(new))
-            looks = [feed.read(connection, now_ms) for feed in feeds]
+            looks = [self._look_at(feed, connection, now_ms) for feed in feeds]
             changed = [version for version in dict.fromkeys(of_jobs) if _concerns(version, listeners[version.id])]
             wanted = {version.id for versions in (changed, *(look.new for look in looks)) for version in versions or ()}
             gone = set(ids).difference(version.id for version in of_jobs) if whole else ()
@@ -183,6 +216,12 @@ class ChangeSource(Service[int]):
             await self._tell_feed(feed, look.new, seen.records, now_ms)
         return len(seen.of_jobs) + sum(len(look.new or ()) for look in seen.of_feeds)
 
+    def _look_at(self, feed: _Feed, connection: Connection, now_ms: int) -> _Look:
+        # There may be hundreds: a server that is slow with each is no loop that is stuck. A thread may still be here when the loop was stopped.
+        if self.running:
+            self.heartbeat.turn()
+        return feed.read(connection, now_ms)
+
     async def _tell_feed(
         self, feed: _Feed, versions: Sequence[Version] | None, records: Mapping[str, JobRecord], now_ms: int
     ) -> None:
@@ -197,7 +236,11 @@ class ChangeSource(Service[int]):
 
     async def rest(self, seconds: float) -> None:
         # Who begins to listen is told at once what the job is now.
-        await self._clock.wait(self._asked, seconds if self._jobs or self._feeds else None)
+        if self._jobs or self._feeds:
+            await self._clock.wait(self._asked, seconds)
+            return
+        self.heartbeat.rest()
+        await self._asked.wait()
 
     def _feed_of(self, topic: Topic) -> _Feed:
         if topic.tag is None and topic.tenant is None:
@@ -205,10 +248,18 @@ class ChangeSource(Service[int]):
         key = (topic.tag, topic.tenant)
         feed = self._feeds.get(key)
         if feed is None:
-            if len(self._feeds) >= _MOST_FEEDS:
-                raise StreamsFull(f"{_MOST_FEEDS} tenants and tags are listened to in this process already")
+            self._require_room(topic.tenant)
             feed = self._feeds[key] = _Feed(topic, self._now_ms())
         return feed
+
+    def _require_room(self, tenant: str | None) -> None:
+        """Raise StreamsFull where there may be no more feeds, or no more of this tenant."""
+        if len(self._feeds) >= _MOST_FEEDS:
+            raise StreamsFull(f"{_MOST_FEEDS} tenants and tags are listened to in this process already")
+        most = _MOST_FEEDS_WITHOUT_TENANT if tenant is None else _MOST_FEEDS_OF_A_TENANT
+        if sum(other == tenant for _, other in self._feeds) >= most:
+            whose = "no tenant" if tenant is None else f"the tenant {tenant!r:.80}"
+            raise StreamsFull(f"{most} tags that belong to {whose} are listened to in this process already")
 
     async def _catch_up(self) -> None:
         """Tell those who come back what they have missed; the feeds have it already, or never will. Who could not be told, as the ledger is away, is told in the next pass."""
@@ -220,21 +271,29 @@ class ChangeSource(Service[int]):
         since = listener.after
         if since is None or listener.is_over:
             return
-        # What it could not hold would only end it, and it would come back to the same place.
-        most = min(_MOST_TO_CATCH_UP, listener.buffer + 1)
-        missed, place = list[Version](), (since.ms - OVERLAP_MS, "")
-        while len(missed) < most:
-            page = await self._database.read(lambda connection, place=place: _read(listener.topic, connection, *place))
-            missed += [version for version in page if Place.of(version) != since]
-            if len(page) < _PAGE:
-                break
-            place = (page[-1].updated_at, page[-1].id)
-        if len(missed) >= most:
+        missed = await self._missed_by(listener, since)
+        if missed is None:
             listener.tell_to_begin_anew(Place(self._now_ms(), 0))
             return
         ids = [version.id for version in missed]
         records = await self._database.read(lambda connection: get_records(connection, ids))
         _tell([listener], missed, records)
+
+    async def _missed_by(self, listener: Subscription, since: Place) -> list[Version] | None:
+        """What has changed since, or None where it is too much."""
+        # What it could not hold would only end it, and it would come back to the same place.
+        most = min(_MOST_TO_CATCH_UP, listener.buffer + 1)
+        missed, looked_at, place = list[Version](), 0, (since.ms - OVERLAP_MS, "")
+        while looked_at < _MOST_TO_LOOK_THROUGH:
+            self.heartbeat.turn()
+            page = await self._database.read(lambda connection, place=place: _read(listener.topic, connection, *place))
+            missed += [version for version in page.found if Place.of(version) != since]
+            if len(missed) >= most:
+                return None
+            if page.is_last:
+                return missed
+            looked_at, place = looked_at + len(page.looked_at), page.end
+        return None
 
     def _leave(self, subscription: Subscription) -> None:
         topic = subscription.topic
@@ -271,11 +330,15 @@ def _concerns(version: Version, listeners: Collection[Subscription]) -> bool:
     )
 
 
-def _read(topic: Topic, connection: Connection, since: int, after_id: str = "") -> list[Version]:
-    if topic.tag is not None:
-        return changed_of_tag(connection, topic.tag, since, _PAGE, after_id=after_id)
-    assert topic.tenant is not None
-    return changed_of_tenant(connection, topic.tenant, since, _PAGE, after_id=after_id)
+def _read(topic: Topic, connection: Connection, since: int, after_id: str = "") -> _Page:
+    if topic.tag is None:
+        assert topic.tenant is not None
+        versions = changed_of_tenant(connection, topic.tenant, since, _PAGE, after_id=after_id)
+    elif topic.tenant is None:
+        versions = changed_of_tag(connection, topic.tag, since, _PAGE, after_id=after_id)
+    else:
+        return _Page(*changed_of_tag_in_tenant(connection, topic.tag, topic.tenant, since, _PAGE, after_id=after_id))
+    return _Page(versions, versions)
 
 
 def _tell(listeners: Iterable[Subscription], versions: Sequence[Version], records: Mapping[str, JobRecord]) -> None:

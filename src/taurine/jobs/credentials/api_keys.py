@@ -6,13 +6,12 @@ secret, of which SHA-256 is kept. The secret is chance, so that a slow hash, as 
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -33,6 +32,7 @@ from taurine.ledger.api_keys import (
 )
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.options import Seconds, to_milliseconds
+from taurine.paging import Listing
 
 __all__ = ["KEY_PATTERN", "ApiKey", "ApiKeys", "NewApiKey", "checked_name", "checked_tenant"]
 
@@ -119,12 +119,21 @@ class ApiKeys:
         )
         return NewApiKey(text=f"taurine_{key_id}_{secret}", key=_api_key(row))
 
-    async def list(self, *, tenant: str | None = None) -> builtins.list[ApiKey]:
-        """All keys, the newest first, expired and revoked ones included. tenant: those of this tenant. Default: all. Raises LedgerUnavailable."""
-        backend = self._backend_here()
-        await backend.ready()
-        rows = await backend.database.read(lambda connection: list_api_keys(connection, tenant))
-        return [_api_key(row) for row in rows]
+    def list(self, *, tenant: str | None = None, cursor: str | None = None, limit: int = 500) -> Listing[ApiKey]:
+        """Keys, the newest first, expired and revoked ones included: `await` gives one page, `async for` goes over all.
+
+        tenant: those of this tenant. Default: all. cursor: `next_cursor` of the page before. limit: 1 to 500. Default: 500. Raises InvalidOption, LedgerUnavailable.
+        """
+
+        async def fetch(position: str | None) -> tuple[Sequence[ApiKey], str | None]:
+            backend = self._backend_here()
+            await backend.ready()
+            rows, after = await backend.database.read(
+                lambda connection: list_api_keys(connection, tenant, cursor=position, limit=limit)
+            )
+            return [_api_key(row) for row in rows], after
+
+        return Listing(fetch, cursor)
 
     async def revoke(self, key_id: str, *, tenant: str | None = None, user: str | None = None) -> ApiKey:
         """End a key for good; returns it. Processes that have just seen it let it pass for some seconds more, see `Access(heard_within=…)`.

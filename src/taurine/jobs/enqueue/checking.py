@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from taurine.clock import Clock
-from taurine.errors import DuplicateJob, RecordError, TenantMismatch
+from taurine.errors import DuplicateJob, JobIdUnusable, RecordError
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.catalog.requests import EnqueueOptions, Request, unkeyed
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
@@ -28,7 +28,8 @@ _AT_ONCE = 1000
 class Checks:
     """Makes records of what callers ask for.
 
-    source: what a request says of where it comes from unless its caller does. carried: the trace context of the call. Default: in a handler that of its job, else none.
+    source: what a request says of where it comes from unless its caller does. kept_for: of an id that only requests of one source may have, that source.
+    carried: the trace context of the call. Default: in a handler that of its job, else none.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Checks:
         authorize: Authorize | None,
         clock: Clock,
         source: str,
+        kept_for: Callable[[str], str | None],
         carried: Callable[[], str | None] | None = None,
     ) -> None:
         self._authorize = authorize
         self._clock = clock
         self._source = source
+        self._kept_for = kept_for
         self._carried = carried
 
     async def one(
@@ -78,13 +81,20 @@ class Checks:
 
     async def _checked(self, job_type: JobType[PayloadT, Any], payload: PayloadT, request: Request) -> NewRecord:
         if self._authorize is None:
-            return _record_of(job_type, payload, request)
+            return self._record_of(job_type, payload, request)
         claimed = request.tenant or job_type.tenant_claimed(payload)
         await self._ask(job_type, payload, request, claimed)
-        record = _record_of(job_type, payload, request)
+        record = self._record_of(job_type, payload, request)
         if record.tenant != claimed:
             # What was allowed is a request of the tenant that the unchecked payload seemed to name.
             await self._ask(job_type, payload, request, record.tenant)
+        return record
+
+    def _record_of(self, job_type: JobType[PayloadT, Any], payload: PayloadT, request: Request) -> NewRecord:
+        record = _record_of(job_type, payload, request)
+        # Whoever takes the id of a run to come would keep the schedule from running.
+        if self._kept_for(record.id) not in (None, request.source):
+            raise JobIdUnusable(record.id)
         return record
 
     async def _ask(self, job_type: JobType[Any, Any], payload: object, request: Request, tenant: str | None) -> None:
@@ -112,7 +122,7 @@ def _record_of(job_type: JobType[PayloadT, Any], payload: PayloadT, request: Req
 def settled(record: NewRecord, answer: Inserted | RecordError, request: Request) -> Inserted:
     """The answer, if it is one that the caller may have. Nothing was put in otherwise.
 
-    Raises what the ledger answered, DuplicateJob and TenantMismatch.
+    Raises what the ledger answered, DuplicateJob and JobIdUnusable.
     """
     if isinstance(answer, Exception):
         raise answer
@@ -125,9 +135,7 @@ def settled(record: NewRecord, answer: Inserted | RecordError, request: Request)
     if existing is None:
         return answer
     if existing.tenant != record.tenant:
-        raise TenantMismatch(
-            f"{record.type}: the job id {record.id!r} is taken by another tenant; put the tenant into the id"
-        )
+        raise JobIdUnusable(record.id)
     if existing.type != record.type:
         raise DuplicateJob(
             f"the job id {existing.id!r} is taken by a job of type {existing.type!r}; put the kind of job into the id",

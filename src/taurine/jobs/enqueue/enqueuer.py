@@ -48,7 +48,7 @@ class Enqueuer:
     """Accepts jobs of one application on one event loop. Used on that loop, except for a `Recording`.
 
     source: what a request says of where it comes from unless its caller does. undelivered: told when jobs were recorded in a session, and the queue knows nothing of them.
-    carried: as in `Checks`.
+    kept_for, carried: as in `Checks`.
     """
 
     def __init__(
@@ -62,13 +62,14 @@ class Enqueuer:
         undelivered: Callable[[], None],
         clock: Clock,
         source: str,
+        kept_for: Callable[[str], str | None],
         carried: Callable[[], str | None] | None = None,
     ) -> None:
         self._database = database
         self._group = group
         self._prompt = prompt
         self._records = records
-        self._checks = Checks(authorize=authorize, clock=clock, source=source, carried=carried)
+        self._checks = Checks(authorize=authorize, clock=clock, source=source, kept_for=kept_for, carried=carried)
         self._undelivered = undelivered
         self._loop = asyncio.get_running_loop()
 

@@ -146,9 +146,10 @@ class Outbox(Service[int]):
             self._report("job %s (%s) is accepted and cannot be queued: %s", record, error)
         elif now - since >= _PATIENCE:
             failure = _failure_of(record, self._redact.text(str(error)), type(error).__name__, self._clock.now())
-            await self._database.write(lambda connection: _give_up(connection, failure))
+            given_up = await self._database.write(lambda connection: _give_up(connection, failure))
             del self._refused_since[record.id]
-            self._report("job %s (%s) has failed, since it cannot be queued: %s", record, error)
+            if given_up:
+                self._report("job %s (%s) has failed, since it cannot be queued: %s", record, error)
 
     def _report(self, message: str, record: JobRecord, error: Exception) -> None:
         job_id = self._redact.job_id(record.id)
@@ -205,10 +206,13 @@ class Outbox(Service[int]):
         await self._clock.wait(self._asked, seconds)
 
 
-def _give_up(connection: Connection, failure: Ending) -> None:
+def _give_up(connection: Connection, failure: Ending) -> bool:
+    """False where the job is another's by now, whose word counts."""
     kinds = open_kinds(connection, [failure.id])
-    apply_endings(connection, [failure])
+    if apply_endings(connection, [failure]) != [None]:
+        return False
     add_outcomes(connection, ((kind, "failed") for kind in kinds.values()), failure.at)
+    return True
 
 
 def _failure_of(record: JobRecord, message: str, kind: str, now: float) -> Ending:

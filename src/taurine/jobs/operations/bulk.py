@@ -36,12 +36,12 @@ from taurine.jobs.operations.bulk_orders import (
     check_action,
 )
 from taurine.jobs.operations.bulk_steps import STEP, BulkStep, Reach, Taken
-from taurine.jobs.operations.paging import Listing
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.listing import Count, RecordFilter, list_records
 from taurine.ledger.records import JobRecord, get_record
 from taurine.ledger.selecting import count_chosen, count_entries
 from taurine.options import require_count, to_seconds
+from taurine.paging import Listing
 from taurine.queue.stored_options import timestamp_ms
 from taurine.retry import Exponential, Retry
 

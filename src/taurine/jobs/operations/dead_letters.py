@@ -17,8 +17,7 @@ from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.operations.mirror import remove_mirrored
 from taurine.jobs.operations.operating import checked_payload
-from taurine.jobs.operations.paging import Listing
-from taurine.ledger.attempts import Attempt, list_attempts
+from taurine.ledger.attempts import Attempt, latest_attempts
 from taurine.ledger.audit import AuditEntry, actions_on
 from taurine.ledger.dead_letter_entry import DeadLetter, DeadLetterStatus
 from taurine.ledger.dead_letters import (
@@ -35,6 +34,7 @@ from taurine.ledger.dead_letters import (
 from taurine.ledger.job_logs import NumberedLine, read_lines
 from taurine.ledger.records import JobRecord, get_record
 from taurine.options import require_count, to_seconds
+from taurine.paging import Listing
 
 __all__ = ["DeadLetters", "Examination", "Outcomes", "Selection"]
 
@@ -50,7 +50,8 @@ Selection: TypeAlias = "Entry | Sequence[Entry] | DeadLetterFilter"
 _STEP = 100
 """Entries that are dealt with in one transaction."""
 
-_LOG_LINES = 1000
+_EXAMINED = 1000
+"""Attempts, lines and actions that are read of one job, the latest of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Examination:
 
     entry: the dead letter itself: why and when the job failed for good, and whether somebody has dealt with it.
     record: of its job, as it is now; None when it is no longer kept, and then attempts and lines are gone with it.
-    attempts: of its generation and those before, oldest first. lines: what its handler wrote, the latest 1,000. actions: who did what to the job.
+    attempts: of its generation and those before, oldest first. lines: what its handler wrote. actions: who did what to the job. Of each the latest 1,000.
     """
 
     entry: DeadLetter
@@ -127,7 +128,7 @@ class DeadLetters:
         return None if entry is None or (tenant is not None and entry.tenant != tenant) else entry
 
     async def examine(self, which: Entry, *, tenant: str | None = None) -> Examination:
-        """The entry with all attempts of its job, their errors and times, the log lines, and who did what. One consistent view.
+        """The entry with the attempts of its job, their errors and times, the log lines, and who did what, the latest 1,000 of each. One consistent view.
 
         Raises RecordNotFound, LedgerUnavailable.
         """
@@ -339,14 +340,17 @@ def _examine(connection: Connection, entry_id: str, tenant: str | None) -> Exami
     record = get_record(connection, entry.job_id)
     if record is not None and record.tenant != entry.tenant:
         record = None  # entries outlive records: another tenant has a job of this id by now
-    attempts = [] if record is None else list_attempts(connection, record)
-    lines = [] if record is None else read_lines(connection, entry.job_id, limit=_LOG_LINES, newest_first=True)[::-1]
+    lines = [] if record is None else read_lines(connection, entry.job_id, limit=_EXAMINED, newest_first=True)[::-1]
     return Examination(
         entry=entry,
         record=record,
-        attempts=[attempt for attempt in attempts if attempt.generation <= entry.generation],
+        attempts=[]
+        if record is None
+        else latest_attempts(connection, record, generation=entry.generation, limit=_EXAMINED),
         lines=lines,
-        actions=[action for action in actions_on(connection, entry.job_id) if action.tenant == entry.tenant],
+        actions=[
+            action for action in actions_on(connection, entry.job_id, limit=_EXAMINED) if action.tenant == entry.tenant
+        ],
     )
 
 

@@ -29,9 +29,8 @@ from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.requests import EnqueueOptions, start_ms
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.handover.adoption import stored_id_of
-from taurine.jobs.operations.paging import Listing
 from taurine.ledger.attempts import Attempt, list_attempts
-from taurine.ledger.audit import ActionFilter, AuditEntry, actions_on, list_actions, record_actions
+from taurine.ledger.audit import ActionFilter, AuditEntry, list_actions, record_actions
 from taurine.ledger.buckets import MOST
 from taurine.ledger.generations import NewGeneration, start_generation
 from taurine.ledger.hastening import hasten
@@ -43,6 +42,7 @@ from taurine.ledger.rescheduling import reschedule
 from taurine.ledger.searching import search_records
 from taurine.ledger.statuses import TERMINAL, Status
 from taurine.options import RateLimit, require_count, to_seconds
+from taurine.paging import Listing
 
 __all__ = ["Operations", "checked_payload"]
 
@@ -70,7 +70,7 @@ class Operations:
         async def fetch(position: str | None) -> tuple[Sequence[JobRecord], str | None]:
             page = await self._read(lambda connection: list_records(connection, wanted, cursor=position, limit=limit))
             if not page.records and position is None:
-                await self._refuse_unknown(wanted.type, wanted.queue)
+                await self._refuse_unknown(wanted.type, wanted.queue, wanted.tenant)
             return page
 
         return Listing(fetch, cursor)
@@ -94,27 +94,38 @@ class Operations:
         """See `Taurine.counts`."""
         counts = await self._read(lambda connection: count_by_status(connection, tenant=tenant, queue=queue))
         if not any(count.number for count in counts.values()):
-            await self._refuse_unknown(None, queue)
+            await self._refuse_unknown(None, queue, tenant)
         return counts
 
-    async def _refuse_unknown(self, job_type: str | None, queue: str | None) -> None:
-        """Raise for a misspelt name, where nothing was found of it. One that is no longer declared is known as long as there are records of it."""
+    async def _refuse_unknown(self, job_type: str | None, queue: str | None, tenant: str | None) -> None:
+        """Raise for a misspelt name, where nothing was found of it. One that is no longer declared is known as long as there are records of it, to a tenant of its own."""
         catalog = self._backend.catalog
         if not len(catalog):  # a process that only looks declares nothing
             return
-        if job_type is not None and catalog.find(job_type) is None and not await self._has(RecordFilter(type=job_type)):
+        of_type, of_queue = RecordFilter(type=job_type, tenant=tenant), RecordFilter(queue=queue, tenant=tenant)
+        if job_type is not None and catalog.find(job_type) is None and not await self._has(of_type):
             near = did_you_mean(job_type, [known.name for known in catalog])
             raise UnknownJobType(f"no job type {job_type!r:.80} is declared, and there is no record of it{near}")
-        if queue is not None and not catalog.has_queue(queue) and not await self._has(RecordFilter(queue=queue)):
+        if queue is not None and not catalog.has_queue(queue) and not await self._has(of_queue):
             near = did_you_mean(queue, catalog.queues)
             raise InvalidOption(f"no job type goes to a queue {queue!r:.80}, and there is no record of it{near}")
 
     async def _has(self, wanted: RecordFilter) -> bool:
         return await self._read(lambda connection: has_records(connection, wanted))
 
-    async def attempts(self, job_id: str, *, tenant: str | None = None) -> Sequence[Attempt]:
+    def attempts(
+        self, job_id: str, *, tenant: str | None, cursor: str | None, limit: int, newest_first: bool
+    ) -> Listing[Attempt]:
         """See `Taurine.attempts`."""
-        return await self._read(lambda connection: list_attempts(connection, _record(connection, job_id, tenant)))
+
+        async def fetch(position: str | None) -> tuple[Sequence[Attempt], str | None]:
+            def read(connection: Connection) -> tuple[Sequence[Attempt], str | None]:
+                record = _record(connection, job_id, tenant)
+                return list_attempts(connection, record, cursor=position, limit=limit, newest_first=newest_first)
+
+            return await self._read(read)
+
+        return Listing(fetch, cursor)
 
     async def logs(
         self, job_id: str, *, tenant: str | None, after: int, limit: int, newest_first: bool
@@ -127,16 +138,17 @@ class Operations:
 
         return await self._read(read)
 
-    async def audit(self, job_id: str, *, tenant: str | None = None) -> Sequence[AuditEntry]:
-        """See `Taurine.audit`."""
-        actions = await self._read(lambda connection: actions_on(connection, job_id))
-        return [action for action in actions if tenant is None or action.tenant == tenant]
-
-    def actions(self, wanted: ActionFilter, *, cursor: str | None, limit: int) -> Listing[AuditEntry]:
-        """See `Taurine.actions`."""
+    def actions(
+        self, wanted: ActionFilter, *, cursor: str | None, limit: int, newest_first: bool = True
+    ) -> Listing[AuditEntry]:
+        """See `Taurine.actions` and `Taurine.audit`."""
 
         async def fetch(position: str | None) -> tuple[Sequence[AuditEntry], str | None]:
-            return await self._read(lambda connection: list_actions(connection, wanted, cursor=position, limit=limit))
+            return await self._read(
+                lambda connection: list_actions(
+                    connection, wanted, cursor=position, limit=limit, newest_first=newest_first
+                )
+            )
 
         return Listing(fetch, cursor)
 

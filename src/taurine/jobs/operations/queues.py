@@ -161,20 +161,29 @@ class Queues:
         await self._note("resume_queue", name, user)
 
     async def drain(
-        self, name: str, *, delayed: bool = False, reason: str = "the queue was drained", user: str | None = None
+        self,
+        name: str,
+        *,
+        delayed: bool = False,
+        reason: str = "the queue was drained",
+        limit: int | None = None,
+        user: str | None = None,
     ) -> int:
         """Cancel what waits in this queue; returns how many jobs that were. Running ones go on.
 
         delayed: also those that were accepted for a later time, and those that wait for their next attempt. Default: False.
+        limit: at most so many; where that many were cancelled there may be more. Default: all.
         Up to 100 are cancelled in one transaction, each as by `Taurine.cancel`, so that a call that is cut short can be repeated; jobs that are accepted meanwhile may stay.
         Raises as `pause` does.
         """
+        most = _NO_LIMIT if limit is None else require_count(limit, "limit", minimum=1)
         await self._change(name, "drain_queue", user)
         statuses: tuple[Status, ...] = ("queued", "retrying") if delayed else ("queued",)
+        due_by = None if delayed else self._now_ms()
         cancelled, after = 0, ""
-        while ids := await self._page(name, statuses, after):
+        while cancelled < most and (ids := await self._page(name, statuses, after, due_by, most - cancelled)):
             after = ids[-1]
-            cancelled += await self._cancel(ids if delayed else await self._due(ids), reason, user)
+            cancelled += await self._cancel(ids, reason, user)
         await self._note("drain_queue", name, user, cancelled=cancelled)
         return cancelled
 
@@ -316,17 +325,13 @@ class Queues:
             rate_limit=meta.rate_limit,
         )
 
-    async def _page(self, name: str, statuses: Sequence[Status], after: str) -> builtins.list[str]:
-        return await self._read(lambda connection: records_of_queue(connection, name, statuses, after, _STEP))
-
-    async def _due(self, ids: Sequence[str]) -> builtins.list[str]:
-        records = await asyncio.gather(*map(self._backend_here().get, ids))
-        now = self._backend_here().clock.now()
-        return [
-            record.id
-            for record in records
-            if record is not None and (record.due_at is None or record.due_at.timestamp() <= now)
-        ]
+    async def _page(
+        self, name: str, statuses: Sequence[Status], after: str, due_by: int | None = None, most: int = _STEP
+    ) -> builtins.list[str]:
+        step = min(_STEP, most)
+        return await self._read(
+            lambda connection: records_of_queue(connection, name, statuses, after, step, due_by=due_by)
+        )
 
     async def _cancel(self, ids: Sequence[str], reason: str, user: str | None) -> int:
         """Cancel these jobs together; returns how many were cancelled at once."""

@@ -6,8 +6,8 @@ The look is bounded in time and cost whatever there is to see, and what one serv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar
@@ -60,7 +60,7 @@ class ScheduleReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReadings:
-    """What the server of queues says, of the declared queues."""
+    """What the server of queues says, of the declared queues and of those of Taurine's own that are in use."""
 
     queues: Mapping[str, QueueReadings]
     schedules: Sequence[ScheduleReading]
@@ -68,11 +68,15 @@ class StoreReadings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """One look. at: wall seconds. ledger, store: None where that one did not answer in time."""
+    """One look. at: wall seconds. ledger, store: None where that one did not answer in time.
+
+    own_queues: those of Taurine's own, such as that of bulk operations, which have had a job or have a worker. The declared ones are looked at in any case.
+    """
 
     at: float
     ledger: LedgerReadings | None
     store: StoreReadings | None
+    own_queues: Sequence[str] = ()
 
     def oldest_waiting(self, queue: str) -> float | None:
         """Seconds that the first job of a queue has been due which waits for its first start; None for none, and while the ledger does not answer."""
@@ -96,7 +100,26 @@ async def take_readings(
     ledger, store = await asyncio.gather(
         _in_time(partial(_ask_ledger, backend), within), _in_time(partial(_ask_store, backend, schedules), within)
     )
-    return Readings(at=backend.clock.now(), ledger=ledger, store=store)
+    own = backend.catalog.system_queues
+    unused = [name for name in own if name not in backend.catalog.queues and not _is_in_use(name, ledger, store)]
+    return Readings(
+        at=backend.clock.now(),
+        ledger=None if ledger is None else replace(ledger, undelivered=_without(unused, ledger.undelivered)),
+        store=None if store is None else replace(store, queues=_without(unused, store.queues)),
+        own_queues=[name for name in own if name not in unused],
+    )
+
+
+def _is_in_use(queue: str, ledger: LedgerReadings | None, store: StoreReadings | None) -> bool:
+    if ledger is not None and (queue in ledger.records or queue in ledger.dead_letters):
+        return True
+    if ledger is not None and any(queue in worker.queues for worker in ledger.workers if worker.state == "running"):
+        return True
+    return store is not None and any(store.queues[queue].counts.values())
+
+
+def _without(names: Collection[str], found: Mapping[str, ResultT]) -> Mapping[str, ResultT]:
+    return {name: one for name, one in found.items() if name not in names}
 
 
 async def _in_time(ask: Callable[[], Awaitable[ResultT]], within: float) -> ResultT | None:
@@ -109,7 +132,7 @@ async def _in_time(ask: Callable[[], Awaitable[ResultT]], within: float) -> Resu
 
 async def _ask_ledger(backend: Backend) -> LedgerReadings:
     await backend.ready()
-    now, queues = round(backend.clock.now() * 1000), backend.catalog.queues
+    now, queues = round(backend.clock.now() * 1000), backend.catalog.all_queues
 
     def read(connection: Connection) -> LedgerReadings:
         return LedgerReadings(
@@ -124,7 +147,7 @@ async def _ask_ledger(backend: Backend) -> LedgerReadings:
 
 
 async def _ask_store(backend: Backend, schedules: Callable[[], Awaitable[Sequence[_Schedule]]]) -> StoreReadings:
-    names = backend.catalog.queues
+    names = backend.catalog.all_queues
     found, listed = await asyncio.gather(asyncio.gather(*(_queue(backend, name) for name in names)), schedules())
     now = backend.clock.now()
     return StoreReadings(

@@ -19,6 +19,8 @@ itself.
 | store_unavailable, ledger_unavailable | cannot be seen: one of the two servers does not answer |
 
 A job may have several: the first is what it waits for now, the others will hold it, or are not known, after that.
+
+A tenant is told the same codes, and nothing that it could learn of others by: no figures of a queue, which they share, and no names of workers or servers.
 """
 
 from __future__ import annotations
@@ -70,6 +72,9 @@ _HEARD_WITHIN = 1.0
 
 _LONGEST_QUOTE = 200
 
+_NO_ANSWER = "the server does not answer"
+"""In the place of an error, which may name a host."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
@@ -92,6 +97,10 @@ class Facts:
 
     job_id: str
     now: float
+    tenant: str | None
+    """Whose job it must be; None for anybody's."""
+    whole: bool
+    """Whether everything is told, as to operators."""
     lease: float
     """Seconds for which this application's workers claim jobs."""
     queue: str | None = None
@@ -116,7 +125,7 @@ def explain(facts: Facts) -> list[Reason]:
         return [_finished(facts, record)]
     reasons = [*_of_record(facts), *_of_place(facts)]
     if facts.ledger_error is not None:
-        reasons.append(_ledger_unavailable(facts.ledger_error))
+        reasons.append(_ledger_unavailable(facts, facts.ledger_error))
     return reasons
 
 
@@ -124,9 +133,9 @@ def _nothing_known(facts: Facts) -> Iterator[Reason]:
     if facts.ledger_error is None:
         yield Reason(code="not_found", text="has no record: it was never accepted, or its record is no longer kept")
         return
-    yield _ledger_unavailable(facts.ledger_error)
+    yield _ledger_unavailable(facts, facts.ledger_error)
     if facts.store_error is not None:
-        yield _store_unavailable(facts.store_error)
+        yield _store_unavailable(facts, facts.store_error)
 
 
 # What the record alone tells ------------------------------------------------------------------------------------------------------
@@ -168,7 +177,7 @@ def _of_record(facts: Facts) -> Iterator[Reason]:
             text=f"was cancelled {_when(record.cancel_requested_at, facts.now)}, and has not stopped yet",
             next_event="its worker hears of it and stops the handler",
             at=_time(record.cancel_requested_at.timestamp() + _HEARD_WITHIN),
-            details={"worker": record.worker, "reason": record.cancel_reason},
+            details=_for_operators(facts, worker=record.worker) | {"reason": record.cancel_reason},
         )
     if record.status == "queued" and record.expires_at is not None and record.expires_at.timestamp() <= facts.now:
         yield Reason(
@@ -219,7 +228,7 @@ def _unseen(facts: Facts) -> Iterator[Reason]:
         yield _outbox(facts)
     elif record is not None and record.due_at is not None and record.due_at.timestamp() > facts.now:
         yield _not_due(facts, record.due_at.timestamp())
-    yield _store_unavailable(error)
+    yield _store_unavailable(facts, error)
 
 
 def _running(facts: Facts, lease_left: float | None) -> Reason:
@@ -230,10 +239,11 @@ def _running(facts: Facts, lease_left: float | None) -> Reason:
     since = record.started_at if record is not None and record.status == "running" else None
     if since is None and job is not None:
         since = _time(job.processed_at)
-    details: dict[str, Any] = {"worker": worker, "since": None if since is None else since.isoformat()}
+    details = _for_operators(facts, worker=worker) | {"since": None if since is None else since.isoformat()}
     if record is not None:
         details |= {"attempt": record.attempts + 1, "max_attempts": record.max_attempts, "progress": record.progress}
-    text = f"runs on {worker or 'a worker without a name'} since {_when(since, facts.now)}"
+    place = f" on {worker or 'a worker without a name'}" if facts.whole else ""
+    text = f"runs{place} since {_when(since, facts.now)}"
     if lease_left is not None:
         details["lease_left"] = lease_left
         if lease_left <= facts.lease:
@@ -247,15 +257,15 @@ def _stalled(facts: Facts) -> Reason:
         code="stalled",
         text="was claimed by a worker that is gone: its lease has run out",
         next_event="a worker of the queue puts it back at its next look for such jobs, every 30 s by default",
-        details={"workers": None if facts.workers is None else len(facts.workers)},
+        details=_for_operators(facts, workers=None if facts.workers is None else len(facts.workers)),
     )
 
 
 def _outbox(facts: Facts) -> Reason:
     record, lag = facts.record, facts.lag
     assert record is not None
-    details: dict[str, Any] = (
-        {"lag": None, "waiting": None} if lag is None else {"lag": lag.lag_ms / 1000, "waiting": lag.waiting}
+    details = _for_operators(
+        facts, lag=None if lag is None else lag.lag_ms / 1000, waiting=None if lag is None else lag.waiting
     )
     text = f"is recorded, and queue {facts.queue!r} has not been told of it yet"
     if facts.store_error is not None:
@@ -266,7 +276,8 @@ def _outbox(facts: Facts) -> Reason:
     if facts.declared is False:
         text += ", and this process does not know its type"
     if lag is not None and lag.lag_ms > _LATE_OUTBOX_MS:
-        text += f"; the first of {lag.waiting} such jobs waits for {lag.lag_ms / 1000:.3g} s, so no outbox seems to run: start a worker"
+        if facts.whole:
+            text += f"; the first of {lag.waiting} such jobs waits for {lag.lag_ms / 1000:.3g} s, so no outbox seems to run: start a worker"
         return Reason(code="outbox", text=text, next_event="an outbox starts", details=details)
     return Reason(
         code="outbox", text=text, next_event="the outbox hands it over", at=_time(facts.now + 1), details=details
@@ -356,9 +367,11 @@ def _held_queue(facts: Facts, place: Whereabouts) -> Iterator[Reason]:
     if place.maxed:
         yield Reason(
             code="concurrency",
-            text=f"cannot start: {place.active} jobs of queue {queue!r} run, and no more than {place.concurrency} may",
+            text=f"cannot start: as many jobs of queue {queue!r} run as may"
+            if not facts.whole
+            else f"cannot start: {place.active} jobs of queue {queue!r} run, and no more than {place.concurrency} may",
             next_event="one of the running jobs ends",
-            details={"active": place.active, "concurrency": place.concurrency},
+            details=_for_operators(facts, active=place.active, concurrency=place.concurrency),
         )
     if place.limited_for:
         until = _time(facts.now + place.limited_for)
@@ -371,6 +384,9 @@ def _held_queue(facts: Facts, place: Whereabouts) -> Iterator[Reason]:
 
 
 def _in_line(facts: Facts, place: Whereabouts) -> Reason:
+    if not facts.whole:
+        text = "is next in line" if place.ahead == 0 else "is in line behind others"
+        return Reason(code="in_line", text=text, next_event="a worker takes it")
     details: dict[str, Any] = {
         "ahead": place.ahead,
         "waiting": place.waiting,
@@ -396,23 +412,28 @@ def _in_line(facts: Facts, place: Whereabouts) -> Reason:
 # What cannot be seen --------------------------------------------------------------------------------------------------------------
 
 
-def _store_unavailable(error: str) -> Reason:
+def _store_unavailable(facts: Facts, error: str) -> Reason:
     return Reason(
         code="store_unavailable",
-        text=f"cannot be looked for in its queue: {error}",
+        text=f"cannot be looked for in its queue: {error if facts.whole else _NO_ANSWER}",
         next_event="the server of queues answers again",
     )
 
 
-def _ledger_unavailable(error: str) -> Reason:
+def _ledger_unavailable(facts: Facts, error: str) -> Reason:
     return Reason(
         code="ledger_unavailable",
-        text=f"has a record that cannot be read: {error}",
+        text=f"has a record that cannot be read: {error if facts.whole else _NO_ANSWER}",
         next_event="the database answers again",
     )
 
 
 # Words ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _for_operators(facts: Facts, **details: Any) -> dict[str, Any]:
+    """Details that no tenant is told."""
+    return details if facts.whole else {}
 
 
 def _error_of(record: JobRecord) -> str:

@@ -104,16 +104,22 @@ class Inquiry:
         self._backend = backend
         self._seconds = answer_seconds
 
-    async def ask(self, job_id: str, *, tenant: str | None = None) -> Why:
-        """The reasons, from both servers as far as they answer. Never raises for one that does not."""
-        facts = Facts(job_id=job_id, now=self._backend.clock.now(), lease=self._backend.settings.lease)
+    async def ask(self, job_id: str, *, tenant: str | None = None, whole: bool | None = None) -> Why:
+        """The reasons, from both servers as far as they answer. Never raises for one that does not.
+
+        tenant: whose job it must be. whole: whether to tell what only operators should know. Default: unless there is a tenant.
+        """
+        facts = Facts(
+            job_id=job_id,
+            now=self._backend.clock.now(),
+            tenant=tenant,
+            whole=tenant is None if whole is None else whole,
+            lease=self._backend.settings.lease,
+        )
         for _ in range(_TRIES):
             facts, settled = await self._look(facts)
             if settled:
                 break
-        if tenant is not None and (facts.record is None or facts.record.tenant != tenant):
-            # Without the record nobody knows whose it is.
-            facts = replace(facts, record=None, place=None, store_error=None)
         return Why(job_id=job_id, reasons=tuple(explain(facts)), record=facts.record)
 
     async def _look(self, facts: Facts) -> tuple[Facts, bool]:
@@ -124,7 +130,8 @@ class Inquiry:
         facts = replace(facts, now=backend.clock.now())
         facts = await self._ask_ledger(facts)
         record = facts.record
-        if record is None and facts.ledger_error is None:
+        # Without the record nobody knows whose it is. And a queue that was asked of another's job would tell by the time it takes.
+        if record is None and (facts.ledger_error is None or facts.tenant is not None):
             return facts, True
         if record is not None and record.status in TERMINAL:
             return facts, True
@@ -146,7 +153,7 @@ class Inquiry:
 
         def read(connection: Connection) -> tuple[JobRecord | None, DeadLetter | None, OutboxLag | None]:
             record = get_record(connection, facts.job_id)
-            if record is None:
+            if record is None or (facts.tenant is not None and record.tenant != facts.tenant):
                 return None, None, None
             lag = None if record.dispatched_at is not None else outbox_lag(connection, [record.queue], now_ms)
             return record, _dead_letter_of(connection, record), lag

@@ -12,22 +12,27 @@ from datetime import UTC, datetime
 from typing import IO
 
 from taurine.jobs.reporting.lines import JobFields, several_lines
+from taurine.jobs.reporting.redaction import Redact
 from taurine.settings import LogFormat
 
 __all__ = ["log_handler"]
 
+_LOOKED_THROUGH = frozenset({"taurine.jobs", "taurine.handler", "taurine.access"})
+"""Loggers whose texts are redacted where they are made: once is enough for lines of which each job has some."""
+
 _FIELDS = ("job_id", "job_type", "queue", "attempt", "tenant", "trace")
 
 
-def log_handler(log_format: LogFormat) -> logging.Handler:
+def log_handler(log_format: LogFormat, *, redact: Redact = Redact.DEFAULT) -> logging.Handler:
     """A handler that writes to stderr, whatever that is at the time.
 
-    log_format: "console" for people, "json" for one JSON object in each line.
+    log_format: "console" for people, "json" for one JSON object in each line. redact: what no line shows, whoever
+    writes it. Default: obvious secrets and e-mail addresses.
 
     Lines that are written while a handler runs carry its job's fields, whoever writes them; as JSON they show them.
     """
     handler = _Stderr()
-    handler.setFormatter(_JsonLine() if log_format == "json" else _Line())
+    handler.setFormatter(_JsonLine(redact) if log_format == "json" else _Line(redact))
     handler.addFilter(JobFields())
     return handler
 
@@ -43,29 +48,42 @@ class _Stderr(logging.StreamHandler[IO[str]]):
         return sys.stderr
 
 
-class _Line(logging.Formatter):
+class _Form(logging.Formatter):
+    def __init__(self, redact: Redact) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def said(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return text if record.name in _LOOKED_THROUGH else self._redact.text(text)
+
+    def trace(self, record: logging.LogRecord) -> str | None:
+        return self._redact.text(self.formatException(record.exc_info)) if record.exc_info else None
+
+
+class _Line(_Form):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).astimezone()
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
-        text = several_lines(record.getMessage())
-        if record.exc_info:
-            text = f"{text}\n{several_lines(self.formatException(record.exc_info))}"
+        text = several_lines(self.said(record))
+        if (trace := self.trace(record)) is not None:
+            text = f"{text}\n{several_lines(trace)}"
         number = os.environ.get("TAURINE_PROCESS")  # of several worker processes
         job = several_lines(str(getattr(record, "job_id", None) or ""))
         whose = f"{job}: " if job and job not in text else ""  # our own lines name their job
         return f"{at:%H:%M:%S} {f'[{number}] ' if number else ''}{level}{record.name}: {whose}{text}"
 
 
-class _JsonLine(logging.Formatter):
+class _JsonLine(_Form):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
-            "message": record.getMessage(),
+            "message": self.said(record),
         }
         line |= {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if (trace := self.trace(record)) is not None:
+            line["exception"] = trace
         return json.dumps(line, default=str)

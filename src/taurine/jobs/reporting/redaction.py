@@ -119,7 +119,8 @@ class Redact:
     def _assignment(self) -> re.Pattern[str] | None:
         if not self.names:
             return None
-        value = r"""\\?"[^"\n]{0,4000}"?|'[^'\n]{0,4000}'?|(?:(?:basic|bearer|digest)\s)?[^\s,;&"')}\]]{1,4000}"""
+        # What was hidden before stays as it is: a stored error is looked through again when it is shown.
+        value = r"""\[redacted\]|\\?"[^"\n]{0,4000}"?|'[^'\n]{0,4000}'?|(?:(?:basic|bearer|digest)\s)?[^\s,;&"')}\]]{1,4000}"""
         return re.compile(rf"""(?i)(\b{self._any_name}\\?["']?\s{{0,3}}[:=]\s{{0,3}})({value})""")
 
     @cached_property

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import repeat
-from typing import TypeAlias
 
 from taurine.ledger.tallies import ABOVE_ALL, BOUNDS, Measure, Outcome, TallyCount
 
-__all__ = ["OTHER", "OnOutcome", "Tally"]
-
-OnOutcome: TypeAlias = Callable[[str, str, Outcome, int, int], None]
-"""Called with queue, type, outcome, and the milliseconds that the job waited for its first start and that the attempt ran; -1 where there is nothing to tell."""
+__all__ = ["OTHER", "Tally"]
 
 OTHER = "other"
 """What stands for types, and queues, that are not declared: names that anybody may choose are not counted by."""
@@ -69,14 +65,10 @@ class _Cell:
 
 
 class Tally:
-    """One worker's counts.
+    """One worker's counts."""
 
-    on_outcome: told of each as it is counted, at once and by the hot path: metrics that leave the process by another way. Default: nobody.
-    """
-
-    def __init__(self, on_outcome: OnOutcome | None = None) -> None:
+    def __init__(self) -> None:
         self._cells: dict[tuple[str, str], _Cell] = {}
-        self._on_outcome = on_outcome
 
     def completed(self, queue: str, job_type: str, waited: int, ran: int) -> None:
         """A job completed. waited, ran: milliseconds; waited is -1 for one that had started before."""
@@ -88,16 +80,12 @@ class Tally:
             cell.waits.fresh.append(waited)
         if len(runs) >= _FOLDED_AT:
             cell.fold()
-        if self._on_outcome is not None:
-            self._on_outcome(queue, job_type, "completed", waited, ran)
 
     def ended(self, queue: str, job_type: str, outcome: Outcome, waited: int = -1, ran: int = -1) -> None:
         """An attempt came to something else. -1 for what there is not: an attempt that did not begin has not run."""
         cell = self._cells.get((queue, job_type)) or self._cell(queue, job_type)
         cell.others[outcome] = cell.others.get(outcome, 0) + 1
         cell.add(waited, ran)
-        if self._on_outcome is not None:
-            self._on_outcome(queue, job_type, outcome, waited, ran)
 
     def take(self) -> list[TallyCount]:
         """What was counted since the last call."""

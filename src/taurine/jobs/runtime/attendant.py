@@ -21,6 +21,7 @@ from taurine.clock import Clock
 from taurine.errors import InvalidOption, JobError, LedgerRefused, PayloadError, StoreError
 from taurine.jobs.handler.context import Context
 from taurine.jobs.reporting.lines import line_fields, log, one_line
+from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.runtime.acted_on import ActedOn
 from taurine.jobs.runtime.saving import Saver
 from taurine.ledger.cancellations import Stop, requested_stops
@@ -68,16 +69,25 @@ class Run:
 
 
 class Attendant(Service[int]):
-    """The service. A pass returns how many jobs it looked after."""
+    """The service. A pass returns how many jobs it looked after. redact: what log lines must not show."""
 
     def __init__(
-        self, *, database: Database, group: GroupCommit, saver: Saver, worker: str, clock: Clock, random: Random
+        self,
+        *,
+        database: Database,
+        group: GroupCommit,
+        saver: Saver,
+        worker: str,
+        redact: Redact,
+        clock: Clock,
+        random: Random,
     ) -> None:
         super().__init__(name="attendant", interval=INTERVAL, clock=clock, random=random)
         self._database = database
         self._group = group
         self._saver = saver
         self._worker = worker
+        self._redact = redact
         self._runs: set[Run] = set()
         self.acted_on = ActedOn(database)
         self._look_due = 0.0
@@ -148,7 +158,9 @@ class Attendant(Service[int]):
         run.cancelled, run.overtaken = not stop.overtaken, stop.overtaken
         context, reason = run.context, stop.reason
         log.info(
-            "job %s (%s) is to stop: %s", context.shown_id, context.type, one_line(reason), extra=line_fields(context)
+            "job %s (%s) is to stop: %s",
+            *(context.shown_id, context.type, one_line(self._redact.text(reason))),
+            extra=line_fields(context),
         )
         context.request_cancel(reason)
         run.task.cancel()

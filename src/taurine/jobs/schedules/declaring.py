@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -19,6 +20,9 @@ TickedBy: TypeAlias = Literal["workers", "http"]
 """Who sees to it that a schedule ticks: the queue, once a worker has installed it there; or somebody outside, who calls `/cron/{id}` when its time has come."""
 
 _TICKED_BY: tuple[TickedBy, ...] = get_args(TickedBy)
+
+_RUN = re.compile(r"(.+):\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+"""The id of a run for a given time: one that anybody could guess."""
 
 _LONG_AGO = 1_000_000_000.0
 """Wall seconds, in 2001: a pattern and its zone are tried once when they are declared."""
@@ -89,6 +93,11 @@ class DeclaredSchedule:
     def queue(self) -> str:
         return self.job_type.queue
 
+    @property
+    def source(self) -> str:
+        """Where a run comes from that is asked for from outside, as its record says. No caller of the HTTP API can say so."""
+        return f"schedule {self.id}"
+
 
 class Timetable:
     """The schedules of one application, by id."""
@@ -122,6 +131,12 @@ class Timetable:
         """The schedules that workers of these queues are to install there."""
         wanted = set(queues)
         return [schedule for schedule in self if schedule.queue in wanted and schedule.by == "workers"]
+
+    def kept_for(self, job_id: str) -> str | None:
+        """The source of requests for which an id is kept, since it is that of a run of a schedule here; None for any other id."""
+        found = _RUN.fullmatch(job_id)
+        schedule = None if found is None else self._schedules.get(found[1])
+        return None if schedule is None else schedule.source
 
     def __iter__(self) -> Iterator[DeclaredSchedule]:
         return iter(self._schedules.values())

@@ -123,6 +123,7 @@ class Schedules:
             job_id=f"{schedule_id}:{name}",
             run_at=scheduled_for or datetime.fromtimestamp(now, UTC),
             metadata={"schedule": schedule_id},
+            source=schedule.source,
             **options,
         )
 

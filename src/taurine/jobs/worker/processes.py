@@ -21,6 +21,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from taurine.clock import Clock
 from taurine.errors import InvalidOption
 from taurine.jobs.reporting.line_format import log_handler
+from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.worker.background import Background
 from taurine.jobs.worker.import_path import application_at
 from taurine.jobs.worker.options import WorkerRules
@@ -154,6 +155,9 @@ class WorkerProcesses:
 class _Application(AbstractAsyncContextManager[Any], Protocol):
     settings: Settings
 
+    @property
+    def redact(self) -> Redact: ...
+
     def worker_by(self, rules: WorkerRules) -> JobWorker: ...
 
 
@@ -166,7 +170,7 @@ def work() -> Coroutine[Any, Any, None]:
         raise InvalidOption(f"expected {plan['application']} to be a Taurine application, got {application!r:.80}")
     root = logging.getLogger()
     if not root.handlers:  # the program's own set-up may be under its guard, which is not run here
-        root.addHandler(log_handler(application.settings.log_format))
+        root.addHandler(log_handler(application.settings.log_format, redact=application.redact))
         root.setLevel(plan["log_level"])
     return _work(application, _numbered(WorkerRules.from_json(plan["rules"])))
 

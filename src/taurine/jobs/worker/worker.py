@@ -33,7 +33,7 @@ from taurine.jobs.reconciler.reconciler import Reconciler
 from taurine.jobs.reporting.alerts import Alerts
 from taurine.jobs.reporting.lines import log
 from taurine.jobs.reporting.redaction import Redact
-from taurine.jobs.reporting.tally import OTHER, OnOutcome, Tally
+from taurine.jobs.reporting.tally import OTHER, Tally
 from taurine.jobs.runtime.admission import Admission
 from taurine.jobs.runtime.attendant import Attendant
 from taurine.jobs.runtime.backing import LedgerBacking
@@ -87,7 +87,6 @@ class JobWorker:
         alerts: Alerts,
         deps: Any,
         redact: Redact,
-        on_outcome: OnOutcome | None = None,
         health: HealthPort | None = None,
     ) -> None:
         catalog, settings = backend.catalog, backend.settings
@@ -111,10 +110,11 @@ class JobWorker:
             group=backend.group,
             saver=self._saver,
             worker=self.name,
+            redact=redact,
             clock=backend.clock,
             random=backend.random,
         )
-        self._tally = Tally(on_outcome)
+        self._tally = Tally()
         self._health = health
         pulse = Pulse(clock=backend.clock, random=backend.random)
         self._services = (*services, self._attendant, pulse, *self._reports())
@@ -195,6 +195,7 @@ class JobWorker:
             raise InvalidOption(f"the worker {self.name} runs already")
         self._ended.clear()
         self._started_at = self._now_ms()
+        self._backend.workers.add(self)
         try:
             async with AsyncExitStack() as stack:
                 if self._health is not None:
@@ -212,6 +213,7 @@ class JobWorker:
             self._workers = {}
             self._answered.clear()
             self._ended.set()
+            self._backend.workers.discard(self)
             log.info("worker %s has ended", self.name)
 
     async def stop(self, *, grace: Seconds | None = None) -> None:
@@ -427,7 +429,9 @@ class JobWorker:
             host=socket.gethostname(),
             pid=os.getpid(),
             version=self._version,
-            queues=self.queues,
+            queues=list(
+                self._slots
+            ),  # those of Taurine's own too: whoever looks for somebody who serves them finds it here
             slots=sum(self._slots[queue] for queue in self._queues),
             busy=sum(len(self._workers[queue].running) for queue in self._queues if queue in self._workers),
             leases_lost=self._leases_lost,

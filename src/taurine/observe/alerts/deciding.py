@@ -65,8 +65,8 @@ def after_quiet(rule: EventRule, row: AlertRow, now: int) -> AlertRow | None:
 
 
 def subject_of(alert: Alert) -> str:
-    """What events are told together by: those of a job type in a queue. A forged job may say of itself what it likes, so there it is the queue alone."""
-    subject = alert.queue if alert.kind == "forged_job" else f"{alert.queue}/{alert.job_type}"
+    """What events are told together by: those of a job type in a queue, unless they name a subject. A forged job may say of itself what it likes, so there it is the queue alone."""
+    subject = alert.subject or (alert.queue if alert.kind == "forged_job" else f"{alert.queue}/{alert.job_type}")
     # As both databases hold it.
     return one_line(subject).encode(errors="replace").decode()
 

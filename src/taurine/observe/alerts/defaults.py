@@ -25,6 +25,7 @@ DEFAULT_RULES: tuple[AlertRule, ...] = (
     EventRule(of="forged_job", severity="critical"),
     EventRule(of="poison"),
     EventRule(of="undeclared_type", severity="warning"),
+    EventRule(of="access_refused", severity="warning"),
 )
 
 

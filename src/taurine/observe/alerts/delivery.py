@@ -34,7 +34,10 @@ _CLAIM_MS = 60_000
 
 
 class Delivery:
-    """Tells of alerts. sinks: of each kind of rule, by its name; the names of rules that are not here are the affair of another program."""
+    """Tells of alerts. sinks: of each kind of rule, by its name; the names of rules that are not here are the affair of another program.
+
+    redact: what no sink is told, and no log line says.
+    """
 
     def __init__(self, *, database: Database, sinks: dict[str, Sequence[Sink]], redact: Redact, clock: Clock) -> None:
         self._database = database
@@ -60,11 +63,16 @@ class Delivery:
         claimed = await self._change(row, replace(row, due_at=self._now_ms() + _CLAIM_MS))
         if claimed is None:
             return
-        alert = alert_in(row)
+        alert = self._shown(alert_in(row))
         left = [sink for sink in self._sinks[row.rule] if sink.name not in row.reached]
         told = await asyncio.gather(*(self._told(sink, alert) for sink in left))
         reached = (*row.reached, *(sink.name for sink, done in zip(left, told, strict=True) if done))
         await self._change(claimed, self._after(claimed, reached, alert, done=all(told)))
+
+    def _shown(self, alert: Alert) -> Alert:
+        """By the rules of today: the row may be older than they are."""
+        job_id, message = self._redact.job_id(alert.job_id), self._redact.text(alert.message)
+        return alert._replace(job_id=job_id, message=message)
 
     async def _told(self, sink: Sink, alert: Alert) -> bool:
         try:

@@ -17,11 +17,11 @@ _IN_LINE: tuple[JobState, ...] = ("waiting", "prioritized")
 
 
 class Look:
-    """What the rules go by. queues: those that are declared here; of others this process knows too little."""
+    """What the rules go by. queues: those that are declared here, and those of Taurine's own that are in use; of others this process knows too little."""
 
     def __init__(self, backend: Backend, readings: Readings) -> None:
         self.readings = readings
-        self.queues: Sequence[str] = sorted(backend.catalog.queues)
+        self.queues: Sequence[str] = sorted({*backend.catalog.queues, *readings.own_queues})
         self.shared = {name for name in self.queues if backend.catalog.rules_of(name).shared}
         """Of those the ones that other programs work on, whose workers nobody here knows."""
         self._backend = backend

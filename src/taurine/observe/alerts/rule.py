@@ -113,7 +113,7 @@ class LimitRule(AlertRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule(AlertRule):
-    """Something that happens to jobs. The first of a job type is told at once; those that follow are counted until none has come for `quiet`, so that ten thousand of them are one message.
+    """Something that happens to jobs, or at the API. The first of a job type, or of a caller, is told at once; those that follow are counted until none has come for `quiet`, so that ten thousand of them are one message.
 
     of: the kind of event; see `Alert.kind`. quiet: seconds without one after which the next is told again, up to a day. Default: 900.
     """
@@ -136,7 +136,7 @@ class EventRule(AlertRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRule(LimitRule):
-    """A rule that looks at queues. queues: which. Default: all that are declared."""
+    """A rule that looks at queues. queues: which. Default: all that are declared, and those of Taurine's own that are in use."""
 
     queues: Collection[str] | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 __all__ = ["Listing", "Page"]
 
@@ -13,7 +13,7 @@ Fetch: TypeAlias = "Callable[[str | None], Awaitable[tuple[Sequence[ItemT], str 
 """Reads the page at a cursor: its items, and the cursor of the page after it."""
 
 
-class Page(Sequence[ItemT]):
+class Page(Sequence[ItemT]):  # noqa: PLW1641 - as a list, it has no hash
     """Some items in order.
 
     `for item in page` goes over this page, `async for item in page` over the pages after it as well.
@@ -38,6 +38,10 @@ class Page(Sequence[ItemT]):
     def __getitem__(self, index: slice) -> list[ItemT]: ...
     def __getitem__(self, index: int | slice) -> ItemT | list[ItemT]:
         return self.items[index]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the items are the same as those of another page, or of a list."""
+        return isinstance(other, Page | list) and self.items == [*cast("Sequence[object]", other)]
 
     async def next(self) -> Page[ItemT] | None:
         """The page after this one, or None."""

@@ -1,0 +1,129 @@
+"""Operators hear of callers who are refused again and again, and cannot be flooded by them (SEED-032 at the boundary)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from support.api import Client, declare_invites, problem
+from support.callers import as_caller, of_whoever_says
+from support.eventually import eventually
+from taurine.app import Taurine
+from taurine.http.access.access import Access
+from taurine.http.access.refusals import OTHERS, WRONG_KEYS
+from taurine.jobs.operations.alerts import AlertView
+from taurine.jobs.reporting.alerts import Alert
+from taurine.testing import TestClock
+
+WithKey = Callable[..., Awaitable[Client]]
+WINDOW, HOUR = 300, 3600
+
+
+async def of_refusals(app: Taurine, number: int) -> Sequence[AlertView]:
+    """The alerts about refusals, once there are so many."""
+
+    async def found() -> Sequence[AlertView]:
+        alerts = [one for one in await app.alerts.list(all=True) if one.kind == "access_refused"]
+        return alerts if len(alerts) >= number else []
+
+    return await eventually(found)
+
+
+REFUSED: Mapping[str, tuple[dict[str, Any], tuple[int, str]]] = {
+    "the scope": ({"method": "POST", "url": "/v1/jobs/j/cancel"}, (403, "forbidden")),
+    "what belongs to no tenant": ({"method": "GET", "url": "/v1/queues"}, (403, "forbidden")),
+    "another tenant": ({"method": "GET", "url": "/v1/jobs?tenant=acme"}, (404, "tenant_not_found")),
+    "another tenant's job": (
+        {"method": "POST", "url": "/v1/jobs/thing.keep", "json": {"payload": 1, "tenant": "acme"}},
+        (404, "tenant_not_found"),
+    ),
+    "an id that is taken": (
+        {"method": "POST", "url": "/v1/jobs/thing.keep", "json": {"payload": 1, "job_id": "theirs"}},
+        (409, "job_id_unusable"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_a_caller_who_is_refused_ten_times_is_told_of(app: Taurine, with_key: WithKey, what: str) -> None:
+    """Once, however it goes on; nine times are none of anybody's affair."""
+    globex = await with_key("read", "enqueue", tenant="globex")
+    await app.enqueue("thing.keep", 1, job_id="theirs", tenant="acme")
+    request, expected = REFUSED[what]
+
+    for _ in range(9):
+        assert problem(await globex.request(**request)) == expected
+    before = await app.alerts.list(all=True)
+    for _ in range(11):
+        await globex.request(**request)
+    (alert,) = await of_refusals(app, 1)
+
+    assert before == []
+    assert (alert.rule, alert.subject, alert.severity) == ("access_refused", "read-enqueue", "warning")
+    assert alert.message.startswith("'read-enqueue' was refused 10 times within 300 s, the last time with: ")
+
+
+async def test_wrong_keys_are_one_subject(app: Taurine, client_of: Callable[..., Client]) -> None:
+    await app.api_keys.create("a", scopes=["read"])
+    stranger = client_of(app)
+    for number in range(12):
+        key = f"taurine_{number:016x}_{number:064x}"
+        answer = await stranger.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+        assert problem(answer) == (401, "unauthenticated")
+
+    (alert,) = await of_refusals(app, 1)
+
+    assert alert.subject == WRONG_KEYS
+
+
+async def test_refusals_over_a_long_time_are_no_alert(app: Taurine, with_key: WithKey, clock: TestClock) -> None:
+    reader = await with_key("read")
+    for _ in range(12):
+        assert problem(await reader.get("/v1/keys")) == (403, "forbidden")
+        clock.advance(WINDOW / 8)
+
+    assert await app.alerts.list(all=True) == []
+
+
+async def test_nobody_is_flooded_by_callers_with_many_names(
+    app_factory: Callable[..., Taurine], client_of: Callable[..., Client], clock: TestClock
+) -> None:
+    """A name can be had for nothing where the host's login gives them out: ten are told in an hour, and all others are one."""
+    heard: list[Alert] = []
+    app = app_factory(clock=clock, on_alert=heard.append)
+    declare_invites(app)
+    client = client_of(app, access=Access(host_login=of_whoever_says))
+
+    async def refused(name: str) -> None:
+        for _ in range(10):
+            assert (await client.get("/v1/keys", headers=as_caller("read", name=name))).status_code == 403
+
+    for number in range(20):
+        await refused(f"user-{number}")
+    alerts = await of_refusals(app, 11)
+    clock.advance(WINDOW)
+    await refused("user-0")
+    await eventually(lambda: len(heard) == 11)
+    clock.advance(HOUR)
+    await refused("user-19")
+    await eventually(lambda: len(heard) == 12)
+
+    assert {alert.subject for alert in alerts} == {OTHERS, *(f"user-{number}" for number in range(10))}
+    assert [alert.subject for alert in heard].count("user-0") == 1
+    assert heard[-1].subject == "user-19"
+
+
+async def test_an_address_is_not_told(
+    app: Taurine, client_of: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What leaves the application is redacted; the log is as well."""
+    client = client_of(app, access=Access(host_login=of_whoever_says))
+    for _ in range(10):
+        await client.get("/v1/keys", headers=as_caller("read", name="ada@example.com"))
+
+    (alert,) = await of_refusals(app, 1)
+
+    assert "ada@example.com" not in f"{alert.subject} {alert.message} {caplog.text}"
+    assert "was refused 10 times" in caplog.text
