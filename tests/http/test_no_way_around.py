@@ -9,7 +9,7 @@ import pytest
 
 from support.api import Client, problem
 from taurine import Retry, Taurine
-from taurine.errors import TransitionRefused, UnknownJobType
+from taurine.errors import JobIdUnusable, UnknownJobType
 from taurine.http import Access
 from taurine.jobs.operations.bulk_orders import BulkOrder
 from taurine.ledger.schema import job
@@ -80,5 +80,5 @@ async def test_an_entry_shows_nothing_of_who_has_its_id_now(app: Taurine, client
     assert "globex" not in answer.text
     assert "eve" not in answer.text
     assert "private" not in answer.text
-    with pytest.raises(TransitionRefused):
+    with pytest.raises(JobIdUnusable):
         await app.dead_letters.redrive(entry.id, tenant="acme")
