@@ -1,6 +1,7 @@
 """Taurine: background jobs for Python on BullMQ's wire, with a durable record of each in SQL.
 
-Names are loaded at their first use, so that a program which needs the queues alone (`taurine.queue`) does not load the rest.
+Names are loaded at their first use, so that a program which needs the queues alone (`taurine.queue`) does not load the
+rest.
 """
 
 from __future__ import annotations

@@ -94,21 +94,29 @@ ResultT = TypeVar("ResultT")
 class Taurine:
     """One application: its catalog of job types, its records, its workers.
 
-    name: what it is called in logs and dashboards. The settings (redis_url to log_format) default to the environment's, see `Settings`;
+    name: what it is called in logs and dashboards. The settings (redis_url to log_format) default to the environment's,
+    see `Settings`;
     with none at all an embedded Valkey and SQLite in `.taurine/` are used.
     deps: what handlers find as `ctx.deps`. Default: None.
     authorize: asked before each enqueue and each change; see `AccessRequest`. Default: everything is allowed.
-    on_alert: told what operators must hear of at once, one alert after the other; see `Alert`. A plain function is called in a thread. Default: the log only.
-    redact: what log lines, and errors that are kept with records, must not show. Default: obvious secrets and e-mail addresses; `Redact.NONE` hides nothing.
-    telemetry: told of what happens to jobs as spans and measures, such as `taurine.observe.otel.OpenTelemetry()`; see `taurine.telemetry`. Default: nobody.
+    on_alert: told what operators must hear of at once, one alert after the other; see `Alert`. A plain function is
+    called in a thread. Default: the log only.
+    redact: what log lines, and errors that are kept with records, must not show. Default: obvious secrets and e-mail
+    addresses; `Redact.NONE` hides nothing.
+    telemetry: told of what happens to jobs as spans and measures, such as `taurine.observe.otel.OpenTelemetry()`; see
+    `taurine.telemetry`. Default: nobody.
     default_queue: where job types go that name no queue. Default: "jobs".
-    alerts: the rules of alerts, see `taurine.observe.alerts`; any worker looks by them. Default: `DEFAULT_RULES`; () for none, and then nothing is kept of events either.
-    alert_sinks: who is told beside the log and `on_alert`, such as a `WebhookSink`; the same in all processes. Default: nobody.
-    import_path: where worker processes find it, as "module:name". Default: looked for in the module that makes it, and in the program's own.
+    alerts: the rules of alerts, see `taurine.observe.alerts`; any worker looks by them. Default: `DEFAULT_RULES`; ()
+    for none, and then nothing is kept of events either.
+    alert_sinks: who is told beside the log and `on_alert`, such as a `WebhookSink`; the same in all processes. Default:
+    nobody.
+    import_path: where worker processes find it, as "module:name". Default: looked for in the module that makes it, and
+    in the program's own.
     clock, random: time and randomness. Default: the machine's.
 
-    Nothing is opened before the first call that needs it. As an async context manager it hands over, in the background, what could not be handed over at once, and closes
-    everything at the end. Raises InvalidOption for a setting that is out of range.
+    Nothing is opened before the first call that needs it. As an async context manager it hands over, in the background,
+    what could not be handed over at once, and closes everything at the end. Raises InvalidOption for a setting that is
+    out of range.
     """
 
     def __init__(
@@ -213,10 +221,13 @@ class Taurine:
     # Declaring ----------------------------------------------------------------------------------------------------------------------
 
     def job(self, name: str, **options: Unpack[RecurringOptions]) -> JobDecorator:
-        """Decorator: declare a job type with the function that runs it, async or not. The payload's and the result's types are read from it.
+        """Decorator: declare a job type with the function that runs it, async or not.
+
+        The payload's and the result's types are read from it.
 
         name: what the type is called everywhere, for example "email.send-invite". options: see RecurringOptions.
-        Raises CatalogError, AlreadyDeclared, InvalidOption, InvalidName: at import, not at the first enqueue. Warns of a name that says nothing.
+        Raises CatalogError, AlreadyDeclared, InvalidOption, InvalidName: at import, not at the first enqueue. Warns of
+        a name that says nothing.
         """
         warn_of_vague_name(name)
         rules = JobOptions.made(options, default_queue=self._default_queue)
@@ -239,9 +250,11 @@ class Taurine:
     def declare(
         self, name: str, payload: Any, result: Any = Any, **options: Unpack[RecurringOptions]
     ) -> JobType[Any, Any]:
-        """Declare a job type without its handler, for processes that only enqueue; `@declared.handler` attaches it in the worker.
+        """Declare a job type without its handler, for processes that only enqueue; `@declared.handler` attaches it in
+        the worker.
 
-        payload, result: their types; a result that is left out may be anything. options, errors and warning as in `job`.
+        payload, result: their types; a result that is left out may be anything. options, errors and warning as in
+        `job`.
         """
         warn_of_vague_name(name)
         rules = JobOptions.made(options, default_queue=self._default_queue)
@@ -256,14 +269,18 @@ class Taurine:
         by: TickedBy = "workers",
         **options: Unpack[JobTypeOptions],
     ) -> CronDecorator:
-        """Decorator: declare a job type that a schedule runs, with its handler, which is given the context alone or a payload whose fields all have defaults. Of a job
-        type that is declared already: give it a schedule, or one more.
+        """Decorator: declare a job type that a schedule runs, with its handler, which is given the context alone or a
+        payload whose fields all have defaults. Of a job type that is declared already: give it a schedule, or one more.
 
-        pattern: cron, five fields or six with the second in front, see docs/cron.md. tz: the zone of its times, such as "Europe/Berlin". Default: UTC.
-        id: what the schedule and the job type are called for ever. Default: the function's name, or the job type's. by: who sees to it that it ticks: "workers", which install it
-        in its queue, or "http", somebody outside who calls `/cron/{id}`. Default: "workers". options: as in `job`; for a type that is declared already, `description` alone.
+        pattern: cron, five fields or six with the second in front, see docs/cron.md. tz: the zone of its times, such as
+        "Europe/Berlin". Default: UTC.
+        id: what the schedule and the job type are called for ever. Default: the function's name, or the job type's. by:
+        who sees to it that it ticks: "workers", which install it in its queue, or "http", somebody outside who calls
+        `/cron/{id}`. Default: "workers". options: as in `job`; for a type that is declared already, `description`
+        alone.
 
-        Nothing is created before a worker of the queue starts. Raises InvalidOption for a pattern, which names the field, a zone that cannot be used, and `every`;
+        Nothing is created before a worker of the queue starts. Raises InvalidOption for a pattern, which names the
+        field, a zone that cannot be used, and `every`;
         AlreadyDeclared for an id that is taken; and what `job` raises. What raises declares nothing.
         """
         if "every" in options:
@@ -297,9 +314,11 @@ class Taurine:
     def pipeline(
         self, pipeline: Pipeline[PayloadT, ResultT], *, name: str | None = None, **options: Unpack[RecurringOptions]
     ) -> JobType[PayloadT, ResultT]:
-        """Declare a job type that runs a pipeline: its payload is what the first stage takes, its result what the last one returns.
+        """Declare a job type that runs a pipeline: its payload is what the first stage takes, its result what the last
+        one returns.
 
-        name: what the type is called. Default: the pipeline's name. options, errors and warning as in `job`; a pipeline runs on the event loop, its plain stages in threads.
+        name: what the type is called. Default: the pipeline's name. options, errors and warning as in `job`; a pipeline
+        runs on the event loop, its plain stages in threads.
         """
         name = pipeline.name if name is None else name
         warn_of_vague_name(name)
@@ -323,15 +342,20 @@ class Taurine:
     ) -> None:
         """Declare what holds for a queue; one of which nothing special holds need not be declared.
 
-        shared: others use it too, such as BullMQ on Node. The jobs that they add are adopted into records, if their type is declared here and goes to this queue; the
-        ends that their workers bring about are written into the records. Ended jobs are kept in the queue by age alone, at most 24 hours where no age is declared.
+        shared: others use it too, such as BullMQ on Node. The jobs that they add are adopted into records, if their
+        type is declared here and goes to this queue; the ends that their workers bring about are written into the
+        records. Ended jobs are kept in the queue by age alone, at most 24 hours where no age is declared.
         Default: False; a job without a record is refused then.
-        on_vanished: what becomes of an open job that the queue no longer has, and that is not known to have been removed by hand. "restore": it is put back, since the
-        server has lost it; so are jobs that were taken out by BullMQ's drain, clean or obliterate. "cancel": its record is cancelled. Default: "restore".
-        A job that is removed alone (`Queue.remove`, a dashboard) is cancelled in any case, as long as the queue's event stream tells of it.
-        rate_limit, concurrency: job starts per window, and most jobs at once, over all workers. Set when nothing else is set, also after the server has lost its data.
+        on_vanished: what becomes of an open job that the queue no longer has, and that is not known to have been
+        removed by hand. "restore": it is put back, since the server has lost it; so are jobs that were taken out by
+        BullMQ's drain, clean or obliterate. "cancel": its record is cancelled. Default: "restore".
+        A job that is removed alone (`Queue.remove`, a dashboard) is cancelled in any case, as long as the queue's event
+        stream tells of it.
+        rate_limit, concurrency: job starts per window, and most jobs at once, over all workers. Set when nothing else
+        is set, also after the server has lost its data.
         Default: none. A pause is not declared: one that the server has lost is over.
-        dead_letter_queue: a BullMQ queue that gets a copy of each open dead letter, for dashboards that know nothing of the ledger: its name, or True for `<name>-dlq`.
+        dead_letter_queue: a BullMQ queue that gets a copy of each open dead letter, for dashboards that know nothing of
+        the ledger: its name, or True for `<name>-dlq`.
         Nobody works on the copies, and one goes away when its entry was dealt with. Default: none.
 
         Raises InvalidOption, InvalidName, and AlreadyDeclared for a queue that has other rules.
@@ -379,7 +403,10 @@ class Taurine:
     async def enqueue(
         self, job_type: JobType[PayloadT, ResultT] | str, payload: PayloadT, **options: Unpack[EnqueueOptions]
     ) -> JobHandle[ResultT]:
-        """`JobType.enqueue` of a type, or of the type of a name. Raises UnknownJobType, with the near miss, and what that raises."""
+        """`JobType.enqueue` of a type, or of the type of a name.
+
+        Raises UnknownJobType, with the near miss, and what that raises.
+        """
         declared = self._declared(job_type)
         return await (await self._accepting()).enqueue(declared, payload, options)
 
@@ -417,7 +444,9 @@ class Taurine:
     def _join_sync(
         self, given: AnySession, prepared: Callable[[Accepting], Awaitable[Recording[ResultT]]]
     ) -> builtins.list[JobHandle[ResultT]]:
-        """A session belongs to the caller's thread: what is written through it is written there, and only the checks are made on the loop."""
+        """A session belongs to the caller's thread: what is written through it is written there, and only the checks
+        are made on the loop.
+        """
         session = session_of_thread(given)
 
         async def checked() -> Recording[ResultT]:
@@ -437,12 +466,18 @@ class Taurine:
     # Records ------------------------------------------------------------------------------------------------------------------------
 
     async def get(self, job_id: str, *, tenant: str | None = None) -> JobRecord | None:
-        """The record of a job, or None. It outlives what the queue keeps. tenant: a job of another tenant is None then. Raises LedgerUnavailable."""
+        """The record of a job, or None. It outlives what the queue keeps.
+
+        tenant: a job of another tenant is None then. Raises LedgerUnavailable.
+        """
         record = await (self.stand_ins.here() or self._backend()).get(job_id)
         return None if record is None or (tenant is not None and record.tenant != tenant) else record
 
     async def get_many(self, job_ids: Sequence[str], *, tenant: str | None = None) -> dict[str, JobRecord]:
-        """The records of some ids, those that there are, by id. tenant: jobs of another tenant are left out then. Raises LedgerUnavailable."""
+        """The records of some ids, those that there are, by id.
+
+        tenant: jobs of another tenant are left out then. Raises LedgerUnavailable.
+        """
         return await self._operations("get_many").get_many(job_ids, tenant=tenant)
 
     @asynccontextmanager
@@ -458,13 +493,18 @@ class Taurine:
     ) -> AsyncGenerator[Subscription]:
         """Listen to what changes: `async with app.changes(job_id=…) as changes: async for change in changes: …`.
 
-        Of one job, `change.record` is first what it is now, then what it is after each change, within a quarter of a second; it is over when the job has ended. Of a tag, or of
-        a tenant, it goes on until it is left, and begins with the next change; of a tag without a tenant the 1,000 newest jobs count. tenant beside job_id or tag: another tenant's jobs are none of it.
-        after: `position` of the last change that was seen, in whichever process: go on behind it. A change may be told twice. One of which `record` is None says that more has changed than is told
-        one by one: read the list again. follow: of one job, go on after its end. Default: False. buffer: jobs whose latest change may wait to be read. Default: 256.
+        Of one job, `change.record` is first what it is now, then what it is after each change, within a quarter of a
+        second; it is over when the job has ended. Of a tag, or of a tenant, it goes on until it is left, and begins
+        with the next change; of a tag without a tenant the 1,000 newest jobs count. tenant beside job_id or tag:
+        another tenant's jobs are none of it.
+        after: `position` of the last change that was seen, in whichever process: go on behind it. A change may be told
+        twice. One of which `record` is None says that more has changed than is told one by one: read the list again.
+        follow: of one job, go on after its end. Default: False. buffer: jobs whose latest change may wait to be read.
+        Default: 256.
 
-        All who listen in one process share one look at the ledger. Raises RecordNotFound, InvalidOption, StreamsFull, LedgerUnavailable; and StreamDropped while listening, when more than `buffer`
-        changes waited, and when the application is closed.
+        All who listen in one process share one look at the ledger. Raises RecordNotFound, InvalidOption, StreamsFull,
+        LedgerUnavailable; and StreamDropped while listening, when more than `buffer` changes waited, and when the
+        application is closed.
         """
         backend = self._backend_for("changes")
         await backend.ready()
@@ -479,9 +519,11 @@ class Taurine:
             subscription.close()
 
     async def wait(self, job_id: str, timeout: float | None = None, *, tenant: str | None = None) -> JobRecord | None:
-        """The record once the job has ended; the latest one when `timeout` seconds have passed before, None if there is none.
+        """The record once the job has ended; the latest one when `timeout` seconds have passed before, None if there is
+        none.
 
-        tenant: a job of another tenant is None then, at once. Raises LedgerUnavailable for a database that is away at the end of that time.
+        tenant: a job of another tenant is None then, at once. Raises LedgerUnavailable for a database that is away at
+        the end of that time.
         """
         if (stand_in := self.stand_ins.here()) is not None:
             return await stand_in.wait(job_id, timeout, tenant=tenant)
@@ -499,10 +541,12 @@ class Taurine:
     async def cancel(
         self, job_id: str, *, reason: str = "cancelled", user: str | None = None, tenant: str | None = None
     ) -> JobRecord:
-        """Cancel a job, wherever it is: one that has not started never will; a running one hears of it within a second, in any process.
+        """Cancel a job, wherever it is: one that has not started never will; a running one hears of it within a second,
+        in any process.
 
         Returns the record: `cancelled`, or still `running` with the request noted. user: who asks for it.
-        Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that has ended, NotAuthorized, LedgerUnavailable.
+        Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that has ended,
+        NotAuthorized, LedgerUnavailable.
         """
         if (stand_in := self.stand_ins.here()) is not None:
             return await stand_in.cancel(job_id, reason=reason, user=user, tenant=tenant)
@@ -531,13 +575,15 @@ class Taurine:
         cursor: str | None = None,
         limit: int = 50,
     ) -> Listing[JobRecord]:
-        """Records, the newest first: `page = await app.list(…)` gives one page, `async for record in app.list(…)` goes over all.
+        """Records, the newest first: `page = await app.list(…)` gives one page, `async for record in app.list(…)` goes
+        over all.
 
-        Each filter that is given must hold; status and phase exclude each other. user: who enqueued them. since, until: of their creation, wall seconds
-        or aware datetimes; the first is included, the second is not. cursor: `next_cursor` of the page before, with the same filters.
+        Each filter that is given must hold; status and phase exclude each other. user: who enqueued them. since, until:
+        of their creation, wall seconds or aware datetimes; the first is included, the second is not. cursor:
+        `next_cursor` of the page before, with the same filters.
         limit: records of a page, 1 to 500. Default: 50. A page costs the same wherever it is.
-        Raises InvalidOption, LedgerUnavailable; and for a type or a queue that is not declared and of which there is no record, UnknownJobType or InvalidOption, with
-        the near miss.
+        Raises InvalidOption, LedgerUnavailable; and for a type or a queue that is not declared and of which there is no
+        record, UnknownJobType or InvalidOption, with the near miss.
         """
         wanted = RecordFilter(
             status=status,
@@ -568,10 +614,13 @@ class Taurine:
         cursor: str | None = None,
         limit: int = 50,
     ) -> Listing[JobRecord]:
-        """Records in which `text` stands: in the id, the type, a tag or the error, in large or small letters; the newest first, after the one whose id it is.
+        """Records in which `text` stands: in the id, the type, a tag or the error, in large or small letters; the
+        newest first, after the one whose id it is.
 
-        text: 1 to 200 printable characters, each of which stands for itself. The filters, cursor and limit are as in `list`.
-        A page looks at 10,000 records at most, so it may have few or none although `next_cursor` says that there is more to look at; it costs the same wherever it is.
+        text: 1 to 200 printable characters, each of which stands for itself. The filters, cursor and limit are as in
+        `list`.
+        A page looks at 10,000 records at most, so it may have few or none although `next_cursor` says that there is
+        more to look at; it costs the same wherever it is.
         Raises InvalidOption, LedgerUnavailable.
         """
         wanted = RecordFilter(
@@ -588,7 +637,10 @@ class Taurine:
         return self._operations("search").search(text, wanted, cursor=cursor, limit=limit)
 
     async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
-        """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`. Raises LedgerUnavailable, and InvalidOption for a queue as in `list`."""
+        """How many records there are of each status, exact up to 10,000 of each: see `Count.exact`.
+
+        Raises LedgerUnavailable, and InvalidOption for a queue as in `list`.
+        """
         return await self._operations("counts").counts(tenant=tenant, queue=queue)
 
     def attempts(
@@ -600,9 +652,11 @@ class Taurine:
         limit: int = 500,
         newest_first: bool = False,
     ) -> Listing[Attempt]:
-        """The attempts of a job with their errors and times, oldest first, the one that runs included: `await` gives one page, `async for` goes over all.
+        """The attempts of a job with their errors and times, oldest first, the one that runs included: `await` gives
+        one page, `async for` goes over all.
 
-        cursor: `next_cursor` of the page before, in the same order. limit: 1 to 500. Default: 500. Raises RecordNotFound, InvalidOption, LedgerUnavailable.
+        cursor: `next_cursor` of the page before, in the same order. limit: 1 to 500. Default: 500. Raises
+        RecordNotFound, InvalidOption, LedgerUnavailable.
         """
         operations = self._operations("attempts")
         return operations.attempts(job_id, tenant=tenant, cursor=cursor, limit=limit, newest_first=newest_first)
@@ -612,7 +666,8 @@ class Taurine:
     ) -> Sequence[NumberedLine]:
         """A page of the lines that the job's handler wrote; the latest 1,000 of a job are kept.
 
-        after: the number of the last line of the page before; 0, the default, for the first page. limit: 1 to 1,000 lines. Default: 100.
+        after: the number of the last line of the page before; 0, the default, for the first page. limit: 1 to 1,000
+        lines. Default: 100.
         Raises RecordNotFound, InvalidOption, LedgerUnavailable.
         """
         operations = self._operations("logs")
@@ -627,9 +682,11 @@ class Taurine:
         limit: int = 500,
         newest_first: bool = False,
     ) -> Listing[AuditEntry]:
-        """Who did what to a job, oldest first; also of one whose record is no longer kept: `await` gives one page, `async for` goes over all.
+        """Who did what to a job, oldest first; also of one whose record is no longer kept: `await` gives one page,
+        `async for` goes over all.
 
-        cursor: `next_cursor` of the page before, in the same order. limit: 1 to 500. Default: 500. Raises InvalidOption, LedgerUnavailable.
+        cursor: `next_cursor` of the page before, in the same order. limit: 1 to 500. Default: 500. Raises
+        InvalidOption, LedgerUnavailable.
         """
         wanted = ActionFilter(job_id=job_id, tenant=tenant)
         return self._operations("audit").actions(wanted, cursor=cursor, limit=limit, newest_first=newest_first)
@@ -645,10 +702,12 @@ class Taurine:
         cursor: str | None = None,
         limit: int = 50,
     ) -> Listing[AuditEntry]:
-        """Who did what, the latest first, of all jobs and of queues and quotas: `await` gives one page, `async for` goes over all.
+        """Who did what, the latest first, of all jobs and of queues and quotas: `await` gives one page, `async for`
+        goes over all.
 
-        Each filter that is given must hold. actor: who. action: such as "cancel" or "pause_queue". tenant: whose. since, until: wall seconds or aware datetimes; the first is
-        included, the second is not. cursor: `next_cursor` of the page before. limit: 1 to 500. Default: 50. Raises InvalidOption, LedgerUnavailable.
+        Each filter that is given must hold. actor: who. action: such as "cancel" or "pause_queue". tenant: whose.
+        since, until: wall seconds or aware datetimes; the first is included, the second is not. cursor: `next_cursor`
+        of the page before. limit: 1 to 500. Default: 50. Raises InvalidOption, LedgerUnavailable.
         """
         wanted = ActionFilter(
             actor=actor,
@@ -668,32 +727,42 @@ class Taurine:
         type: str | None = None,  # noqa: A002 - what it is called everywhere
         user: str | None = None,
     ) -> None:
-        """Let a tenant have at most so many jobs that have not ended, and add at most so many in a time: an enqueue of one more raises QuotaExceeded, and nothing is stored.
+        """Let a tenant have at most so many jobs that have not ended, and add at most so many in a time: an enqueue of
+        one more raises QuotaExceeded, and nothing is stored.
 
-        max_open: 0 or more. Default: any number. max_rate: `RateLimit(100, 60)` is a hundred at once, and as many again, evenly, in each minute; up to 1,000,000. Default: any
-        number. What is not given is no longer limited, so that neither of them takes the quota away. The rate counts jobs that are accepted, and not repeats of a request, nor what is
-        run again by hand. type: of that job type alone. Default: of all types together; both hold where both are set.
-        user: who asks for it. It holds for every process from its next enqueue on, until it is set anew; jobs that are there stay. It is written into the audit.
+        max_open: 0 or more. Default: any number. max_rate: `RateLimit(100, 60)` is a hundred at once, and as many
+        again, evenly, in each minute; up to 1,000,000. Default: any number. What is not given is no longer limited, so
+        that neither of them takes the quota away. The rate counts jobs that are accepted, and not repeats of a request,
+        nor what is run again by hand. type: of that job type alone. Default: of all types together; both hold where
+        both are set.
+        user: who asks for it. It holds for every process from its next enqueue on, until it is set anew; jobs that are
+        there stay. It is written into the audit.
         Raises InvalidOption, UnknownJobType, NotAuthorized, LedgerUnavailable.
         """
         operations = self._operations("set_quota")
         await operations.set_quota(tenant, max_open=max_open, max_rate=max_rate, type=type, user=user)
 
     async def quotas(self, tenant: str) -> Sequence[Quota]:
-        """The quotas of a tenant, the one of all its types first; none for a tenant that may have any number. Raises LedgerUnavailable."""
+        """The quotas of a tenant, the one of all its types first; none for a tenant that may have any number.
+
+        Raises LedgerUnavailable.
+        """
         return await self._operations("quotas").quotas(tenant)
 
     async def retry(
         self, job_id: str, *, payload: Any = None, user: str | None = None, tenant: str | None = None
     ) -> JobRecord:
-        """Run a job by hand: one that has ended again, as a new generation with all its attempts; one that waits for its next attempt at once.
+        """Run a job by hand: one that has ended again, as a new generation with all its attempts; one that waits for
+        its next attempt at once.
 
-        payload: in place of the one that it had, checked against its type; only of a job that has ended. Default: the same. user: who asks for it.
+        payload: in place of the one that it had, checked against its type; only of a job that has ended. Default: the
+        same. user: who asks for it.
         A server of queues that is down delays a new generation and nothing else.
 
-        Returns the record. Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that is queued, running or
-        waiting, NotAuthorized, UnknownJobType, PayloadInvalid, TenantMismatch, LedgerUnavailable; StoreUnavailable for a waiting job when the queue
-        cannot be told, after which the call may be repeated.
+        Returns the record. Raises RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a
+        job that is queued, running or waiting, NotAuthorized, UnknownJobType, PayloadInvalid, TenantMismatch,
+        LedgerUnavailable; StoreUnavailable for a waiting job when the queue cannot be told, after which the call may be
+        repeated.
         """
         return await self._operations("retry").retry(job_id, payload=payload, user=user, tenant=tenant)
 
@@ -708,11 +777,12 @@ class Taurine:
     ) -> JobRecord:
         """Let a job that waits for its start, or for its next attempt, begin at another time. Give one of the two.
 
-        run_at: an aware datetime. delay: seconds from now; 0 for at once. user: who asks for it. Attempts are kept, and the time by which it expires moves along. A server of queues that is
-        down delays that it starts, and nothing else.
+        run_at: an aware datetime. delay: seconds from now; 0 for at once. user: who asks for it. Attempts are kept, and
+        the time by which it expires moves along. A server of queues that is down delays that it starts, and nothing
+        else.
 
-        Returns the record. Raises InvalidOption, RecordNotFound (with `tenant` also for another tenant's job), TransitionRefused for a job that runs, waits for others or has
-        ended, NotAuthorized, LedgerUnavailable.
+        Returns the record. Raises InvalidOption, RecordNotFound (with `tenant` also for another tenant's job),
+        TransitionRefused for a job that runs, waits for others or has ended, NotAuthorized, LedgerUnavailable.
         """
         if delay is not None:
             start: EnqueueOptions = {"delay": delay} if run_at is None else {"delay": delay, "run_at": run_at}
@@ -723,11 +793,13 @@ class Taurine:
         return await self._operations("reschedule").reschedule(job_id, start, user=user, tenant=tenant)
 
     async def why(self, job_id: str, *, tenant: str | None = None, whole: bool | None = None) -> Why:
-        """Why a job is not running: one sentence, the reason as a word with details, and what is expected to happen next and when.
+        """Why a job is not running: one sentence, the reason as a word with details, and what is expected to happen
+        next and when.
 
-        Answers within seconds also when one of the servers, or both, are down, with what can be known then. Its cost does not grow with the queue.
-        tenant: a job of another tenant is not found then. whole: False leaves out figures of the queue, which all tenants share, and names of workers and servers. Default: True
-        without a tenant, False with one.
+        Answers within seconds also when one of the servers, or both, are down, with what can be known then. Its cost
+        does not grow with the queue.
+        tenant: a job of another tenant is not found then. whole: False leaves out figures of the queue, which all
+        tenants share, and names of workers and servers. Default: True without a tenant, False with one.
         """
         return await Inquiry(self._backend_for("why")).ask(job_id, tenant=tenant, whole=whole)
 
@@ -742,7 +814,8 @@ class Taurine:
         return AlertStates(partial(self._backend_for, "alerts"))
 
     async def tell_alert(self, alert: Alert) -> None:
-        """Have an event outside of workers told as theirs are: to `on_alert` at once, and by the rules of events to the sinks, at the next look of a process that looks.
+        """Have an event outside of workers told as theirs are: to `on_alert` at once, and by the rules of events to the
+        sinks, at the next look of a process that looks.
 
         The hook hears of each call. What cannot be told is logged, and not raised.
         """
@@ -767,7 +840,9 @@ class Taurine:
 
     @property
     def queues(self) -> Queues:
-        """The queues as an operator sees them: `list`, `get`, `has_work`, `pause`, `resume`, `drain`, `clean`, `set_concurrency`, `set_rate_limit`, `remove`."""
+        """The queues as an operator sees them: `list`, `get`, `has_work`, `pause`, `resume`, `drain`, `clean`,
+        `set_concurrency`, `set_rate_limit`, `remove`.
+        """
         return Queues(partial(self._backend_for, "queues"), self._authorize)
 
     @property
@@ -807,10 +882,14 @@ class Taurine:
         return Workers(partial(self._backend_for, "workers"))
 
     async def throughput(self, *, window: Seconds = 300.0) -> builtins.list[Throughput]:
-        """What jobs came to lately, by queue: outcomes, rates, and how long they waited and ran. Every declared queue is there, and each that had an end.
+        """What jobs came to lately, by queue: outcomes, rates, and how long they waited and ran.
 
-        window: seconds until now, up to seven days. Default: 300. Counted from the start of the minute in which it begins, so `Throughput.seconds` may be up to 60 more.
-        Workers add what they count every five seconds. Its cost grows with the window and not with the jobs. Raises InvalidOption, LedgerUnavailable.
+        Every declared queue is there, and each that had an end.
+
+        window: seconds until now, up to seven days. Default: 300. Counted from the start of the minute in which it
+        begins, so `Throughput.seconds` may be up to 60 more.
+        Workers add what they count every five seconds. Its cost grows with the window and not with the jobs. Raises
+        InvalidOption, LedgerUnavailable.
         """
         return await throughput_of(self._backend_for("throughput"), window=to_seconds(window, "window"))
 
@@ -819,19 +898,26 @@ class Taurine:
         return await totals_of(self._backend_for("totals"))
 
     async def readings(self, *, within: Seconds = 2.0) -> Readings:
-        """What both servers say now, in one look: counts, ages, totals, workers, how late schedules are. For metrics, health and alerts.
+        """What both servers say now, in one look: counts, ages, totals, workers, how late schedules are.
 
-        within: seconds that each server has; what one does not say by then is None, and the other's is there. Default: 2. Its cost does not grow with the number of jobs.
+        For metrics, health and alerts.
+
+        within: seconds that each server has; what one does not say by then is None, and the other's is there. Default:
+        2. Its cost does not grow with the number of jobs.
         """
         seconds = to_seconds(within, "within")
         return await take_readings(self._backend_for("readings"), self.schedules.list, within=seconds)
 
     async def readiness(self, *, within: Seconds = 2.0) -> Readiness:
-        """Whether the ledger answers and has the tables of this version, and whether the server of queues answers. within: seconds that each has. Default: 2."""
+        """Whether the ledger answers and has the tables of this version, and whether the server of queues answers.
+
+        within: seconds that each has. Default: 2.
+        """
         return await look_whether_ready(self._backend_for("readiness"), within=to_seconds(within, "within"))
 
     async def diagnose(self) -> builtins.list[Finding]:
-        """Look over the settings, both servers, the disk, and whether anybody works on the queues, changing nothing; each finding says what to do.
+        """Look over the settings, both servers, the disk, and whether anybody works on the queues, changing nothing;
+        each finding says what to do.
 
         Takes some seconds at most, and never raises for a server that does not answer: that is a finding.
         """
@@ -868,11 +954,13 @@ class Taurine:
     def worker(self, *, processes: int | None = None, **options: Unpack[WorkerOptions]) -> JobWorker | WorkerProcesses:
         """A worker: `await worker.run()`, or `async with app.worker():` to have it in the background.
 
-        options: see WorkerOptions. processes: make so many processes that run it, each with these options; they import the application, see `import_path`.
+        options: see WorkerOptions. processes: make so many processes that run it, each with these options; they import
+        the application, see `import_path`.
         Default: it runs in this one.
 
-        Made on the event loop that it runs on. Raises InvalidOption for a queue that no job type goes to, and when there is no handler at all; with
-        `processes` also for `deps`, and where no other process can import the application.
+        Made on the event loop that it runs on. Raises InvalidOption for a queue that no job type goes to, and when
+        there is no handler at all; with `processes` also for `deps`, and where no other process can import the
+        application.
         """
         rules = WorkerRules.made(options)
         if processes is None:
@@ -887,7 +975,9 @@ class Taurine:
         return WorkerProcesses(import_path=path, processes=processes, rules=rules, clock=self._clock, health=health)
 
     def operations_worker(self) -> JobWorker:
-        """A worker of bulk operations and of nothing else, for a process that is not there to run jobs, such as a web server. Run and ended as any worker."""
+        """A worker of bulk operations and of nothing else, for a process that is not there to run jobs, such as a web
+        server. Run and ended as any worker.
+        """
         idle = Upkeep(reconcile_every=None, expire_every=None, install_every=None, purge_every=None)
         return self.worker(queues=[OPERATIONS_QUEUE], concurrency=1, upkeep=idle)
 
@@ -944,7 +1034,9 @@ class Taurine:
         return await migrate(backend.database)
 
     async def compare(self) -> Divergence:
-        """Count where the records and the queues disagree, changing nothing; at rest all is 0. Reads every open record and every job in line.
+        """Count where the records and the queues disagree, changing nothing; at rest all is 0.
+
+        Reads every open record and every job in line.
 
         Raises LedgerUnavailable, StoreUnavailable, StoreRefused.
         """
@@ -959,7 +1051,9 @@ class Taurine:
 
     @property
     def heartbeats(self) -> builtins.list[Heartbeat]:
-        """When each of Taurine's own loops on this event loop has turned last, and by when it is to turn again: that of live changes, the outbox, and those of the workers that run here."""
+        """When each of Taurine's own loops on this event loop has turned last, and by when it is to turn again: that of
+        live changes, the outbox, and those of the workers that run here.
+        """
         return self._backends.heartbeats
 
     # Opening and closing --------------------------------------------------------------------------------------------------------------
@@ -973,10 +1067,11 @@ class Taurine:
         self._backends.close_sync()
 
     async def open(self) -> None:
-        """Make ready what this event loop needs, and hand over, in the background, what could not be handed over at once; safe to repeat. `async with app` does so, and
-        closes everything at the end.
+        """Make ready what this event loop needs, and hand over, in the background, what could not be handed over at
+        once; safe to repeat. `async with app` does so, and closes everything at the end.
 
-        A database that does not answer is told to the log and not raised: each call says so again. Raises InvalidOption for settings that do not go together.
+        A database that does not answer is told to the log and not raised: each call says so again. Raises InvalidOption
+        for settings that do not go together.
         """
         if self.stand_ins.here() is not None:
             return

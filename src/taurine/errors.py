@@ -200,7 +200,8 @@ class PayloadTooLarge(PayloadError):
 class PayloadInvalid(PayloadError):
     """Job data that is not what the job type declares; nothing was stored.
 
-    `errors` lists (field, what is wrong) in turn; values are left out, since they may be secret. `places` lists where each of them stands, from the outside in.
+    `errors` lists (field, what is wrong) in turn; values are left out, since they may be secret. `places` lists where
+    each of them stands, from the outside in.
     """
 
     def __init__(
@@ -240,7 +241,8 @@ class LedgerError(TaurineError):
 class LedgerUnavailable(LedgerError):
     """The database gave no answer in bounded time: it is down, locked by another process, or its pool is used up.
 
-    A write may or may not have happened. Repeating a call that names a job, or an enqueue with a job id or idempotency key, is safe.
+    A write may or may not have happened. Repeating a call that names a job, or an enqueue with a job id or idempotency
+    key, is safe.
     """
 
     retryable = True
@@ -277,8 +279,10 @@ class IdempotencyConflict(RecordError):
 class QuotaExceeded(RecordError):
     """The tenant has as many unfinished jobs as it may, or has put in as many of late; nothing was stored.
 
-    tenant, max_open, max_rate: whose quota, and what it allows: unfinished jobs, and jobs in a time. job_type: of that type, or None for all types together.
-    retry_after: seconds after which there is room by the rate again; None where it is the unfinished jobs, which end when they end.
+    tenant, max_open, max_rate: whose quota, and what it allows: unfinished jobs, and jobs in a time. job_type: of that
+    type, or None for all types together.
+    retry_after: seconds after which there is room by the rate again; None where it is the unfinished jobs, which end
+    when they end.
     """
 
     retryable = True
@@ -338,7 +342,10 @@ class Unauthenticated(AccessError):
 
 
 class TooManyTries(Unauthenticated):
-    """Too many tries to log in of late, of this name or from this address; the password was not looked at. HTTP says 429. retry_after: seconds."""
+    """Too many tries to log in of late, of this name or from this address; the password was not looked at.
+
+    HTTP says 429. retry_after: seconds.
+    """
 
     retryable = True
 
@@ -356,7 +363,9 @@ class TenantMismatch(AccessError):
 
 
 class JobIdUnusable(TenantMismatch, RecordError):
-    """A job of another tenant has this id, or it is kept for a run of a schedule. Its words say no more than that the id cannot be used, since they may reach a user.
+    """A job of another tenant has this id, or it is kept for a run of a schedule.
+
+    Its words say no more than that the id cannot be used, since they may reach a user.
 
     Ids that have their tenant in them, as by `job_id="invite:{tenant_id}:{user}"`, cannot meet. HTTP says 409.
     """
@@ -374,7 +383,10 @@ class EffectError(TaurineError):
 
 
 class EffectUnknown(EffectError):
-    """An earlier attempt meant to do it and ended before it said whether it did. Look it up, and give `once` a `look_up` that does so."""
+    """An earlier attempt meant to do it and ended before it said whether it did.
+
+    Look it up, and give `once` a `look_up` that does so.
+    """
 
 
 class EffectInProgress(EffectError):
@@ -427,7 +439,8 @@ class LeaseMissing(JobError):
 class NotInState(JobError):
     """The job is not in a state that this change needs.
 
-    found: where it stood right after, "unknown" when it stood nowhere or that was not asked. allowed: the states in which it may be changed so.
+    found: where it stood right after, "unknown" when it stood nowhere or that was not asked. allowed: the states in
+    which it may be changed so.
     """
 
     code = -3
@@ -546,7 +559,10 @@ class ScheduleNotFound(TaurineError):
 
 
 class MoreThanExpected(TaurineError):
-    """An operation on many jobs would reach more of them than its caller has seen; nothing was done. expected, found: how many the caller has seen, and how many there are."""
+    """An operation on many jobs would reach more of them than its caller has seen; nothing was done.
+
+    expected, found: how many the caller has seen, and how many there are.
+    """
 
     def __init__(self, message: str, *, expected: int, found: int) -> None:
         super().__init__(message)
@@ -592,8 +608,8 @@ class HandlerExited(AttemptError):
 class HandlerFailed(AttemptError):
     """The handler raised in a process of its own; the text is that of its error.
 
-    type_name: the error's type, with its module unless it is a builtin. traceback: as text, from that process. verdict: how the error
-    was classified there, as JSON, since its class may not exist here.
+    type_name: the error's type, with its module unless it is a builtin. traceback: as text, from that process. verdict:
+    how the error was classified there, as JSON, since its class may not exist here.
     """
 
     def __init__(self, message: str, *, type_name: str, traceback: str, verdict: Mapping[str, Any]) -> None:
@@ -606,7 +622,8 @@ class HandlerFailed(AttemptError):
 class WorkerProcessDied(AttemptError):
     """The process that ran the handler died under it; others go on.
 
-    signal: the number of the signal that killed it, or None. exit_code: what it exited with, or None where a signal killed it.
+    signal: the number of the signal that killed it, or None. exit_code: what it exited with, or None where a signal
+    killed it.
     """
 
     retryable = True
@@ -618,11 +635,17 @@ class WorkerProcessDied(AttemptError):
 
 
 class WorkerProcessNotStarted(AttemptError):
-    """The process that was to run the handler did not start: it cannot import what it needs, or took too long. The message says which."""
+    """The process that was to run the handler did not start: it cannot import what it needs, or took too long.
+
+    The message says which.
+    """
 
 
 class SupervisorGaveUp(TaurineError):
-    """Worker processes ended right after their start, again and again; all were stopped. `exit_code` is how the last one ended."""
+    """Worker processes ended right after their start, again and again; all were stopped.
+
+    `exit_code` is how the last one ended.
+    """
 
     def __init__(self, message: str, *, exit_code: int) -> None:
         super().__init__(message)

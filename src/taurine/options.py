@@ -34,8 +34,8 @@ Seconds: TypeAlias = float | timedelta
 ChildFailurePolicy: TypeAlias = Literal["fail", "continue", "ignore", "remove"]
 """What a job's final failure does to its parent.
 
-`fail` fails the parent too; `continue` starts it at once, other children pending or not; `ignore` records the reason and lets
-it go on when no child is left; `remove` drops the link and records nothing.
+`fail` fails the parent too; `continue` starts it at once, other children pending or not; `ignore` records the reason
+and lets it go on when no child is left; `remove` drops the link and records nothing.
 """
 
 MAX_PRIORITY = 2_097_151
@@ -113,7 +113,8 @@ class Dedup:
     extend: each refused duplicate starts the ttl anew. Default: False.
     replace: a duplicate replaces the first job as long as that one is delayed (debounce). Default: False.
     reschedule: a duplicate moves the due time of the delayed first job and drops its own data. Default: False.
-    keep_last_if_active: while the first job runs, the newest duplicate is kept and runs after it; ttl is ignored. Default: False.
+    keep_last_if_active: while the first job runs, the newest duplicate is kept and runs after it; ttl is ignored.
+    Default: False.
     """
 
     id: str
@@ -146,7 +147,8 @@ class Parent:
 class JobTelemetry:
     """What a job says of its trace.
 
-    metadata: the trace context that travels with it, opaque text, in place of that of the call that adds it. Default: the call's, where the queue has a telemetry.
+    metadata: the trace context that travels with it, opaque text, in place of that of the call that adds it. Default:
+    the call's, where the queue has a telemetry.
     omit_context: nothing travels but what `metadata` says, and consumers begin a trace of their own. Default: False.
     """
 
@@ -178,7 +180,9 @@ class AddOptions(TypedDict, total=False):
     stacktrace_limit: int
     """Keep this many of the newest stack traces; 0 keeps none. Default: all."""
     remove_on_complete: bool | int | Keep
-    """What is kept of completed jobs: True removes at once, False keeps all, a number keeps the newest. Default: the worker's."""
+    """What is kept of completed jobs: True removes at once, False keeps all, a number keeps the newest. Default: the
+    worker's.
+    """
     remove_on_fail: bool | int | Keep
     """The same for failed jobs."""
     deduplication: Dedup | str
@@ -192,6 +196,7 @@ class AddOptions(TypedDict, total=False):
     application: str
     """JSON that the layer above keeps with the job; every consumer passes over it. Default: none."""
     replace_finished: bool | Literal["other"]
-    """A completed or failed job of this id is removed as `remove` does, without its children, and this one added in its place; atomic. A job
-    that has not ended is a duplicate all the same, unless it waits as an earlier generation of this one (see `application`). "other": only one of
+    """A completed or failed job of this id is removed as `remove` does, without its children, and this one added in its
+    place; atomic. A job that has not ended is a duplicate all the same, unless it waits as an earlier generation of
+    this one (see `application`). "other": only one of
     another creation time is replaced. Not together with `deduplication`. Default: False, any job of this id is a duplicate."""

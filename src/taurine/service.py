@@ -1,8 +1,8 @@
 """The one shape of a background loop: start, stop, run_once.
 
-A subclass says what one pass does; this class owns the task, the interval, the waiting and the logging. `start` twice, `stop`
-twice and `stop` before `start` are all harmless. A pass that fails is logged under the service's name and tried again after the next interval; only
-cancellation ends the loop.
+A subclass says what one pass does; this class owns the task, the interval, the waiting and the logging. `start` twice,
+`stop` twice and `stop` before `start` are all harmless. A pass that fails is logged under the service's name and tried
+again after the next interval; only cancellation ends the loop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Settings of an application: arguments first, then variables of the environment, then defaults.
 
-Nothing is read on import; `Settings.read` reads, once, and what it returns does not change. A process that needs two sets (an API with
-short time-outs and a worker) reads twice. No file is read: a `.env` in the folder of the moment would be a surprise.
+Nothing is read on import; `Settings.read` reads, once, and what it returns does not change. A process that needs two
+sets (an API with short time-outs and a worker) reads twice. No file is read: a `.env` in the folder of the moment would
+be a surprise.
 
 | setting | variable | default |
 |---|---|---|
@@ -16,8 +17,9 @@ short time-outs and a worker) reads twice. No file is read: a `.env` in the fold
 | `secret` | `TAURINE_SECRET` | none: in dev, one that is made in `home` when it is needed |
 | `log_format` | `TAURINE_LOG_FORMAT`: `console`, `json` | `console` in dev, `json` in production |
 
-An empty variable counts as none. Where a variable names a server and a process must not use it, the words "embedded" for `redis_url` and "sqlite" (or "embedded")
-for `database_url`, as arguments or variables, mean the default: what runs by itself in `home`. Secrets are masked wherever settings or their errors are shown.
+An empty variable counts as none. Where a variable names a server and a process must not use it, the words "embedded"
+for `redis_url` and "sqlite" (or "embedded") for `database_url`, as arguments or variables, mean the default: what runs
+by itself in `home`. Secrets are masked wherever settings or their errors are shown.
 """
 
 from __future__ import annotations
@@ -160,7 +162,8 @@ def _log_format(known: dict[str, Any]) -> LogFormat:
 class Settings(BaseSettings):
     """The settings of one application, checked. Make them with `Settings.read`.
 
-    Some values differ from what was given: `database_url` names its driver, `home` has `~` expanded, and the words for a default are None.
+    Some values differ from what was given: `database_url` names its driver, `home` has `~` expanded, and the words for
+    a default are None.
     """
 
     model_config = SettingsConfigDict(
@@ -199,7 +202,9 @@ class Settings(BaseSettings):
     cron_secret: Annotated[SecretStr | None, Field(validation_alias=_variable("cron_secret"))] = None
     """What callers of the HTTP cron route must present. None: that route answers nobody."""
     secret: Annotated[SecretStr | None, Field(validation_alias=_variable("secret"), min_length=32)] = None
-    """What public tokens, and the steps of a login elsewhere, are signed with; 32 characters or more. None: see `Access.secret`."""
+    """What public tokens, and the steps of a login elsewhere, are signed with; 32 characters or more. None: see
+    `Access.secret`.
+    """
     log_format: Annotated[LogFormat, Field(validation_alias=_variable("log_format"), default_factory=_log_format)]
     """How log lines look."""
 
@@ -218,10 +223,13 @@ class Settings(BaseSettings):
         secret: str | SecretStr | None = None,
         log_format: LogFormat | None = None,
     ) -> Settings:
-        """The settings of this moment: what is given here, else the environment's, else the defaults. None means not given.
+        """The settings of this moment: what is given here, else the environment's, else the defaults.
 
-        Raises InvalidOption for a value out of its range, which names the argument or variable and never shows a secret. Warns of a
-        variable that starts with `TAURINE_` and looks like a misspelt one; others that are unknown are left alone.
+        None means not given.
+
+        Raises InvalidOption for a value out of its range, which names the argument or variable and never shows a
+        secret. Warns of a variable that starts with `TAURINE_` and looks like a misspelt one; others that are unknown
+        are left alone.
         """
         arguments: dict[str, Any] = {
             "redis_url": redis_url,

@@ -1,10 +1,11 @@
 """Traces and measures: what the engine and the jobs say of their work, and to whom is the application's choice.
 
-The interface that a telemetry has to fill, and no more: nothing here knows OpenTelemetry, and nothing is recorded by itself. `taurine.observe.otel` fills it for
-OpenTelemetry. The words are those of BullMQ's own interface, so that who has written one for Node can write the other.
+The interface that a telemetry has to fill, and no more: nothing here knows OpenTelemetry, and nothing is recorded by
+itself. `taurine.observe.otel` fills it for OpenTelemetry. The words are those of BullMQ's own interface, so that who
+has written one for Node can write the other.
 
-What travels with a job is one text (`ContextManager.inject`), opaque to everything in between, in BullMQ's own field. So a span that Node has begun goes on here, and
-the other way round.
+What travels with a job is one text (`ContextManager.inject`), opaque to everything in between, in BullMQ's own field.
+So a span that Node has begun goes on here, and the other way round.
 """
 
 from __future__ import annotations
@@ -74,14 +75,18 @@ class Tracer(Protocol):
         links: Sequence[SpanContext] = (),
         at: float | None = None,
     ) -> Span:
-        """context: that of the parent; an empty one begins a trace. links: of spans that led to this one and are not its parent. at: its start, wall seconds.
+        """context: that of the parent; an empty one begins a trace. links: of spans that led to this one and are not
+        its parent. at: its start, wall seconds.
         Default: now.
         """
         ...
 
 
 class ContextManager(Protocol):
-    """Knows which span is the active one, and takes it from one process to another. It has to follow asyncio's tasks and `contextvars`."""
+    """Knows which span is the active one, and takes it from one process to another.
+
+    It has to follow asyncio's tasks and `contextvars`.
+    """
 
     def active(self) -> SpanContext:
         """That of the code that calls."""
@@ -96,7 +101,10 @@ class ContextManager(Protocol):
         ...
 
     def inject(self, context: SpanContext) -> str | None:
-        """As text that travels with a job: at most some hundred printable characters. None where there is nothing to tell."""
+        """As text that travels with a job: at most some hundred printable characters.
+
+        None where there is nothing to tell.
+        """
         ...
 
     def extract(self, carried: str) -> SpanContext:
@@ -153,7 +161,9 @@ _W3C = re.compile(r"\b[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\b")
 
 
 def trace_id_in(carried: str | None) -> str | None:
-    """The trace's own id in what travels with a job, for lines that somebody searches by it; the text itself where it is none of the W3C's form."""
+    """The trace's own id in what travels with a job, for lines that somebody searches by it; the text itself where it
+    is none of the W3C's form.
+    """
     if carried is None:
         return None
     found = _W3C.search(carried)

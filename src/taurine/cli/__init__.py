@@ -1,7 +1,8 @@
 """The command `taurine`, for developers and operators: it uses the same public API as everybody.
 
-What was asked for goes to stdout, everything else to stderr: logs, progress, errors and their hints. With `--json`, stdout holds one JSON value, or one in each
-line of a command that goes on, and nothing else. A bar is shown on a terminal, a line every few seconds elsewhere. NO_COLOR, FORCE_COLOR and COLUMNS are honoured.
+What was asked for goes to stdout, everything else to stderr: logs, progress, errors and their hints. With `--json`,
+stdout holds one JSON value, or one in each line of a command that goes on, and nothing else. A bar is shown on a
+terminal, a line every few seconds elsewhere. NO_COLOR, FORCE_COLOR and COLUMNS are honoured.
 
 | exit code | |
 |---|---|
@@ -29,7 +30,8 @@ line of a command that goes on, and nothing else. A bar is shown on a terminal, 
     logs.py         log lines on stderr                      reloading.py  starting anew when files change
     working.py      a worker in this process
 
-The files of `commands` import nothing slow before their command runs, so that `--help` and the shell's completion are quick.
+The files of `commands` import nothing slow before their command runs, so that `--help` and the shell's completion are
+quick.
 """
 
 __all__ = ["main"]

@@ -31,7 +31,10 @@ def confirmed(output: Output, question: str, *, yes: bool) -> bool:
 
 
 def password_of(name: str) -> str:
-    """The password for somebody: asked for twice on a terminal, without showing it; elsewhere the first line of stdin. Raises InvalidOption where the two differ."""
+    """The password for somebody: asked for twice on a terminal, without showing it; elsewhere the first line of stdin.
+
+    Raises InvalidOption where the two differ.
+    """
     from getpass import getpass
 
     if not sys.stdin.isatty():

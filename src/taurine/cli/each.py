@@ -1,4 +1,6 @@
-"""Doing the same to several jobs: those that go well are told on stdout, the others on stderr, and the worst makes the exit code."""
+"""Doing the same to several jobs: those that go well are told on stdout, the others on stderr, and the worst makes the
+exit code.
+"""
 
 from __future__ import annotations
 

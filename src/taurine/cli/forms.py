@@ -1,6 +1,9 @@
-"""What records, queues and their like are as plain JSON, and in a line for people. The members of the JSON are those of the public classes; times are ISO 8601.
+"""What records, queues and their like are as plain JSON, and in a line for people.
 
-What must not be shown is replaced in all that users and handlers wrote, as the API does; ids, and the names of types, queues and people, are what one asks by, and stay.
+The members of the JSON are those of the public classes; times are ISO 8601.
+
+What must not be shown is replaced in all that users and handlers wrote, as the API does; ids, and the names of types,
+queues and people, are what one asks by, and stay.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Retrying or cancelling all jobs that a filter lets through: their number first, then a question, then how far it is.
 
-A job of `taurine.bulk` does it, which this process runs itself: so it needs no worker, and where it is killed half-way a worker goes on with it.
+A job of `taurine.bulk` does it, which this process runs itself: so it needs no worker, and where it is killed half-way
+a worker goes on with it.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ class Filter:
 
 
 def one_of_both(ids: Sequence[str] | None, wanted: Filter) -> bool:
-    """True for a filter, False for ids. Both at once exclude each other, and nothing at all is not taken for everything. Raises InvalidOption."""
+    """True for a filter, False for ids.
+
+    Both at once exclude each other, and nothing at all is not taken for everything. Raises InvalidOption.
+    """
     if ids and wanted.is_given:
         raise InvalidOption("expected ids, or a filter, or --all; got several of them")
     if not ids and not wanted.is_given and wanted.tenant is None:
@@ -104,7 +108,9 @@ async def change_all(
     user: str | None,
     yes: bool,
 ) -> int:
-    """Do it to all of them, after a question; returns the exit code. What has come since they were counted is not reached.
+    """Do it to all of them, after a question; returns the exit code.
+
+    What has come since they were counted is not reached.
 
     reason: of cancelled jobs, for their records. user: who asks. yes: do not ask.
     Raises InvalidOption, also for more than one operation may reach; NotAuthorized, QuotaExceeded, LedgerUnavailable.

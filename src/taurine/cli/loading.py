@@ -13,7 +13,8 @@ __all__ = ["load_app", "refuse_without_types"]
 
 
 def load_app(place: str | None) -> Taurine:
-    """The application at `module:name`; for None one without job types, from the settings of the environment: enough to look at records.
+    """The application at `module:name`; for None one without job types, from the settings of the environment: enough to
+    look at records.
 
     Modules are looked for in the working directory too. Raises InvalidOption, which says what cannot be loaded and why.
     """

@@ -1,4 +1,6 @@
-"""Log lines of commands that run jobs: on stderr, in the form that the settings say, unless the application has set up logging itself."""
+"""Log lines of commands that run jobs: on stderr, in the form that the settings say, unless the application has set up
+logging itself.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 def set_up_logs(log_format: LogFormat, level: str, redact: Redact) -> None:
-    """Show log lines from this level on, without what `redact` hides. An application that has a handler of its own keeps that, with its own level. Raises InvalidOption."""
+    """Show log lines from this level on, without what `redact` hides.
+
+    An application that has a handler of its own keeps that, with its own level. Raises InvalidOption.
+    """
     if level.lower() not in _LEVELS:
         raise InvalidOption(
             f"expected --log-level to be {', '.join(_LEVELS)}, got {level!r:.40}{did_you_mean(level, _LEVELS)}"

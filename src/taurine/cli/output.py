@@ -1,6 +1,7 @@
 """What commands print: JSON for programs, text for people; and nothing of a user's text that a terminal would obey.
 
-Lines are not wrapped, so that they can be searched and copied; tables are laid out for a terminal's width, and are as wide as they need elsewhere.
+Lines are not wrapped, so that they can be searched and copied; tables are laid out for a terminal's width, and are as
+wide as they need elsewhere.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def console_on(file: IO[str]) -> Console:
 class Output:
     """Where a command's answer goes. as_json: JSON on stdout and nothing else.
 
-    redact: what must not be shown of what users and handlers wrote; commands ask it, as they alone know which texts those are. Default: the usual rules, until `run` gives it
-    those of the application. unredacted: hide nothing.
+    redact: what must not be shown of what users and handlers wrote; commands ask it, as they alone know which texts
+    those are. Default: the usual rules, until `run` gives it those of the application. unredacted: hide nothing.
     """
 
     def __init__(self, *, as_json: bool, unredacted: bool = False) -> None:

@@ -1,4 +1,6 @@
-"""Showing how far something is, on stderr: a bar where stderr is a terminal, else a line when the state changes and every few seconds."""
+"""Showing how far something is, on stderr: a bar where stderr is a terminal, else a line when the state changes and
+every few seconds.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def read_seconds(text: str, name: str) -> float:
-    """Seconds of a duration such as 90, 1.5, 30s, 5m, 2h30m, 1d; a hundred years at most. Raises InvalidOption, which names the option."""
+    """Seconds of a duration such as 90, 1.5, 30s, 5m, 2h30m, 1d; a hundred years at most.
+
+    Raises InvalidOption, which names the option.
+    """
     place, total = 0, 0.0
     if _NUMBER.fullmatch(text):
         place, total = len(text), float(text)
@@ -39,7 +42,8 @@ def read_seconds(text: str, name: str) -> float:
 def read_payload(words: str | None, name: str = "the payload") -> Any:
     """The value of JSON text; of a file's for `@file`, and of standard input's for `-`. None is an empty object.
 
-    Raises InvalidOption for a file that cannot be read, and for text that is no JSON: where it stops being any, without showing it.
+    Raises InvalidOption for a file that cannot be read, and for text that is no JSON: where it stops being any, without
+    showing it.
     """
     if words is None:
         return {}
@@ -73,7 +77,9 @@ def read_slots(text: str, name: str) -> Any:
 
 
 def read_queues(words: Sequence[str], concurrency: str | None) -> tuple[list[str] | None, Any]:
-    """The queues and slots of `--queue NAME`, `--queue NAME=SLOTS` and `--concurrency SLOTS`, as `Taurine.worker` takes them."""
+    """The queues and slots of `--queue NAME`, `--queue NAME=SLOTS` and `--concurrency SLOTS`, as `Taurine.worker` takes
+    them.
+    """
     general = None if concurrency is None else read_slots(concurrency, "--concurrency")
     if not words:
         return None, general

@@ -1,7 +1,8 @@
 """Starting a command anew when source files change: this process watches, a child does the work.
 
-The child is ended as a deployment would end it, by SIGTERM with its grace, so that what it was running is handed back. One that ends by itself with an error, such
-as a file that cannot be imported, is started again at the next change. Should this process be killed, the child ends too.
+The child is ended as a deployment would end it, by SIGTERM with its grace, so that what it was running is handed back.
+One that ends by itself with an error, such as a file that cannot be imported, is started again at the next change.
+Should this process be killed, the child ends too.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ def child_command(*words: str) -> int:
 
 
 async def run_reloading(words: Sequence[str], output: Output, *, folder: Path, grace: float) -> int:
-    """Run `taurine WORDS…` in a child, anew at each change of a Python file below `folder`, until SIGINT or SIGTERM; returns the exit code.
+    """Run `taurine WORDS…` in a child, anew at each change of a Python file below `folder`, until SIGINT or SIGTERM;
+    returns the exit code.
 
-    grace: seconds that the child may take to end what it runs. A second signal is passed on to the child, which ends at once then.
+    grace: seconds that the child may take to end what it runs. A second signal is passed on to the child, which ends at
+    once then.
     A child that ends by itself and without an error ends this too.
     """
     signals = _Signals()

@@ -24,7 +24,10 @@ Work: TypeAlias = "Callable[[Taurine, Output], Coroutine[Any, Any, int | None]]"
 
 
 class Chosen:
-    """What holds for every command. place: the application, as module:name. debug: show tracebacks. unredacted: show what `Taurine(redact=…)` hides."""
+    """What holds for every command.
+
+    place: the application, as module:name. debug: show tracebacks. unredacted: show what `Taurine(redact=…)` hides.
+    """
 
     def __init__(self, place: str | None, *, debug: bool, unredacted: bool) -> None:
         self.place = place

@@ -18,7 +18,10 @@ _LOOK_SECONDS = 0.2
 
 
 def plan_of(app: Taurine, queues: list[str] | None, concurrency: Any) -> dict[str, int]:
-    """Jobs at once by queue, as a worker of these options will have it. Raises InvalidOption for a queue that no job type goes to."""
+    """Jobs at once by queue, as a worker of these options will have it.
+
+    Raises InvalidOption for a queue that no job type goes to.
+    """
     from taurine.jobs.worker.options import WorkerRules
 
     rules = WorkerRules.made({"queues": queues, "concurrency": concurrency})
@@ -32,7 +35,10 @@ async def run_beside(
     worker: JobWorker | WorkerProcesses,
     beside: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> None:
-    """Run a worker until a signal, or until what runs beside it comes to its end. A second signal ends its grace at once."""
+    """Run a worker until a signal, or until what runs beside it comes to its end.
+
+    A second signal ends its grace at once.
+    """
     async with app:
         running = asyncio.ensure_future(worker.run(handle_signals=True))
         other = None if beside is None else asyncio.ensure_future(beside())
@@ -50,7 +56,10 @@ async def run_beside(
 
 
 async def until_empty(app: Taurine, queues: list[str]) -> None:
-    """Return when nothing of these queues is due, runs, or is to go on; see `Queues.has_work`. An outage of a server is waited out."""
+    """Return when nothing of these queues is due, runs, or is to go on; see `Queues.has_work`.
+
+    An outage of a server is waited out.
+    """
     from taurine.errors import LedgerUnavailable, StoreUnavailable
 
     while True:

@@ -1,8 +1,10 @@
 """`taurine demo`, also `python -m taurine.demo`: a support desk at work, with real parts.
 
-Each ticket is triaged by a pipeline and its team told by a letter; all of them are exported as CSV meanwhile. Half-way a worker is killed, at a moment when the mail
-server has taken letters of it and not yet said so. One ticket cannot be read: its job fails for good, and is redriven after a fix. A job is cancelled while it runs,
-some are enqueued twice, and a report comes by itself. In the end the mail server and the business database, which know nothing of jobs, are asked what they have.
+Each ticket is triaged by a pipeline and its team told by a letter; all of them are exported as CSV meanwhile. Half-way
+a worker is killed, at a moment when the mail server has taken letters of it and not yet said so. One ticket cannot be
+read: its job fails for good, and is redriven after a fix. A job is cancelled while it runs, some are enqueued twice,
+and a report comes by itself. In the end the mail server and the business database, which know nothing of jobs, are
+asked what they have.
 
     command.py    the command: options, signals, exit code; __main__.py runs it
     story.py      what happens, in order: triaging.py, mending.py; gathering.py asks the witnesses

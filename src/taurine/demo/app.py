@@ -1,4 +1,6 @@
-"""The support desk of the home that TAURINE_HOME names, for the command line: `taurine --app taurine.demo.app:app jobs`."""
+"""The support desk of the home that TAURINE_HOME names, for the command line: `taurine --app taurine.demo.app:app
+jobs`.
+"""
 
 from __future__ import annotations
 

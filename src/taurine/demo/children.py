@@ -24,8 +24,8 @@ class ChildFailed(Exception):
 class Child:
     """A Python module that runs as a process; a module's `async with` block ends it, one way or the other.
 
-    It does not hear a Ctrl-C in the terminal: the process that started it does, and ends it. Should that one be killed, the child's standard
-    input closes: see `lifeline`.
+    It does not hear a Ctrl-C in the terminal: the process that started it does, and ends it. Should that one be killed,
+    the child's standard input closes: see `lifeline`.
 
     name: what it is called in messages. module: which of the demo's. arguments: its own, after the demo's directory.
     """

@@ -1,7 +1,8 @@
 """The command `taurine demo`, also `python -m taurine.demo`.
 
-Exit code 0: every line of the table holds. 1: one does not, or the demo could not go on. 2: wrong usage, or something is not installed. 130: ended by Ctrl-C or
-SIGTERM before the table; afterwards, with --serve, that is how it ends, and the table decides. Whatever the end, no process of it stays, and no file but those in --home.
+Exit code 0: every line of the table holds. 1: one does not, or the demo could not go on. 2: wrong usage, or something
+is not installed. 130: ended by Ctrl-C or SIGTERM before the table; afterwards, with --serve, that is how it ends, and
+the table decides. Whatever the end, no process of it stays, and no file but those in --home.
 """
 
 from __future__ import annotations

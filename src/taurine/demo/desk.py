@@ -23,7 +23,9 @@ __all__ = ["EXPORTS", "LEASE", "LOOKS", "REPORTS", "TRIAGE", "WATCHES", "Desk", 
 TRIAGE, EXPORTS, REPORTS, WATCHES = "triage", "exports", "reports", "watches"
 
 LEASE = 2.0
-"""Seconds that a job stays with a worker that does not answer. A worker's default is 30: short here, so that one sees the recovery."""
+"""Seconds that a job stays with a worker that does not answer. A worker's default is 30: short here, so that one sees
+the recovery.
+"""
 
 LOOKS = 1.0
 """Seconds between looks for such jobs, and for jobs that the queue has lost. The defaults are 30 and 10."""

@@ -63,7 +63,9 @@ class Display:
 
     @contextlib.contextmanager
     def progress(self, totals: Mapping[str, int]) -> Generator[Show]:
-        """Bars on a terminal, a line at each quarter elsewhere; call what it gives with a name and the number done so far."""
+        """Bars on a terminal, a line at each quarter elsewhere; call what it gives with a name and the number done so
+        far.
+        """
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             yield _Lines(totals, self)
             return

@@ -1,4 +1,6 @@
-"""The export of all tickets as CSV: a page at a time, with a cursor, so that another worker goes on where a dead one was."""
+"""The export of all tickets as CSV: a page at a time, with a cursor, so that another worker goes on where a dead one
+was.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class Exported(BaseModel):
 def export_tickets(order: Export, ctx: Context) -> Exported:
     """Write all tickets, in the order in which they are routed, and wait for those that are not yet.
 
-    The cursor is the place of the last ticket in that order, and with it the length of the file: what was written behind it is cut off, so no ticket stands there twice.
+    The cursor is the place of the last ticket in that order, and with it the length of the file: what was written
+    behind it is cut off, so no ticket stands there twice.
     """
     office: Office = ctx.deps
     path = office.places.exports / f"{order.name}.csv"

@@ -42,7 +42,10 @@ class Mailbox:
         self._connection.close()
 
     def keep(self, message_id: str, recipient: str, subject: str) -> int:
-        """Take a letter; returns its number. One that was taken before is taken again: a mail server delivers what it is given."""
+        """Take a letter; returns its number.
+
+        One that was taken before is taken again: a mail server delivers what it is given.
+        """
         ((number,),) = self._rows(
             "INSERT INTO letter (message_id, recipient, subject) VALUES (?, ?, ?) RETURNING number",
             *(message_id, recipient, subject),

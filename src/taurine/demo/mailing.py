@@ -20,7 +20,10 @@ _TIMEOUT = 30.0
 
 
 class Receipt(BaseModel):
-    """What is known of a letter that was sent. looked_up: it was found in the mailbox, since nobody knew whether it had been sent."""
+    """What is known of a letter that was sent.
+
+    looked_up: it was found in the mailbox, since nobody knew whether it had been sent.
+    """
 
     message_id: str
     looked_up: bool = False
@@ -39,8 +42,8 @@ class Mailer:
     def send_once(self, ctx: Context, name: str, *, to: str, subject: str, body: str) -> Receipt:
         """Send the letter of this name, unless it was sent before. For plain functions.
 
-        A worker that dies between the server's taking and the ledger's commit leaves the question whether it was sent; the mailbox answers it. An answer of the
-        server that is no yes proves that it was not.
+        A worker that dies between the server's taking and the ledger's commit leaves the question whether it was sent;
+        the mailbox answers it. An answer of the server that is no yes proves that it was not.
         """
         message_id = f"{name}@{DOMAIN}"
         message = EmailMessage()

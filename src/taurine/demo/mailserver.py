@@ -1,7 +1,9 @@
 """The mail server's process: real SMTP on the loopback interface, by aiosmtpd.
 
-Two things that mail servers do in life, it does on purpose. It sends some letters away when it sees them for the first time ("greylisting"), so that they come again.
-And from one letter on it takes them and is slow to say so, until it is told to go on: a worker that is killed meanwhile does not know whether its letter was sent.
+Two things that mail servers do in life, it does on purpose. It sends some letters away when it sees them for the first
+time ("greylisting"), so that they come again.
+And from one letter on it takes them and is slow to say so, until it is told to go on: a worker that is killed meanwhile
+does not know whether its letter was sent.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ _LOOK = 0.02
 
 
 class Deliveries:
-    """What happens at the end of a letter. hold_at: the number of the first letter whose sender waits for the answer, until the file `go_on` is there."""
+    """What happens at the end of a letter.
+
+    hold_at: the number of the first letter whose sender waits for the answer, until the file `go_on` is there.
+    """
 
     def __init__(self, mailbox: Mailbox, *, hold_at: int, go_on: Path) -> None:
         self._mailbox = mailbox

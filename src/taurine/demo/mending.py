@@ -1,4 +1,6 @@
-"""The second act: what users and operators see of a job that failed for good, of one that they no longer want, and of one that comes back by itself."""
+"""The second act: what users and operators see of a job that failed for good, of one that they no longer want, and of
+one that comes back by itself.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ class Mending:
         self._evidence = evidence
 
     async def run(self, export: JobHandle[Exported], workers: Collection[Child]) -> str:
-        """Returns the id of the watch. Raises TaurineError where the application does not answer as it should, Stuck, ChildFailed."""
+        """Returns the id of the watch.
+
+        Raises TaurineError where the application does not answer as it should, Stuck, ChildFailed.
+        """
         await self._redrive()
         result = await export.result(timeout=PATIENCE)
         self._say(

@@ -59,8 +59,9 @@ class Story:
         return desk
 
     async def tell(self, desk: Desk, server: EmbeddedServer, stack: AsyncExitStack) -> Child:
-        """All of it, until the workers are stopped and the witnesses are asked; returns the mail server. Whatever is started is put on `stack`, so the caller ends
-        it, also after a cancellation.
+        """All of it, until the workers are stopped and the witnesses are asked; returns the mail server.
+
+        Whatever is started is put on `stack`, so the caller ends it, also after a cancellation.
 
         Raises Stuck, ChildFailed, TaurineError.
         """

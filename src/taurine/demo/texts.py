@@ -1,4 +1,7 @@
-"""The text of the tickets: what people wrote about the parts of the standard library, from its sources. Nothing of it is imported or run."""
+"""The text of the tickets: what people wrote about the parts of the standard library, from its sources.
+
+Nothing of it is imported or run.
+"""
 
 from __future__ import annotations
 

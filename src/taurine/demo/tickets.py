@@ -1,4 +1,7 @@
-"""The business database: tickets, where they went, exports, reports. It knows nothing of Taurine, and so can bear witness."""
+"""The business database: tickets, where they went, exports, reports.
+
+It knows nothing of Taurine, and so can bear witness.
+"""
 
 from __future__ import annotations
 

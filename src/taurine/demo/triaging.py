@@ -44,7 +44,9 @@ class Triaging:
         self._triaged = 0
 
     async def run(self, survivors: list[Child]) -> JobHandle[Exported]:
-        """Returns the export, which waits for one more ticket. survivors: the workers; the one that is killed is taken out.
+        """Returns the export, which waits for one more ticket.
+
+        survivors: the workers; the one that is killed is taken out.
 
         Raises Stuck, ChildFailed, TaurineError.
         """

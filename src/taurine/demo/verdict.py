@@ -40,7 +40,10 @@ class Told(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Poison:
-    """The ticket that could not be read. at_death: what the business database and the mail server knew of it when its job had failed for good."""
+    """The ticket that could not be read.
+
+    at_death: what the business database and the mail server knew of it when its job had failed for good.
+    """
 
     number: int = 0
     job_id: str = ""
@@ -51,7 +54,10 @@ class Poison:
 
 @dataclass(slots=True, kw_only=True)
 class Killed:
-    """The worker that was killed. held: its jobs at that moment. in_doubt: those whose letter the mail server had taken and not said so."""
+    """The worker that was killed.
+
+    held: its jobs at that moment. in_doubt: those whose letter the mail server had taken and not said so.
+    """
 
     name: str = ""
     held: Collection[str] = ()

@@ -34,7 +34,8 @@ async def until(
 ) -> Found:
     """What `find` gives once it is not None.
 
-    needs: processes without which it will never come. moved: a value that changes while there is still something going on; the patience begins anew then.
+    needs: processes without which it will never come. moved: a value that changes while there is still something going
+    on; the patience begins anew then.
     Raises Stuck when it has not come within `patience` seconds, and ChildFailed.
     """
     seen, changed_at = moved(), time.monotonic()

@@ -14,7 +14,9 @@ _TRIAGES = 16
 """Tickets at once."""
 
 _GRACE = 2.0
-"""Seconds that running jobs may take when the demo is ended; the default is 30. An export may wait for tickets for longer than anybody wants to wait for it."""
+"""Seconds that running jobs may take when the demo is ended; the default is 30. An export may wait for tickets for
+longer than anybody wants to wait for it.
+"""
 
 
 async def work(home: Path, name: str) -> None:

@@ -19,7 +19,8 @@ __all__ = ["Api", "api_of"]
 class Api:
     """One application's API, as its routes see it.
 
-    payloads: whether payloads and results are shown at all. answer_seconds: how long a request may wait for the ledger before it is answered with 503.
+    payloads: whether payloads and results are shown at all. answer_seconds: how long a request may wait for the ledger
+    before it is answered with 503.
     """
 
     def __init__(self, app: Taurine, gate: Gate, *, payloads: bool, answer_seconds: float) -> None:
@@ -34,7 +35,8 @@ class Api:
     async def open(self) -> None:
         """Open the application on this event loop, unless it is: where the API is mounted, nobody else does.
 
-        All requests wait for the same opening, each as long as it may; it goes on without them. Raises LedgerUnavailable.
+        All requests wait for the same opening, each as long as it may; it goes on without them. Raises
+        LedgerUnavailable.
         """
         loop = asyncio.get_running_loop()
         if loop in self._open:
@@ -68,7 +70,9 @@ class Api:
         await self.app.close()
 
     def in_time(self, seconds: float = 0.0) -> InTime:
-        """Raise LedgerUnavailable where the block takes longer than a request may; and `seconds` more, for work that is known to take them."""
+        """Raise LedgerUnavailable where the block takes longer than a request may; and `seconds` more, for work that is
+        known to take them.
+        """
         return InTime(self.answer_seconds + seconds)
 
 

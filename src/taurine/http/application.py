@@ -1,4 +1,5 @@
-"""`create_app`: the HTTP API of an application, as an ASGI application that stands by itself or is mounted under any prefix of another one.
+"""`create_app`: the HTTP API of an application, as an ASGI application that stands by itself or is mounted under any
+prefix of another one.
 
 A request goes through these layers, each plain ASGI, and then to its route:
 
@@ -102,19 +103,24 @@ def create_app(
 ) -> FastAPI:
     """The HTTP API of `app`: run it with any ASGI server, or mount it: `site.mount("/tasks", create_app(app))`.
 
-    access: who may call. Default: `Access()`, so keys and logins, and in development anybody on this machine as long as there are none.
+    access: who may call. Default: `Access()`, so keys and logins, and in development anybody on this machine as long as
+    there are none.
     title: in the OpenAPI document. Default: the application's name.
     docs: serve the OpenAPI document, at `openapi.json`, to callers who may read. Default: True.
     payloads: show payloads and results, redacted as `app` says. Default: True; False leaves them out everywhere.
     max_body: bytes of a request's body. Default: 1 MiB. body_within: seconds for a body to arrive. Default: 30.
-    answer_within: seconds that an enqueue or a look waits for the ledger before it is answered with 503 and Retry-After. Default: 0.9.
-    metrics_for: the scope that a caller of `/metrics` needs; "read" for scrapers that are to see nothing else of an admin's. Default: "admin".
+    answer_within: seconds that an enqueue or a look waits for the ledger before it is answered with 503 and
+    Retry-After. Default: 0.9.
+    metrics_for: the scope that a caller of `/metrics` needs; "read" for scrapers that are to see nothing else of an
+    admin's. Default: "admin".
 
-    max_streams: live streams that may be open in this process, of which the callers of one tenant have a fifth; max_streams_each: of one caller. Defaults: 10,000 and 1,000.
-    read_within: seconds after which a client is dropped that reads nothing: of its stream, or of any other answer. Default: 30.
+    max_streams: live streams that may be open in this process, of which the callers of one tenant have a fifth;
+    max_streams_each: of one caller. Defaults: 10,000 and 1,000.
+    read_within: seconds after which a client is dropped that reads nothing: of its stream, or of any other answer.
+    Default: 30.
 
-    When it is the root application, its lifespan opens `app` and closes it. Mounted, it opens `app` at the first request, and whoever serves it closes it
-    (`async with app` in the lifespan of the host). Raises InvalidOption.
+    When it is the root application, its lifespan opens `app` and closes it. Mounted, it opens `app` at the first
+    request, and whoever serves it closes it (`async with app` in the lifespan of the host). Raises InvalidOption.
     """
     gate = (access or Access()).gate(app)
     read_seconds = to_seconds(read_within, "read_within", minimum=0.001)

@@ -1,6 +1,7 @@
 """What comes in: a body is read up to its cap, within a time, and decoded once, by the rule of `decode_strictly`.
 
-A request's declared length is believed only where it is too large. Encodings (gzip and others) are refused, so that no small body becomes a large one here.
+A request's declared length is believed only where it is too large. Encodings (gzip and others) are refused, so that no
+small body becomes a large one here.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """A call: what a route works with, once its caller is known, may call, and the application is open. `call: ReadCall`.
 
-That there is no other way to a route's work is what keeps tenants apart and answers bounded, so each route takes one of the kinds below; those without a caller, such as
-probes and logins, say why in their own files.
+That there is no other way to a route's work is what keeps tenants apart and answers bounded, so each route takes one of
+the kinds below; those without a caller, such as probes and logins, say why in their own files.
 
-A caller that is bound, as those with a public token may be, reaches only what it is bound to. Which that is follows from the parameters in the route's path, so their names are
-part of this contract: `job_id` is a job, `tag` a tag, `type` a job type that something is put in of. Every other route refuses a bound caller.
+A caller that is bound, as those with a public token may be, reaches only what it is bound to. Which that is follows
+from the parameters in the route's path, so their names are part of this contract: `job_id` is a job, `tag` a tag,
+`type` a job type that something is put in of. Every other route refuses a bound caller.
 """
 
 from __future__ import annotations
@@ -77,11 +78,16 @@ class Call:
 
     @property
     def sees_all(self) -> bool:
-        """Whether the caller belongs to no tenant and is bound to nothing, so that it may know of what all share, such as workers."""
+        """Whether the caller belongs to no tenant and is bound to nothing, so that it may know of what all share, such
+        as workers.
+        """
         return self.caller.tenant is None and not self.caller.bound
 
     def tenant_for(self, asked: str | None) -> str | None:
-        """The tenant whose affairs the request is about; None for all. Raises TenantUnknown where that is not the caller's."""
+        """The tenant whose affairs the request is about; None for all.
+
+        Raises TenantUnknown where that is not the caller's.
+        """
         return tenant_for(self.caller, asked)
 
     @cached_property
@@ -119,11 +125,15 @@ def noted_refusals(api: Api, caller: Caller) -> Generator[None]:
 
 
 def calls(scope: Scope | None, *, heeds_tag: bool = False, of_all: bool = False, queues: bool = False) -> Any:
-    """A dependency that gives the call of a request or WebSocket. It raises Unauthenticated (401) where nobody is known to call, Forbidden (403) for a caller without the
-    scope, and LedgerUnavailable (503) for an answer that is not there in time.
+    """A dependency that gives the call of a request or WebSocket.
 
-    scope: None for anybody who is known. heeds_tag: the route shows only what has the tag of its query's `tag`, so that a caller who is bound to that tag may use it.
-    of_all: what it shows or changes belongs to no tenant: callers with one get 403. queues: it goes to the server of queues as well.
+    It raises Unauthenticated (401) where nobody is known to call, Forbidden (403) for a caller without the scope, and
+    LedgerUnavailable (503) for an answer that is not there in time.
+
+    scope: None for anybody who is known. heeds_tag: the route shows only what has the tag of its query's `tag`, so that
+    a caller who is bound to that tag may use it.
+    of_all: what it shows or changes belongs to no tenant: callers with one get 403. queues: it goes to the server of
+    queues as well.
     """
 
     async def call(connection: HTTPConnection) -> AsyncGenerator[Call]:
@@ -142,7 +152,9 @@ def calls(scope: Scope | None, *, heeds_tag: bool = False, of_all: bool = False,
 
 
 def require_no_tenant(caller: Caller) -> None:
-    """Raise Forbidden for a caller that has a tenant, or is bound: counts and names of all tenants' jobs would be in the answer."""
+    """Raise Forbidden for a caller that has a tenant, or is bound: counts and names of all tenants' jobs would be in
+    the answer.
+    """
     if caller.tenant is not None or caller.bound:
         raise Forbidden(f"{caller.name!r:.200} may not do this: it is for callers who belong to no tenant")
 

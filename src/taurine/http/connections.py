@@ -1,7 +1,7 @@
 """A connection of the served API: who connects and does not say what it wants is let go.
 
-uvicorn waits for the head of a request as long as it takes, so whoever opens connections and says nothing, or a byte now
-and then, would have all of them in the end. Its `limit_concurrency` answers 503 to those above it and keeps their
+uvicorn waits for the head of a request as long as it takes, so whoever opens connections and says nothing, or a byte
+now and then, would have all of them in the end. Its `limit_concurrency` answers 503 to those above it and keeps their
 connections; here they are closed, while there are still files for the ledger and for the server of queues.
 """
 
@@ -26,7 +26,9 @@ class Connection(H11Protocol):
     """h11's, whichever other parser is installed: it bounds the head of a request, at 64 KiB, and the others do not."""
 
     head_within: ClassVar[float] = 30.0
-    """Seconds for the head of a request to arrive: from its first byte, and that of the first request from the connection on."""
+    """Seconds for the head of a request to arrive: from its first byte, and that of the first request from the
+    connection on.
+    """
 
     most: ClassVar[int | None] = None
     """Connections that are kept; others are closed at once. None: seven eighths of the files that may be open here."""

@@ -1,4 +1,6 @@
-"""An example of a payload, made of its JSON schema: for the OpenAPI document, and for the line that is printed when the API is served."""
+"""An example of a payload, made of its JSON schema: for the OpenAPI document, and for the line that is printed when the
+API is served.
+"""
 
 from __future__ import annotations
 

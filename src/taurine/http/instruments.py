@@ -43,7 +43,9 @@ class Instruments:
         return Exposition(self._app, within=_WITHIN)
 
     async def figures(self, window: float) -> tuple[Readings, list[Throughput] | None]:
-        """How the queues are, and what their jobs came to in so many seconds; None where the ledger does not answer in time."""
+        """How the queues are, and what their jobs came to in so many seconds; None where the ledger does not answer in
+        time.
+        """
         lately = self._lately.get() if window == _USUAL_WINDOW else self._throughput(window)
         readings, found = await asyncio.gather(self._readings.get(), lately)
         return readings, found

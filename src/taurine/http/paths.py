@@ -1,7 +1,9 @@
-"""Paths: names and ids in them may hold any printable character, a slash too when it is sent as `%2F`; and links work under whatever prefix the API stands.
+"""Paths: names and ids in them may hold any printable character, a slash too when it is sent as `%2F`; and links work
+under whatever prefix the API stands.
 
-A server decodes a path before it hands it on, after which the slash of an id is one between segments. So a layer goes back to the path as it was sent, and keeps `/` and `%` of a segment
-escaped on the way through the router; `InPath` gives them back.
+A server decodes a path before it hands it on, after which the slash of an id is one between segments. So a layer goes
+back to the path as it was sent, and keeps `/` and `%` of a segment escaped on the way through the router; `InPath`
+gives them back.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ class Paths:
 
 
 def _kept(path: str, raw: bytes) -> str:
-    """`path` with the slashes and percent signs of its segments escaped. raw: the same as it was sent, perhaps with a prefix in front that somebody took off."""
+    """`path` with the slashes and percent signs of its segments escaped.
+
+    raw: the same as it was sent, perhaps with a prefix in front that somebody took off.
+    """
     segments = [_text(segment) for segment in raw.split(b"/")]
     for first in range(len(segments)):
         rest = segments[first:]
@@ -81,6 +86,9 @@ InPath: TypeAlias = Annotated[str, Path(min_length=1), AfterValidator(path_text)
 
 
 def link(connection: HTTPConnection, *segments: Any) -> str:
-    """The path of a resource, as its client reaches it. segments: below the API's own root, for example ("v1", "jobs", job_id)."""
+    """The path of a resource, as its client reaches it.
+
+    segments: below the API's own root, for example ("v1", "jobs", job_id).
+    """
     root = cast("str", connection.scope.get("root_path", "")).rstrip("/")
     return quote(root) + "".join("/" + quote(str(segment), safe="") for segment in segments)

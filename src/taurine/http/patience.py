@@ -13,7 +13,10 @@ NO_ANSWER = "there was no answer in time; a request with a job_id or an Idempote
 
 
 class InTime:
-    """A block that may take so many seconds, None for any number, else it raises LedgerUnavailable. A class, since a request of the busiest route has two of them."""
+    """A block that may take so many seconds, None for any number, else it raises LedgerUnavailable.
+
+    A class, since a request of the busiest route has two of them.
+    """
 
     __slots__ = ("_timeout",)
 

@@ -1,7 +1,8 @@
 """What goes wrong, as documents of RFC 9457: one table from errors to statuses and codes.
 
-`code` is stable, and made for programs; `type` is the same word as a URN. `title` says what the code means, `detail` what was wrong this time, in the error's own words after redaction. `errors` lists members of the request
-that are wrong, each with a JSON pointer. Nothing here shows a traceback, or a setting.
+`code` is stable, and made for programs; `type` is the same word as a URN. `title` says what the code means, `detail`
+what was wrong this time, in the error's own words after redaction. `errors` lists members of the request that are
+wrong, each with a JSON pointer. Nothing here shows a traceback, or a setting.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ log = logging.getLogger("taurine.http")
 
 
 class Kind(NamedTuple):
-    """What one code stands for. retry_after: seconds until the same request may be repeated; None where that would change nothing."""
+    """What one code stands for.
+
+    retry_after: seconds until the same request may be repeated; None where that would change nothing.
+    """
 
     status: int
     code: str
@@ -160,7 +164,10 @@ CODES: dict[str, Kind] = {
 
 
 class Refusal(Exception):
-    """What the boundary itself refuses; kinds of it say their status, code and title. errors: (JSON pointer, what is wrong) in turn. headers: of the answer."""
+    """What the boundary itself refuses; kinds of it say their status, code and title.
+
+    errors: (JSON pointer, what is wrong) in turn. headers: of the answer.
+    """
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad_request"
@@ -302,7 +309,10 @@ def _pointers_of(error: PayloadInvalid) -> Sequence[tuple[str, str]]:
 
 
 def _of_validation(error: RequestValidationError, instance: str | None, redact: Redact) -> Response:
-    """Parameters are named by where they stand (`query/limit`), members of the body by their pointer. Values are left out, since they may be secret."""
+    """Parameters are named by where they stand (`query/limit`), members of the body by their pointer.
+
+    Values are left out, since they may be secret.
+    """
     found = [
         (pointer(*problem["loc"][1:] if problem["loc"][:1] == ("body",) else problem["loc"]), str(problem["msg"]))
         for problem in error.errors()

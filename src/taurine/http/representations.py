@@ -1,7 +1,9 @@
 """What goes out: records and their like as JSON, the same words as in the library and on the command line.
 
-Times are ISO 8601 in UTC, absent ones null. What must not be shown is replaced (`Redact.data`) in everything that users or handlers wrote.
-Documents are made by hand from plain values, since they are many; the models are what the OpenAPI document says of them, and a test holds the two together.
+Times are ISO 8601 in UTC, absent ones null. What must not be shown is replaced (`Redact.data`) in everything that users
+or handlers wrote.
+Documents are made by hand from plain values, since they are many; the models are what the OpenAPI document says of
+them, and a test holds the two together.
 """
 
 from __future__ import annotations
@@ -98,7 +100,11 @@ class Accepted(Model):
 
 
 class Job(Model):
-    """A job's record. `output` is there only of a completed job, and of a cancelled one that left a partial result; `error` only of a failed one."""
+    """A job's record.
+
+    `output` is there only of a completed job, and of a cancelled one that left a partial result; `error` only of a
+    failed one.
+    """
 
     id: str
     type: str
@@ -173,7 +179,10 @@ class AttemptItem(Model):
 
 
 class AttemptPage(Model):
-    """Attempts of a job, oldest first unless the newest were asked for first. `next_cursor` is for the page after this one; null on the last."""
+    """Attempts of a job, oldest first unless the newest were asked for first.
+
+    `next_cursor` is for the page after this one; null on the last.
+    """
 
     items: list[AttemptItem]
     next_cursor: str | None
@@ -206,7 +215,10 @@ class AuditItem(Model):
 
 
 class AuditPage(Model):
-    """What was done to a job, oldest first unless the newest was asked for first. `next_cursor` is for the page after this one; null on the last."""
+    """What was done to a job, oldest first unless the newest was asked for first.
+
+    `next_cursor` is for the page after this one; null on the last.
+    """
 
     items: list[AuditItem]
     next_cursor: str | None
@@ -253,7 +265,11 @@ _TIMES = ("created_at", "updated_at", "scheduled_for", "next_attempt_at", "expir
 
 
 class Shown:
-    """Makes documents for one request. redact: what they must not show. payloads: whether payloads are shown at all. workers: whether it is told who ran a job, which names a host."""
+    """Makes documents for one request.
+
+    redact: what they must not show. payloads: whether payloads are shown at all. workers: whether it is told who ran a
+    job, which names a host.
+    """
 
     def __init__(self, connection: HTTPConnection, *, redact: Redact, payloads: bool, workers: bool) -> None:
         self._connection = connection

@@ -35,7 +35,10 @@ _MOST_FROM_A_SOCKET = 1024
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, and heard as soon as it is served. port: 0 for any that is free. Raises InvalidOption for an address that cannot be had."""
+    """A socket that is bound, and heard as soon as it is served.
+
+    port: 0 for any that is free. Raises InvalidOption for an address that cannot be had.
+    """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -72,8 +75,10 @@ async def serve(
 ) -> None:
     """Serve until it is cancelled; with handle_signals also until SIGINT or SIGTERM, after which it returns.
 
-    Then nothing more is accepted, requests that are under way have `grace` seconds, and the connections are closed; a second signal ends that. ready: called once it answers.
-    lifespan: open the application before, and close it afterwards. Default: True; False where others on this loop use it.
+    Then nothing more is accepted, requests that are under way have `grace` seconds, and the connections are closed; a
+    second signal ends that. ready: called once it answers.
+    lifespan: open the application before, and close it afterwards. Default: True; False where others on this loop use
+    it.
     """
     config = uvicorn.Config(
         api,
@@ -143,7 +148,8 @@ class _Server(uvicorn.Server):
 
 
 def curl_line(app: Taurine, url: str, *, credentials: bool, only: str | None = None) -> str:
-    """A command that works as it stands: it enqueues a job of the first type whose payload can be guessed, else it counts jobs.
+    """A command that works as it stands: it enqueues a job of the first type whose payload can be guessed, else it
+    counts jobs.
 
     credentials: a key is needed, in $TAURINE_KEY. only: the one type that is looked at. Default: all.
     """

@@ -24,7 +24,8 @@ def request_spans(telemetry: Telemetry | None) -> Sequence[Middleware]:
 class RequestSpans:
     """The ASGI layer that tells a telemetry of each request, as a child of the context in its headers (`traceparent`).
 
-    Where the host's own instrumentation has begun a span, that one is the request's, and no other is made. A stream is told of until it begins: it may last for hours.
+    Where the host's own instrumentation has begun a span, that one is the request's, and no other is made. A stream is
+    told of until it begins: it may last for hours.
     """
 
     def __init__(self, app: ASGIApp, *, telemetry: Telemetry) -> None:

@@ -82,7 +82,8 @@ class Connected(Protocol):
 class Buffers:
     """What a server's connections have not got rid of.
 
-    seconds: after which one that gets rid of nothing is dropped. monotonic: the time in seconds. Default: the machine's.
+    seconds: after which one that gets rid of nothing is dropped. monotonic: the time in seconds. Default: the
+    machine's.
     """
 
     def __init__(self, *, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -1,7 +1,7 @@
 """What one application holds open on one event loop: the ledger, the queues, and what works between them.
 
-Everything is opened at its first use, so that importing and starting an application need neither server. Sockets belong to an event loop, so each loop has a
-backend of its own.
+Everything is opened at its first use, so that importing and starting an application need neither server. Sockets belong
+to an event loop, so each loop has a backend of its own.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ class _Turning(Protocol):
 
 
 class Backend:
-    """One application on one loop. Used after `ready`, and closed once. name: the application's. kept_for: as in `Checks`."""
+    """One application on one loop. Used after `ready`, and closed once.
+
+    name: the application's. kept_for: as in `Checks`.
+    """
 
     def __init__(
         self,
@@ -127,7 +130,10 @@ class Backend:
         return list(dict.fromkeys([self.outbox.heartbeat, self.changes.heartbeat, *workers]))
 
     async def ready(self) -> None:
-        """Make sure that the ledger's tables are there: in SQLite, and in development, they are made. Raises InvalidOption, SchemaMismatch, LedgerUnavailable, LedgerRefused."""
+        """Make sure that the ledger's tables are there: in SQLite, and in development, they are made.
+
+        Raises InvalidOption, SchemaMismatch, LedgerUnavailable, LedgerRefused.
+        """
         if self.is_ready:
             return
         if self.settings.env == "production" and self.settings.redis_url is None:
@@ -203,7 +209,9 @@ class Backend:
         return answer.record
 
     async def take_out(self, records: Sequence[JobRecord]) -> int:
-        """Take jobs out of their queues whose records have ended; returns how many were there. One that is being worked on is left.
+        """Take jobs out of their queues whose records have ended; returns how many were there.
+
+        One that is being worked on is left.
 
         Raises StoreUnavailable or StoreRefused, after which some may be gone.
         """
@@ -213,7 +221,8 @@ class Backend:
         self.outbox.take_back(ids)
 
     async def close(self) -> None:
-        """Close everything that was opened; what the outbox was asked for is handed over first, if its server answers within a second.
+        """Close everything that was opened; what the outbox was asked for is handed over first, if its server answers
+        within a second.
 
         Everything is closed even where one of the parts cannot be; its error is raised then.
         """
@@ -235,7 +244,8 @@ class Backend:
                 parts.push_async_callback(queue.close)
 
     def abandon(self, heir: Backend | None = None) -> None:
-        """Let go of everything, in place of `close`, when the event loop is closed already: nothing can be said to a server any more.
+        """Let go of everything, in place of `close`, when the event loop is closed already: nothing can be said to a
+        server any more.
 
         heir: goes on with the embedded server, which belongs to no loop. Default: it is no longer used.
         """

@@ -35,7 +35,8 @@ class Envelope:
     created_by: str | None = None
     retry: dict[str, Any] | None = None
     late: bool = False
-    """True for a job that was not handed over in the call that accepted it. Another relay may have been first, and the job may have ended since: its
+    """True for a job that was not handed over in the call that accepted it. Another relay may have been first, and the
+    job may have ended since: its
     delivery asks the ledger."""
 
     def encode(self) -> str:
@@ -89,7 +90,10 @@ _BY_SHORT = dict(zip(_SHORT, _NAMES, strict=True))
 
 
 def retry_to_json(retry: Retry) -> dict[str, Any]:
-    """A retry policy that is one job's own, to travel with it. Raises InvalidOption for what cannot: functions and rules stay with the job type."""
+    """A retry policy that is one job's own, to travel with it.
+
+    Raises InvalidOption for what cannot: functions and rules stay with the job type.
+    """
     if retry.rules:
         raise InvalidOption(
             "rules of a Retry are functions and classes, which do not travel; declare them with the job type"

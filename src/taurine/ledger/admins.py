@@ -36,7 +36,11 @@ class AdminRow(NamedTuple):
 
 
 class SessionRow(NamedTuple):
-    """One session. token_hash: SHA-256 of what the cookie holds, hexadecimal. source: "password" or "oidc". scopes: words with a space between them. Times: ms since the epoch."""
+    """One session.
+
+    token_hash: SHA-256 of what the cookie holds, hexadecimal. source: "password" or "oidc". scopes: words with a space
+    between them. Times: ms since the epoch.
+    """
 
     token_hash: str
     name: str
@@ -71,7 +75,10 @@ def remove_admin(connection: Connection, name: str) -> bool:
 
 
 def set_password_hash(connection: Connection, name: str, password_hash: str, at: int | None) -> bool:
-    """Set the hash of a password; True where there is such a person. at: when the password was set, ms since the epoch; None where it is the same as before."""
+    """Set the hash of a password; True where there is such a person.
+
+    at: when the password was set, ms since the epoch; None where it is the same as before.
+    """
     values: dict[str, Any] = {"password_hash": password_hash}
     if at is not None:
         values["password_at"] = at

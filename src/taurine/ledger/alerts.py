@@ -1,6 +1,7 @@
 """What each rule of alerts finds of its subject, and who tells of it.
 
-Any process may look, and any may tell. A change is written where the row is still as the writer has read it (`version`), so that of many one wins, and the others see that they have not.
+Any process may look, and any may tell. A change is written where the row is still as the writer has read it
+(`version`), so that of many one wins, and the others see that they have not.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ _LOOKS = ""
 class AlertRow:
     """What a rule finds of a subject. Times in ms since the epoch.
 
-    value: as it was found last; of events how many there were. since: when the state began. seen_at: when it was looked at, or heard of, last. raised_at: None for one
-    that has not fired. notified_at: when all were told of the state. due_at: when it is to be told, by whoever changes the row first; None for no more. tries: that failed. reached: who was told
-    already. alert: JSON, what is told.
+    value: as it was found last; of events how many there were. since: when the state began. seen_at: when it was looked
+    at, or heard of, last. raised_at: None for one that has not fired. notified_at: when all were told of the state.
+    due_at: when it is to be told, by whoever changes the row first; None for no more. tries: that failed. reached: who
+    was told already. alert: JSON, what is told.
     """
 
     rule: str
@@ -92,7 +94,10 @@ def due_alerts(connection: Connection, rules: Sequence[str], now: int, limit: in
 
 
 def change_alert(connection: Connection, before: AlertRow | None, after: AlertRow) -> AlertRow | None:
-    """Put `after` in the place of `before`; None for a row that is not there. Returns what is there now, or None where another was faster, whose word counts."""
+    """Put `after` in the place of `before`; None for a row that is not there.
+
+    Returns what is there now, or None where another was faster, whose word counts.
+    """
     if before is None:
         statement = insert_ignore(connection, alert).values(_values(after))
         return after if connection.execute(statement).rowcount > 0 else None
@@ -102,14 +107,19 @@ def change_alert(connection: Connection, before: AlertRow | None, after: AlertRo
 
 
 def refresh_alert(connection: Connection, row: AlertRow, *, value: float | None, at: int) -> None:
-    """Note what was found of a row whose state stays as it is; nobody's change is in the way of it. value: None for one event more. at: ms since the epoch."""
+    """Note what was found of a row whose state stays as it is; nobody's change is in the way of it.
+
+    value: None for one event more. at: ms since the epoch.
+    """
     found = alert.c.value + 1 if value is None else value
     same = (*_is(row.rule, row.subject), alert.c.state == row.state)
     connection.execute(update(alert).where(*same).values(value=found, seen_at=at))
 
 
 def purge_alerts(connection: Connection, before: int) -> int:
-    """Remove what has been over since before a time, ms since the epoch, and what nobody has looked at since; returns how many."""
+    """Remove what has been over since before a time, ms since the epoch, and what nobody has looked at since; returns
+    how many.
+    """
     gone = delete(alert).where(
         alert.c.rule != _LOOKS,
         or_(alert.c.seen_at < before, (alert.c.state == "over") & (alert.c.since < before)),

@@ -22,7 +22,10 @@ __all__ = [
 
 
 class ApiKeyRow(NamedTuple):
-    """One key. secret_hash: SHA-256, hexadecimal. scopes: words with a space between them. tenant: None for all. Times: ms since the epoch.
+    """One key.
+
+    secret_hash: SHA-256, hexadecimal. scopes: words with a space between them. tenant: None for all. Times: ms since
+    the epoch.
 
     last_used_at: to about a minute; None for never. revoked_at: None for a key that was not revoked.
     """
@@ -53,7 +56,9 @@ def find_api_key(connection: Connection, key_id: str) -> ApiKeyRow | None:
 def list_api_keys(
     connection: Connection, tenant: str | None, *, cursor: str | None, limit: int
 ) -> tuple[list[ApiKeyRow], str | None]:
-    """A page of the keys, the newest first, and the cursor of the page after it. tenant: those of this tenant; None for all. limit: 1 to 500.
+    """A page of the keys, the newest first, and the cursor of the page after it.
+
+    tenant: those of this tenant; None for all. limit: 1 to 500.
 
     Raises InvalidOption, also for a cursor that no page gave.
     """

@@ -49,7 +49,8 @@ class Attempt:
 def list_attempts(
     connection: Connection, record: JobRecord, *, cursor: str | None, limit: int, newest_first: bool
 ) -> tuple[list[Attempt], str | None]:
-    """A page of the attempts of a job, and the cursor of the page after it: those that did not complete it, and the one that its record shows as running or completed.
+    """A page of the attempts of a job, and the cursor of the page after it: those that did not complete it, and the one
+    that its record shows as running or completed.
 
     limit: 1 to 500. Raises InvalidOption, also for a cursor that no page gave.
     """
@@ -69,7 +70,9 @@ def list_attempts(
 
 
 def latest_attempts(connection: Connection, record: JobRecord, *, generation: int, limit: int) -> list[Attempt]:
-    """The latest attempts of a job up to those of a generation, oldest first: as many as `limit` that did not complete it, and the one that its record shows."""
+    """The latest attempts of a job up to those of a generation, oldest first: as many as `limit` that did not complete
+    it, and the one that its record shows.
+    """
     before = attempt.c.fence < fence_of(generation + 1, 0)
     rows = connection.execute(_of(record).where(before).order_by(attempt.c.fence.desc()).limit(limit)).all()
     found = [_attempt_of(row) for row in reversed(rows)]

@@ -39,7 +39,10 @@ def actions_on(connection: Connection, job_id: str, *, limit: int = 1000) -> lis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionFilter:
-    """Which actions to list; each one that is given must hold. since, until: ms since the epoch; the first is included, the second is not."""
+    """Which actions to list; each one that is given must hold.
+
+    since, until: ms since the epoch; the first is included, the second is not.
+    """
 
     actor: str | None = None
     action: str | None = None
@@ -52,9 +55,12 @@ class ActionFilter:
 def list_actions(
     connection: Connection, wanted: ActionFilter, *, cursor: str | None, limit: int, newest_first: bool = True
 ) -> tuple[list[AuditEntry], str | None]:
-    """A page of what was done, the latest first unless `newest_first` is False, and the cursor of the page after it. limit: 1 to 500.
+    """A page of what was done, the latest first unless `newest_first` is False, and the cursor of the page after it.
 
-    The rows are read by their number until the page is full: of all jobs an action that is rare, or old, costs all rows since. One job's have an index.
+    limit: 1 to 500.
+
+    The rows are read by their number until the page is full: of all jobs an action that is rare, or old, costs all rows
+    since. One job's have an index.
     Raises InvalidOption for a cursor that no page gave.
     """
     number = audit.c.number
@@ -83,10 +89,11 @@ def _entry_of(row: Row[Any]) -> AuditEntry:
 
 
 def jobs_acted_on(connection: Connection, after: int | None, limit: int) -> tuple[int, list[str]]:
-    """The number of the latest action, and the ids of the jobs of those since action `after`, at most of the last `limit`. after: None for as many as there are.
+    """The number of the latest action, and the ids of the jobs of those since action `after`, at most of the last
+    `limit`. after: None for as many as there are.
 
-    What merely accepts a job is left out. One range of the primary key, and hardly a row where nobody acts. A transaction that is under way may still commit a lower
-    number: ask again for some that were read.
+    What merely accepts a job is left out. One range of the primary key, and hardly a row where nobody acts. A
+    transaction that is under way may still commit a lower number: ask again for some that were read.
     """
     latest = connection.execute(select(func.max(audit.c.number))).scalar() or 0
     if after is None or after > latest:  # SQLite counts from the start again once all rows were purged

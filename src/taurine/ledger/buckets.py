@@ -1,7 +1,8 @@
 """So many in a time, exactly: a bucket that one number stands for (the generic cell rate algorithm).
 
-A bucket holds `most` and fills evenly, in `window_ms` from empty to full. What it holds follows from the moment at which it is full again; that moment is kept in milliseconds times `most`, so
-that each one taken moves it by `window_ms`, a whole number, and no fraction is lost.
+A bucket holds `most` and fills evenly, in `window_ms` from empty to full. What it holds follows from the moment at
+which it is full again; that moment is kept in milliseconds times `most`, so that each one taken moves it by
+`window_ms`, a whole number, and no fraction is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class Bucket(NamedTuple):
     window_ms: int
 
     def take(self, full_at: int | None, now: int) -> tuple[int, int]:
-        """Take one; returns the new `full_at`, and 0. From an empty bucket nothing is taken: the old one, and the ms after which there is one again.
+        """Take one; returns the new `full_at`, and 0.
+
+        From an empty bucket nothing is taken: the old one, and the ms after which there is one again.
 
         full_at: what the call before returned; None for a full bucket. now: ms since the epoch.
         """

@@ -31,8 +31,9 @@ def request_cancel(
 ) -> CancelAnswer:
     """Cancel a job that does not run, or ask the one that does to stop. at: now, ms since the epoch.
 
-    The reason of the first request stays. A job that has just started may still be recorded as queued: it is cancelled all the same, its worker is told, and what it
-    still writes is refused. Raises RecordNotFound, and TransitionRefused for a job that has ended.
+    The reason of the first request stays. A job that has just started may still be recorded as queued: it is cancelled
+    all the same, its worker is told, and what it still writes is refused. Raises RecordNotFound, and TransitionRefused
+    for a job that has ended.
     """
     [answer] = request_cancels(connection, [job_id], at, reason, actor)
     if isinstance(answer, RecordError):
@@ -102,7 +103,8 @@ class Stop(NamedTuple):
 
 
 def requested_stops(connection: Connection, runs: Sequence[tuple[str, int]]) -> list[Stop | None]:
-    """Of attempts that a worker runs, which are to stop: those whose job was cancelled, and those whose record another attempt has taken over or has ended.
+    """Of attempts that a worker runs, which are to stop: those whose job was cancelled, and those whose record another
+    attempt has taken over or has ended.
 
     runs: the job and the fence of each; one job may be there with several. One query for up to 500 of them.
     """
@@ -125,9 +127,12 @@ def _stop_of(row: Any, fence: int) -> Stop | None:
 
 
 def expire_due(connection: Connection, now: int, limit: int) -> list[JobRecord]:
-    """End jobs that were to start by a time that has passed, and have not, as expired; returns their records. now: ms since the epoch.
+    """End jobs that were to start by a time that has passed, and have not, as expired; returns their records.
 
-    At most `limit`, those that are due longest first. One whose handler has begun, but too recently for the record to say so, would be ended as well: its worker is refused.
+    now: ms since the epoch.
+
+    At most `limit`, those that are due longest first. One whose handler has begun, but too recently for the record to
+    say so, would be ended as well: its worker is refused.
     Give a `now` a few seconds back to spare it. Two callers at once share the work.
     """
     due = (

@@ -1,7 +1,8 @@
 """What has changed among some jobs: cheap enough to be asked several times a second.
 
-A change is seen by its row's version. That a row has another one than before is certain; rows are found by `updated_at`, which is the time of who wrote and not of the commit, so whoever reads on from
-a time reads again what is a little older (`OVERLAP_MS`), and passes over the versions that it has seen.
+A change is seen by its row's version. That a row has another one than before is certain; rows are found by
+`updated_at`, which is the time of who wrote and not of the commit, so whoever reads on from a time reads again what is
+a little older (`OVERLAP_MS`), and passes over the versions that it has seen.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def _page(wanted: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
 
 _of_tenant = _page(select(*_VERSION).where(job.c.tenant == bindparam("tenant"), job.c.tenant.is_not(None)))
 _tag_of_it = select(job_tag.c.created_at).where(job_tag.c.job_id == job.c.id, job_tag.c.tag == bindparam("tag"))
-"""A value and no condition: the row is looked up by its key for each job of the page, whatever the planner thinks of the tag."""
+"""A value and no condition: the row is looked up by its key for each job of the page, whatever the planner thinks of
+the tag.
+"""
 
 _of_tag_in_tenant = _page(
     select(*_VERSION, _tag_of_it.scalar_subquery().label("tagged")).where(
@@ -90,7 +93,10 @@ def version_of(row: Row[*tuple[Any, ...]]) -> Version:
 
 
 def versions_of(connection: Connection, job_ids: Sequence[str], since: int = 0) -> list[Version]:
-    """The versions of these jobs as they are, of those that were written at `since`, ms, or later. Those that are gone are left out. Default: all."""
+    """The versions of these jobs as they are, of those that were written at `since`, ms, or later.
+
+    Those that are gone are left out. Default: all.
+    """
     if not job_ids:
         return []
     if is_postgresql(connection):
@@ -120,7 +126,10 @@ def changed_of_tag(connection: Connection, tag: str, since: int, limit: int, *, 
 def changed_of_tag_in_tenant(
     connection: Connection, tag: str, tenant: str, since: int, limit: int, *, after_id: str = ""
 ) -> tuple[list[Version], list[Version]]:
-    """Those of a tenant as `changed_of_tenant` has them, and which of them have the tag. Only the tenant's own jobs are looked at: it costs the same whatever others have of that tag."""
+    """Those of a tenant as `changed_of_tenant` has them, and which of them have the tag.
+
+    Only the tenant's own jobs are looked at: it costs the same whatever others have of that tag.
+    """
     place = {"tag": tag, "tenant": tenant, "since": since, "after_id": after_id, "limit": limit}
     rows = connection.execute(_of_tag_in_tenant, place).all()
     versions = [version_of(row) for row in rows]

@@ -1,6 +1,7 @@
 """Jobs that failed for good: finding them, running them again, and putting them aside.
 
-An entry is written with the final status, by `endings`. It has what is needed to judge it and to run the job again, also when the job's record is gone.
+An entry is written with the final status, by `endings`. It has what is needed to judge it and to run the job again,
+also when the job's record is gone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ MOST_ENTRIES = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterFilter:
-    """Which entries to list; each one that is given must hold. Default: those that nobody has dealt with. failed_before: ms since the epoch. not_type: of other types."""
+    """Which entries to list; each one that is given must hold. Default: those that nobody has dealt with.
+
+    failed_before: ms since the epoch. not_type: of other types.
+    """
 
     status: DeadLetterStatus | None = "open"
     queue: str | None = None
@@ -160,7 +164,9 @@ def depth(connection: Connection) -> dict[str, int]:
 
 
 def opened_since(connection: Connection, since: int) -> dict[str, int]:
-    """How many entries of each queue are of a time since `since`, ms since the epoch, and nobody has dealt with; queues without one are left out."""
+    """How many entries of each queue are of a time since `since`, ms since the epoch, and nobody has dealt with; queues
+    without one are left out.
+    """
     rows = connection.execute(
         select(dead_letter.c.queue, func.count().label("number"))
         .where(dead_letter.c.status == "open", dead_letter.c.failed_at >= since)
@@ -175,8 +181,8 @@ def opened_since(connection: Connection, since: int) -> dict[str, int]:
 class Redrive(NamedTuple):
     """Run the job of an entry again. at: now, ms since the epoch.
 
-    queue: where the job goes now; None for where it failed. payload: JSON text in place of the one that failed; None for the same. max_attempts: None for as many
-    as before. scheduled_for: not before, ms; None for when there is room.
+    queue: where the job goes now; None for where it failed. payload: JSON text in place of the one that failed; None
+    for the same. max_attempts: None for as many as before. scheduled_for: not before, ms; None for when there is room.
     """
 
     entry_id: str
@@ -189,10 +195,13 @@ class Redrive(NamedTuple):
 
 
 def redrive(connection: Connection, items: Sequence[Redrive]) -> list[JobRecord | RecordError]:
-    """Run jobs of entries again, each as a new generation that needs a dispatch; returns their new records, or what forbids it.
+    """Run jobs of entries again, each as a new generation that needs a dispatch; returns their new records, or what
+    forbids it.
 
-    A job whose record is gone gets a new one, from the entry. Entry, record and audit change together. Of two that redrive one entry at once the second is refused.
-    The errors are RecordNotFound, and TransitionRefused for an entry that was dealt with and for a job that runs or has completed meanwhile.
+    A job whose record is gone gets a new one, from the entry. Entry, record and audit change together. Of two that
+    redrive one entry at once the second is refused.
+    The errors are RecordNotFound, and TransitionRefused for an entry that was dealt with and for a job that runs or has
+    completed meanwhile.
     """
     answers: dict[int, JobRecord | RecordError] = {}
     # Jobs are locked in one order, so that two redrives of many cannot wait for each other.
@@ -315,7 +324,9 @@ class Discard(NamedTuple):
 
 
 def discard(connection: Connection, items: Sequence[Discard]) -> list[DeadLetter | RecordError]:
-    """Put entries aside, with their audit; returns them as they are then, or RecordNotFound, or TransitionRefused for one that was dealt with."""
+    """Put entries aside, with their audit; returns them as they are then, or RecordNotFound, or TransitionRefused for
+    one that was dealt with.
+    """
     answers: dict[int, DeadLetter | RecordError] = {}
     for number, item in sorted(enumerate(items), key=lambda pair: pair[1].entry_id):
         try:
@@ -375,7 +386,10 @@ def mark_mirrored(connection: Connection, entry_ids: Sequence[str], at: int) -> 
 
 
 def take_resolved_mirrored(connection: Connection, queues: Sequence[str], limit: int) -> list[DeadLetter]:
-    """Entries of these queues that were dealt with while a copy of them is in a queue, oldest first. Nothing is locked: removing a copy is idempotent."""
+    """Entries of these queues that were dealt with while a copy of them is in a queue, oldest first.
+
+    Nothing is locked: removing a copy is idempotent.
+    """
     rows = connection.execute(
         select(dead_letter)
         .where(

@@ -1,4 +1,6 @@
-"""Writing the ends of attempts that did not complete their job: each with the attempt's own row, and with the dead letter of a job that is given up."""
+"""Writing the ends of attempts that did not complete their job: each with the attempt's own row, and with the dead
+letter of a job that is given up.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ __all__ = ["Ending", "apply_endings"]
 class Ending:
     """Any other end of an attempt: the status that follows, and what is told of the attempt.
 
-    output: a partial result, of a cancelled job. error: JSON text. next_at: when it is to start again, ms; None for when there is room.
+    output: a partial result, of a cancelled job. error: JSON text. next_at: when it is to start again, ms; None for
+    when there is room.
     charged: False for a snooze. dead_letter: why the job is given up, with status `failed` only.
     """
 
@@ -71,10 +74,12 @@ _end_unless_cancelled = _end.where(job.c.cancel_requested_at.is_(None))
 
 
 def apply_endings(connection: Connection, items: Sequence[Ending]) -> list[Granted]:
-    """Write ends of attempts that did not complete their job: the status, the attempt's row, and the dead letter if it is one.
+    """Write ends of attempts that did not complete their job: the status, the attempt's row, and the dead letter if it
+    is one.
 
-    All three or none: who sees a job failed finds its dead letter. Granted as completions are; one that is refused writes nothing. An end after which the job would
-    go on, though it was asked to stop, is written as `cancelled`, and that is returned.
+    All three or none: who sees a job failed finds its dead letter. Granted as completions are; one that is refused
+    writes nothing. An end after which the job would go on, though it was asked to stop, is written as `cancelled`, and
+    that is returned.
     """
     # By their jobs: two transactions that write the same ones cannot wait for each other.
     in_order = sorted(enumerate(items), key=lambda pair: pair[1].id)
@@ -122,7 +127,9 @@ def _apply_ending(connection: Connection, item: Ending, cancelled: list[tuple[Ki
 
 
 def _cancelled_instead(connection: Connection, item: Ending, cancelled: list[tuple[Kind, int]]) -> bool:
-    """Whether a job that was to go on is cancelled now: its worker was asked to stop it, and the attempt ended before it heard."""
+    """Whether a job that was to go on is cancelled now: its worker was asked to stop it, and the attempt ended before
+    it heard.
+    """
     asked = select(job.c.queue, job.c.type).where(job.c.id == item.id, job.c.cancel_requested_at.is_not(None))
     row = connection.execute(asked).one_or_none()
     if row is None or _apply_ending(connection, replace(item, status="cancelled", next_at=None), cancelled) is not None:

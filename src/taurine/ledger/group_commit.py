@@ -1,7 +1,7 @@
 """Group commit: concurrent writes of one process share transactions.
 
-The first write starts a transaction at the next turn of the event loop; whatever comes while it is under way goes with the one after it. So
-a lone write waits for nobody, and a thousand concurrent ones cost a few commits.
+The first write starts a transaction at the next turn of the event loop; whatever comes while it is under way goes with
+the one after it. So a lone write waits for nobody, and a thousand concurrent ones cost a few commits.
 
 DeWitt et al., "Implementation Techniques for Main Memory Database Systems" (SIGMOD 1984), section 5.2.
 """
@@ -26,7 +26,9 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 Apply: TypeAlias = Callable[[Connection, Sequence[ItemT]], Sequence[ResultT | Exception]]
-"""Writes some items of one kind in the transaction at hand; returns a result for each, or the error that its caller is to get."""
+"""Writes some items of one kind in the transaction at hand; returns a result for each, or the error that its caller is
+to get.
+"""
 
 Heard: TypeAlias = Callable[[Any], None]
 """Called with the result of a write once it is committed, or with the error that its caller is to get."""
@@ -37,15 +39,18 @@ _MOST_ITEMS = 2000
 """Items in one transaction: enough to share a commit, few enough that a reader of the lock waits for milliseconds."""
 
 _POST_SECONDS = 0.05
-"""Seconds that a write which nobody waits for waits for company: a commit of its own would cost the disk as much as the one that it follows."""
+"""Seconds that a write which nobody waits for waits for company: a commit of its own would cost the disk as much as the
+one that it follows.
+"""
 
 
 class GroupCommit:
     """Writes to one database that share transactions. A write that fails fails alone.
 
-    at_once: kinds that write by one statement and may be written twice; a batch of one of them alone goes by `Database.write_at_once`.
-    last: kinds that pass over rows which another transaction holds. They go last in each transaction: two processes that held such rows while they waited for each other's
-    would deadlock.
+    at_once: kinds that write by one statement and may be written twice; a batch of one of them alone goes by
+    `Database.write_at_once`.
+    last: kinds that pass over rows which another transaction holds. They go last in each transaction: two processes
+    that held such rows while they waited for each other's would deadlock.
     """
 
     def __init__(
@@ -61,8 +66,10 @@ class GroupCommit:
     async def submit(self, apply: Apply[ItemT, ResultT], item: ItemT) -> ResultT:
         """The result of `apply` for `item`, once it is committed.
 
-        Items of one `apply` keep their order; different ones share the transaction in the order in which they first came.
-        Raises what the database raises; then nothing of this item was written, except after LedgerUnavailable, when it may have been.
+        Items of one `apply` keep their order; different ones share the transaction in the order in which they first
+        came.
+        Raises what the database raises; then nothing of this item was written, except after LedgerUnavailable, when it
+        may have been.
         A caller that is cancelled does not take its write back.
         """
         done: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
@@ -70,12 +77,16 @@ class GroupCommit:
         return await done
 
     def hand_in(self, apply: Apply[ItemT, ResultT], item: ItemT, heard: Callable[[ResultT | Exception], None]) -> None:
-        """`submit` for a caller that need not wait: `heard` is called once, with the result or the error. It must not raise."""
+        """`submit` for a caller that need not wait: `heard` is called once, with the result or the error.
+
+        It must not raise.
+        """
         self._enter(apply, (item, heard))
         self._start()
 
     def post(self, apply: Apply[ItemT, Any], item: ItemT) -> None:
-        """Write `item` with the next transaction, or in a moment in one of its own; for what is written again if it is lost.
+        """Write `item` with the next transaction, or in a moment in one of its own; for what is written again if it is
+        lost.
 
         A failure is logged at debug level only.
         """
@@ -145,7 +156,9 @@ class GroupCommit:
                     _tell(entry, answer)
 
     async def _commit_apart(self, batch: dict[Apply[Any, Any], list[_Entry]], error: Exception) -> None:
-        """An item spoilt the transaction: each half is tried in one of its own, until the others are written and it fails alone."""
+        """An item spoilt the transaction: each half is tried in one of its own, until the others are written and it
+        fails alone.
+        """
         items = [(apply, entry) for apply, entries in batch.items() for entry in entries]
         if len(items) == 1:
             _fail(_flat(batch), error)

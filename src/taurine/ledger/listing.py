@@ -1,7 +1,8 @@
 """Finding records: pages by keyset, and counts that look at a bounded number of rows.
 
-A page begins after the last record of the one before, by (created_at, id), never at an offset: it costs the same wherever it is, and records
-that come or go meanwhile move nothing. Each query walks one index in the page's order; what its index does not hold is compared row by row.
+A page begins after the last record of the one before, by (created_at, id), never at an offset: it costs the same
+wherever it is, and records that come or go meanwhile move nothing. Each query walks one index in the page's order; what
+its index does not hold is compared row by row.
 
 | filter | index |
 |---|---|
@@ -131,7 +132,10 @@ def has_records(connection: Connection, filter: RecordFilter) -> bool:  # noqa: 
 def first_of(
     connection: Connection, queries: Sequence[Select[*tuple[Any, ...]]], limit: int, *, newest_first: bool
 ) -> Sequence[Any]:
-    """The first rows of queries for lists, in the order of a list. The database puts them together: how it orders ids is its collation's affair, and pages go on by that order."""
+    """The first rows of queries for lists, in the order of a list.
+
+    The database puts them together: how it orders ids is its collation's affair, and pages go on by that order.
+    """
     if len(queries) == 1:
         return connection.execute(queries[0].limit(limit)).all()
     together = union_all(*(select(query.limit(limit).subquery()) for query in queries)).subquery()
@@ -219,7 +223,8 @@ def count_by_status(
 ) -> dict[Status, Count]:
     """How many records there are of each status.
 
-    exact_limit: rows to look at, the newest ones, for each status (of a tenant: for all together). A count is exact unless that many were there.
+    exact_limit: rows to look at, the newest ones, for each status (of a tenant: for all together). A count is exact
+    unless that many were there.
     """
     if exact_limit < 1:
         raise InvalidOption(f"expected exact_limit to be at least 1, got {exact_limit!r:.40}")

@@ -14,9 +14,11 @@ __all__ = ["forget_tries", "note_try"]
 
 
 def note_try(connection: Connection, buckets: Mapping[str, Bucket], now: int) -> int:
-    """Take one from the bucket of each subject; returns 0, or the ms after which another try is allowed, and then nothing is taken.
+    """Take one from the bucket of each subject; returns 0, or the ms after which another try is allowed, and then
+    nothing is taken.
 
-    Of many at once, in any number of processes, no more pass than the buckets hold. What is full again is forgotten. now: ms since the epoch.
+    Of many at once, in any number of processes, no more pass than the buckets hold. What is full again is forgotten.
+    now: ms since the epoch.
     """
     connection.execute(delete(login_try).where(login_try.c.expires_at < now))
     subjects = sorted(buckets)  # everybody takes them in one order

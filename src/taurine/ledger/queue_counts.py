@@ -1,6 +1,8 @@
-"""What the records say of each queue: how many there are of each status, since when the first one waits, and whether anything is left to do.
+"""What the records say of each queue: how many there are of each status, since when the first one waits, and whether
+anything is left to do.
 
-A queue has no index of its own. So the newest rows of each status are counted for all queues together, a bounded number of them, along the indexes that lists use.
+A queue has no index of its own. So the newest rows of each status are counted for all queues together, a bounded number
+of them, along the indexes that lists use.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ _LOOKED_AT = 10_000
 
 
 class QueueRecords(NamedTuple):
-    """The records of one queue. due_since: ms since the epoch, when the first of those became due that wait for their first start; None for none."""
+    """The records of one queue.
+
+    due_since: ms since the epoch, when the first of those became due that wait for their first start; None for none.
+    """
 
     counts: dict[Status, Count]
     due_since: int | None
@@ -41,7 +46,8 @@ class QueueRecords(NamedTuple):
 def count_by_queue(connection: Connection, now: int) -> dict[str, QueueRecords]:
     """The records of every queue that has some among the newest 10,000 of a status. now: ms since the epoch.
 
-    A count is exact where fewer than that many rows of all queues have its status. Who waits is looked for among the oldest 10,000 that are queued.
+    A count is exact where fewer than that many rows of all queues have its status. Who waits is looked for among the
+    oldest 10,000 that are queued.
     """
     numbers: dict[str, dict[Status, int]] = defaultdict(dict)
     exact: dict[Status, bool] = {}
@@ -95,7 +101,10 @@ def _due(now: int) -> Select[str, int]:
 
 
 def has_work(connection: Connection, queues: Collection[str], now: int) -> bool:
-    """True while a job of these queues runs, is due, or has begun and is to go on, retries included. One that was accepted for a later time is no work yet."""
+    """True while a job of these queues runs, is due, or has begun and is to go on, retries included.
+
+    One that was accepted for a later time is no work yet.
+    """
     begun = or_(*(and_(_of(status), job.c.queue.in_(queues)) for status in ("running", "retrying", "waiting")))
     due = and_(_of("queued"), job.c.queue.in_(queues), _due_at <= now)
     return connection.execute(select(job.c.id).where(or_(begun, due)).limit(1)).first() is not None
@@ -104,7 +113,9 @@ def has_work(connection: Connection, queues: Collection[str], now: int) -> bool:
 def records_of_queue(
     connection: Connection, queue: str, statuses: Sequence[Status], after: str, limit: int, *, due_by: int | None = None
 ) -> list[str]:
-    """Ids of records of a queue that have one of these statuses, in the order of their ids. after: the last id of the page before, "" for the first page.
+    """Ids of records of a queue that have one of these statuses, in the order of their ids.
+
+    after: the last id of the page before, "" for the first page.
 
     due_by: leave out those that are due later, ms since the epoch. Default: none is left out.
     """
@@ -119,7 +130,9 @@ _ended = job.c.status.in_([literal_column(repr(status)) for status in sorted(TER
 
 
 def remove_ended_of(connection: Connection, queue: str, job_type: str, limit: int) -> int:
-    """Remove up to `limit` records of a type and queue that have ended, with their attempts, tags and lines; returns how many there were."""
+    """Remove up to `limit` records of a type and queue that have ended, with their attempts, tags and lines; returns
+    how many there were.
+    """
     mine = and_(job.c.type == job_type, job.c.queue == queue, _ended)
     ids = select(job.c.id).where(mine).order_by(job.c.created_at, job.c.id).limit(limit)
     return connection.execute(delete(job).where(job.c.id.in_(ids), mine)).rowcount
@@ -134,9 +147,11 @@ def created_before(connection: Connection, ids: Sequence[str], before: int) -> l
 def remove_ended_before(
     connection: Connection, queue: str, status: Status, before: int, *, after: str = "", limit: int
 ) -> list[JobRecord]:
-    """Remove up to `limit` records of a queue that have this terminal status and ended before `before`, ms since the epoch; returns them, in the order of their ids.
+    """Remove up to `limit` records of a queue that have this terminal status and ended before `before`, ms since the
+    epoch; returns them, in the order of their ids.
 
-    after: the last id of the step before. Default: this is the first. Their attempts, tags and lines go too; what has been run again meanwhile stays.
+    after: the last id of the step before. Default: this is the first. Their attempts, tags and lines go too; what has
+    been run again meanwhile stays.
     """
     mine = and_(_of(status), job.c.queue == queue, job.c.finished_at < before)
     ids = select(job.c.id).where(mine, job.c.id > after).order_by(job.c.id).limit(limit)

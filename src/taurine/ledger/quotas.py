@@ -1,4 +1,6 @@
-"""How many jobs a tenant may have that have not ended, and how many it may put in in a time: setting it, and counting them when more are put in."""
+"""How many jobs a tenant may have that have not ended, and how many it may put in in a time: setting it, and counting
+them when more are put in.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ __all__ = ["Quota", "Refused", "Room", "quotas_of", "remove_quota", "room_of", "
 class Quota(NamedTuple):
     """At most this many unfinished jobs of a tenant, and at most so many put in in a time; None for any number.
 
-    type: of that job type; None for all of the tenant's types together. max_rate: so many at once, and as many again, evenly, in each `duration`.
+    type: of that job type; None for all of the tenant's types together. max_rate: so many at once, and as many again,
+    evenly, in each `duration`.
     """
 
     tenant: str
@@ -29,7 +32,10 @@ class Quota(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Why there is no room for a job. wait_ms: when there is again, as far as the rate is concerned; None where it is the number of open jobs."""
+    """Why there is no room for a job.
+
+    wait_ms: when there is again, as far as the rate is concerned; None where it is the number of open jobs.
+    """
 
     quota: Quota
     wait_ms: int | None = None
@@ -87,7 +93,9 @@ class Room:
         return None
 
     def note(self) -> None:
-        """Write down what was taken of rates, in the transaction of the jobs: if they are not stored, nothing was taken."""
+        """Write down what was taken of rates, in the transaction of the jobs: if they are not stored, nothing was
+        taken.
+        """
         for one in self._taken:
             mine = (quota.c.tenant == one.tenant) & (quota.c.type == (one.type or ""))
             self._connection.execute(update(quota).where(mine).values(rate_full_at=self._full_at[one]))
@@ -99,9 +107,12 @@ class Room:
 
 
 def room_of(connection: Connection, tenants: Iterable[str | None], now: int) -> Room:
-    """The room that the quotas of these tenants leave; one read, and none for jobs without a tenant. now: ms since the epoch.
+    """The room that the quotas of these tenants leave; one read, and none for jobs without a tenant.
 
-    On PostgreSQL the tenants' quotas stay locked until the transaction ends, so that two that add jobs at once do not both take the last place.
+    now: ms since the epoch.
+
+    On PostgreSQL the tenants' quotas stay locked until the transaction ends, so that two that add jobs at once do not
+    both take the last place.
     """
     named = sorted({tenant for tenant in tenants if tenant is not None})
     if not named:

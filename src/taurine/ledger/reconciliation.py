@@ -1,4 +1,6 @@
-"""What the ledger has to say when it is compared with the queues: pages of records that should be there, and how known ids stand."""
+"""What the ledger has to say when it is compared with the queues: pages of records that should be there, and how known
+ids stand.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,11 @@ _unfinished = text("status <> 'completed'")
 def dispatched_page(
     connection: Connection, after: Place | None, limit: int, dispatched_until: int
 ) -> tuple[list[DispatchedRecord], Place | None]:
-    """Open records that were added to their queues at or before a time, ms since the epoch; and the place after which the next page begins.
+    """Open records that were added to their queues at or before a time, ms since the epoch; and the place after which
+    the next page begins.
 
-    Looks at `limit` records at most, whatever their queues, and so may return fewer, or none, before the end; after the end the place is None.
+    Looks at `limit` records at most, whatever their queues, and so may return fewer, or none, before the end; after the
+    end the place is None.
     """
     number, *last = after or (0,)
     query = (
@@ -127,7 +131,9 @@ _cancel = (
 
 
 def cancel_vanished(connection: Connection, vanished: Sequence[Seen], at: int, reason: str) -> list[bool]:
-    """Cancel open jobs that somebody took out of their queue, with their audit; True for each that was. at: now, ms since the epoch.
+    """Cancel open jobs that somebody took out of their queue, with their audit; True for each that was.
+
+    at: now, ms since the epoch.
 
     False for a record that is no longer as it was seen: a worker has written to it, or it has ended.
     """

@@ -1,6 +1,7 @@
 """Accepting jobs: idempotency keys, quotas, and ids that are taken, in the transaction that puts the records in.
 
-What decides, in turn: a key that an earlier request holds; a quota; a record that has the id already; else the record is put in.
+What decides, in turn: a key that an earlier request holds; a quota; a record that has the id already; else the record
+is put in.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ __all__ = ["accept_records"]
 def accept_records(connection: Connection, records: Sequence[NewRecord]) -> list[Inserted | RecordError]:
     """Put in what was asked for; returns for each what became of it, or the error that its caller is to get.
 
-    Of two requests with one id, or one key, the first counts, whether they come in one call or in two transactions. An error is IdempotencyConflict or
-    QuotaExceeded, and concerns its own request only. Atomic with whatever else the transaction holds.
+    Of two requests with one id, or one key, the first counts, whether they come in one call or in two transactions. An
+    error is IdempotencyConflict or QuotaExceeded, and concerns its own request only. Atomic with whatever else the
+    transaction holds.
     """
     answers: dict[int, Inserted | RecordError] = {}
     requests = dict(enumerate(records))
@@ -174,7 +176,9 @@ def _is_of_another_tenant(request: NewRecord, answer: Inserted | RecordError) ->
 
 
 def _may_run_again(request: NewRecord, existing: JobRecord | None) -> bool:
-    """Whether a record has ended and is the request's own: an id may be taken by a job of another type or tenant, which must not be replaced."""
+    """Whether a record has ended and is the request's own: an id may be taken by a job of another type or tenant, which
+    must not be replaced.
+    """
     if existing is None or existing.status not in TERMINAL:
         return False
     return existing.type == request.type and existing.tenant == request.tenant

@@ -16,11 +16,13 @@ __all__ = ["reschedule"]
 
 
 def reschedule(connection: Connection, job_id: str, start_at: int, at: int, actor: str | None = None) -> JobRecord:
-    """Let a job that has not begun, or that waits for its next attempt, begin at another time, with its audit; returns the record, which needs a dispatch.
+    """Let a job that has not begun, or that waits for its next attempt, begin at another time, with its audit; returns
+    the record, which needs a dispatch.
 
-    start_at, at: ms since the epoch; at is now. It becomes a new generation, so that what the queue has of it with the old time cannot run; attempts and saved state are kept. The time
-    by which it expires moves along with its start.
-    Raises RecordNotFound, and TransitionRefused for a job that runs, waits for others, has ended, or is to be cancelled.
+    start_at, at: ms since the epoch; at is now. It becomes a new generation, so that what the queue has of it with the
+    old time cannot run; attempts and saved state are kept. The time by which it expires moves along with its start.
+    Raises RecordNotFound, and TransitionRefused for a job that runs, waits for others, has ended, or is to be
+    cancelled.
     """
     row = connection.execute(select(job).where(job.c.id == job_id).with_for_update()).one_or_none()
     if row is None:

@@ -1,13 +1,16 @@
 """Removing what has been kept long enough, a bounded number of rows at a time.
 
-A record goes when its job ended longer ago than its type is kept, and with it its attempts, tags and log lines. A job that has not ended is never
-touched, however old. Types are taken in turn along `job_by_type`, since each has its own age: what is kept for years is not walked over each time. How
-long that is stands in the code that declares a type, so a program leaves the records of all others alone.
+A record goes when its job ended longer ago than its type is kept, and with it its attempts, tags and log lines. A job
+that has not ended is never touched, however old. Types are taken in turn along `job_by_type`, since each has its own
+age: what is kept for years is not walked over each time. How long that is stands in the code that declares a type, so a
+program leaves the records of all others alone.
 
-Dead letters go by when they were resolved; open ones by when they failed, also when nobody looked at them: they hold payloads, and what nobody has
-looked at for a quarter will not be redriven. `open_dead_letters=None` keeps them until they are resolved.
+Dead letters go by when they were resolved; open ones by when they failed, also when nobody looked at them: they hold
+payloads, and what nobody has looked at for a quarter will not be redriven. `open_dead_letters=None` keeps them until
+they are resolved.
 
-An effect is kept while a record or a dead letter of its job is there, whatever its age: a redrive must still find that its charge was made.
+An effect is kept while a record or a dead letter of its job is there, whatever its age: a redrive must still find that
+its charge was made.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ __all__ = [
 class RetentionPolicy:
     """How long the ledger keeps what is over; None is for ever.
 
-    by_type: ages of job types that differ from `records`. tallies: of the counts by the minute; those of all time stay. Raises InvalidOption for a negative age.
+    by_type: ages of job types that differ from `records`. tallies: of the counts by the minute; those of all time stay.
+    Raises InvalidOption for a negative age.
     """
 
     records: timedelta | None = timedelta(days=30)
@@ -81,10 +85,13 @@ def purge_records(
     *,
     types: Collection[str] | None = None,
 ) -> PurgeStep:
-    """Remove records that ended longer ago than their type is kept; looks at no more than `limit` of them. now: ms since the epoch.
+    """Remove records that ended longer ago than their type is kept; looks at no more than `limit` of them.
+
+    now: ms since the epoch.
 
     types: those whose ages the caller knows; records of others stay. Default: all types.
-    after: the `after` of the step before, None to begin. Dead letters, audit rows, effects and idempotency keys of the jobs stay.
+    after: the `after` of the step before, None to begin. Dead letters, audit rows, effects and idempotency keys of the
+    jobs stay.
     """
     job_type, *place = (_next_type(connection, ""),) if after is None else after
     if job_type is None:
@@ -137,7 +144,9 @@ def purge_dead_letters(connection: Connection, policy: RetentionPolicy, now: int
 def purge_effects(
     connection: Connection, policy: RetentionPolicy, now: int, limit: int, after: tuple[Any, ...] | None = None
 ) -> PurgeStep:
-    """Remove effects that are old enough and whose job has left neither a record nor a dead letter; looks at no more than `limit`."""
+    """Remove effects that are old enough and whose job has left neither a record nor a dead letter; looks at no more
+    than `limit`.
+    """
     if policy.effects is None:
         return PurgeStep(0, None)
     key = tuple_(effect.c.created_at, effect.c.scope, effect.c.key)

@@ -17,11 +17,13 @@
     login_try                how much each name and address has tried of late
     used_token               public tokens of one use that were used, until they expire
 
-`job` is the product's record. It always shows the latest attempt; what earlier attempts left is in `attempt`. All times are whole milliseconds since the epoch,
-UTC. JSON is kept as text, byte for byte as it travels, so that numbers stay exact and both databases hold the same.
+`job` is the product's record. It always shows the latest attempt; what earlier attempts left is in `attempt`. All times
+are whole milliseconds since the epoch, UTC. JSON is kept as text, byte for byte as it travels, so that numbers stay
+exact and both databases hold the same.
 
-What a constraint can hold is a constraint. Indexes serve: the outbox (`job_undispatched`), the reconciler and lists by status
-(`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of everything (`job_created`), quotas (`job_open_by_tenant`), jobs that expire (`job_expiring`), and retention
+What a constraint can hold is a constraint. Indexes serve: the outbox (`job_undispatched`), the reconciler and lists by
+status (`job_unfinished`: completed jobs leave it, so it stays small), lists by tenant, type, tag and error, lists of
+everything (`job_created`), quotas (`job_open_by_tenant`), jobs that expire (`job_expiring`), and retention
 (`job_by_type`: each type has its own age, and what finished before a time was created before it).
 
 A change here needs its file in migrations/versions, and `VERSION` is the number of the latest; a test compares the two.
@@ -206,7 +208,8 @@ Index(
 )
 
 status_beside_id = job.c.status.concat(literal_column("''"))
-"""The status, for conditions of statements that find their rows by id. As an expression it fits no partial index: on a ledger at rest PostgreSQL takes the index of
+"""The status, for conditions of statements that find their rows by id. As an expression it fits no partial index: on a
+ledger at rest PostgreSQL takes the index of
 unfinished jobs for empty, prefers it to the primary key, and in the next burst reads all of it for each row."""
 
 job_tag = Table(

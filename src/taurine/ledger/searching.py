@@ -1,6 +1,8 @@
-"""Finding records by a text, in bounded time: the newest of them are looked through, so many at a time, and a page goes on where the one before has ended.
+"""Finding records by a text, in bounded time: the newest of them are looked through, so many at a time, and a page goes
+on where the one before has ended.
 
-No index holds a text that stands in the middle of another. Looking through 10,000 rows takes some tens of milliseconds on either database, whatever is looked for.
+No index holds a text that stands in the middle of another. Looking through 10,000 rows takes some tens of milliseconds
+on either database, whatever is looked for.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ def search_records(
     limit: int = 50,
     looked_at: int = LOOKED_AT,
 ) -> Page:
-    """One page of the records that `filter` lets through and in whose id, type, tags or error `text` stands, the newest first; in front of the first page the record of that very id.
+    """One page of the records that `filter` lets through and in whose id, type, tags or error `text` stands, the newest
+    first; in front of the first page the record of that very id.
 
-    text: each character stands for itself; large and small letters are the same. cursor, limit: as in `list_records`. A page may have fewer than `limit`, or none, and a cursor
-    all the same. Raises InvalidOption.
+    text: each character stands for itself; large and small letters are the same. cursor, limit: as in `list_records`. A
+    page may have fewer than `limit`, or none, and a cursor all the same. Raises InvalidOption.
     """
     if not isinstance(text, str) or not text.isprintable() or not 1 <= len(text) <= _LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise InvalidOption(f"expected the text to search for to be 1 to {_LONGEST} printable characters")

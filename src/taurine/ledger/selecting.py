@@ -1,7 +1,8 @@
 """Choosing records for a change of many: a bounded count of them, and their ids in pages.
 
-What is chosen is a snapshot: only records that were there, and for those that ended only such as had ended, before a moment. So a change that takes long, or that is
-gone on with after a crash, does not take up what it has itself brought about.
+What is chosen is a snapshot: only records that were there, and for those that ended only such as had ended, before a
+moment. So a change that takes long, or that is gone on with after a crash, does not take up what it has itself brought
+about.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _IDS_AT_ONCE = 500
 class RecordSelection:
     """Which records. Times in ms since the epoch.
 
-    wanted: the filter, whose own status and phase are not looked at. statuses: one of these. before: created before this. ended: True for records that have also ended
-    before it. not_type: of other types than this.
+    wanted: the filter, whose own status and phase are not looked at. statuses: one of these. before: created before
+    this. ended: True for records that have also ended before it. not_type: of other types than this.
     """
 
     wanted: RecordFilter
@@ -71,7 +72,9 @@ def choose(connection: Connection, selection: RecordSelection, after: Position |
 def chosen_of(
     connection: Connection, ids: Sequence[str], tenant: str | None, statuses: Sequence[Status] | None = None
 ) -> list[Chosen]:
-    """The records of these ids, in their order; left out are those that are not there, with `tenant` another tenant's, and with `statuses` those that have none of them."""
+    """The records of these ids, in their order; left out are those that are not there, with `tenant` another tenant's,
+    and with `statuses` those that have none of them.
+    """
     found: dict[str, Chosen] = {}
     for first in range(0, len(ids), _IDS_AT_ONCE):
         query = select(*_columns).where(job.c.id.in_(ids[first : first + _IDS_AT_ONCE]))
@@ -84,7 +87,9 @@ def chosen_of(
 
 
 def lock_chosen(connection: Connection, ids: Sequence[str], statuses: Sequence[Status], before: int) -> list[str]:
-    """Of these, the ids of the records that have one of `statuses` and have ended before `before`, ms; they stay as they are until the transaction ends."""
+    """Of these, the ids of the records that have one of `statuses` and have ended before `before`, ms; they stay as
+    they are until the transaction ends.
+    """
     rows = connection.execute(
         select(job.c.id)
         .where(job.c.id.in_(list(ids)), job.c.status.in_(list(statuses)), job.c.finished_at < before)

@@ -1,7 +1,7 @@
 """Counts of what jobs came to: by the minute, and for all time.
 
-Each row is a sum that many processes add to. Nothing is ever set, so that no process needs to know of the others, and a restart loses no total. A distribution is a row
-for each bucket, and one with the sum.
+Each row is a sum that many processes add to. Nothing is ever set, so that no process needs to know of the others, and a
+restart loses no total. A distribution is a row for each bucket, and one with the sum.
 """
 
 from __future__ import annotations
@@ -35,18 +35,23 @@ __all__ = [
 Outcome: TypeAlias = Literal[
     "completed", "failed", "retried", "cancelled", "expired", "snoozed", "crashed", "lease_lost"
 ]
-"""What became of an attempt. "failed": the job is dead. "crashed": of those, the ones whose workers died under them. "retried": another attempt follows.
+"""What became of an attempt. "failed": the job is dead. "crashed": of those, the ones whose workers died under them.
+"retried": another attempt follows.
 "snoozed": called again later, at no charge. "lease_lost": another worker had the job by then, and this attempt counted for nothing."""
 
 Measure: TypeAlias = Literal[Outcome, "wait", "wait_sum", "run", "run_sum"]
-"""An outcome, or a distribution: of the milliseconds from when a job was due to its first start, and of those that an attempt ran."""
+"""An outcome, or a distribution: of the milliseconds from when a job was due to its first start, and of those that an
+attempt ran.
+"""
 
 BOUNDS: tuple[int, ...] = (
     *(5, 10, 25, 50, 100, 250, 500),
     *(1000, 2500, 5000, 10_000, 30_000, 60_000),
     *(300_000, 900_000, 3_600_000, 21_600_000),
 )
-"""The most milliseconds that each bucket of a distribution holds: from 5 ms to 6 hours. They are what the rows are kept under, so none of them is ever changed."""
+"""The most milliseconds that each bucket of a distribution holds: from 5 ms to 6 hours. They are what the rows are kept
+under, so none of them is ever changed.
+"""
 
 ABOVE_ALL = -1
 """The bucket of those above the last bound."""
@@ -74,7 +79,8 @@ class TallyCount(NamedTuple):
 def add_tallies(connection: Connection, counts: Iterable[TallyCount], at: int) -> None:
     """Add counts to those of the minute of `at`, ms since the epoch, and to those of all time.
 
-    It is no write that may be repeated: each call adds. To be the last of its transaction, or two that count the same may wait for each other's jobs.
+    It is no write that may be repeated: each call adds. To be the last of its transaction, or two that count the same
+    may wait for each other's jobs.
     """
     # In one order, so that two processes cannot wait for each other's rows.
     rows = sorted(entry for entry in counts if entry.number)
@@ -115,7 +121,8 @@ _open = (
 
 
 def open_kinds(connection: Connection, ids: Sequence[str]) -> dict[str, Kind]:
-    """Queue and type of those jobs that have not ended, and of no other: a job that two write the same end of is counted by the first.
+    """Queue and type of those jobs that have not ended, and of no other: a job that two write the same end of is
+    counted by the first.
 
     They stay as they are until the transaction ends, but for what it does itself. At most some hundreds.
     """
@@ -145,7 +152,10 @@ def tallies_since(connection: Connection, since: int | None) -> list[TallyCount]
 
 
 def purge_tallies(connection: Connection, before: int) -> PurgeStep:
-    """Remove the counts of minutes that began before `before`, ms since the epoch, those of one hour at a time. Those of all time stay."""
+    """Remove the counts of minutes that began before `before`, ms since the epoch, those of one hour at a time.
+
+    Those of all time stay.
+    """
     first = connection.scalar(select(func.min(tally.c.minute)).where(tally.c.minute > _ALL_TIME))
     if first is None or first >= before:
         return PurgeStep(0, None)

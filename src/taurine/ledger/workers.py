@@ -17,7 +17,9 @@ __all__ = ["LoopTurn", "WorkerRow", "list_workers", "purge_workers", "write_work
 
 
 class LoopTurn(NamedTuple):
-    """When a loop of a worker turned last, and when it is to turn again at the latest; ms since the epoch, None for a loop that waits for something to do."""
+    """When a loop of a worker turned last, and when it is to turn again at the latest; ms since the epoch, None for a
+    loop that waits for something to do.
+    """
 
     turned_at: int
     due_at: int | None
@@ -25,7 +27,11 @@ class LoopTurn(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRow:
-    """One worker. Times in ms since the epoch. leases_lost: since it started. diverged: what its reconciler found apart in its last pass. stopped_at: None for one that runs, or died."""
+    """One worker. Times in ms since the epoch.
+
+    leases_lost: since it started. diverged: what its reconciler found apart in its last pass. stopped_at: None for one
+    that runs, or died.
+    """
 
     id: str
     name: str
@@ -44,9 +50,11 @@ class WorkerRow:
 
 
 def write_worker(connection: Connection, row: WorkerRow) -> bool:
-    """Write how a worker is, in place of what it told before; False if what is there was told at the same time, or later, and stays.
+    """Write how a worker is, in place of what it told before; False if what is there was told at the same time, or
+    later, and stays.
 
-    What is being told of it at the moment is waited for, also where there is no row of it yet: two that write the first one meet in its key.
+    What is being told of it at the moment is waited for, also where there is no row of it yet: two that write the first
+    one meet in its key.
     """
     values = asdict(replace(row, loops={}))
     values |= {"queues": json.dumps(list(row.queues)), "loops": json.dumps(dict(row.loops))}

@@ -1,7 +1,8 @@
 """Whether queues are well: what is looked at, where the limits are, and what is wrong.
 
-By default these are things that pass when their cause has passed: how many of the jobs that ended lately have failed, how long the first has been due that waits, and dead letters
-that nobody has dealt with. Failures that are kept on purpose are no illness. Totals are looked at only where somebody asks for them.
+By default these are things that pass when their cause has passed: how many of the jobs that ended lately have failed,
+how long the first has been due that waits, and dead letters that nobody has dealt with. Failures that are kept on
+purpose are no illness. Totals are looked at only where somebody asks for them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ TroubleKind: TypeAlias = Literal["failure_rate", "oldest_waiting", "dead_letters
 class HealthLimits:
     """Above which a queue is not well; each None is not looked at.
 
-    failure_rate: share of the jobs that ended in `window` seconds which failed for good, once so many ended: `least_ended`.
+    failure_rate: share of the jobs that ended in `window` seconds which failed for good, once so many ended:
+    `least_ended`.
     oldest_waiting: seconds that the first job has been due; a queue that is paused is spared. dead_letters: open ones.
-    waiting, failed: records that wait for their start, or failed for good, however old. Looked at only when they are given.
+    waiting, failed: records that wait for their start, or failed for good, however old. Looked at only when they are
+    given.
     """
 
     failure_rate: float | None = 0.05
@@ -51,7 +54,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueHealth:
-    """One queue's figures, and which of them are above their limits. failure_rate: None where too few ended. paused: None while its server does not answer."""
+    """One queue's figures, and which of them are above their limits.
+
+    failure_rate: None where too few ended. paused: None while its server does not answer.
+    """
 
     name: str
     failure_rate: float | None
@@ -71,7 +77,10 @@ class QueueHealth:
 def health_of_queues(
     readings: Readings, lately: Iterable[Throughput], limits: HealthLimits, *, queues: Collection[str]
 ) -> list[QueueHealth]:
-    """The health of these queues, and of those of Taurine's own that are in use. lately: what their jobs came to in the limits' window. Nothing can be said without the ledger: then there are none."""
+    """The health of these queues, and of those of Taurine's own that are in use.
+
+    lately: what their jobs came to in the limits' window. Nothing can be said without the ledger: then there are none.
+    """
     if readings.ledger is None:
         return []
     by_queue = {one.queue: one for one in lately}
@@ -87,9 +96,12 @@ def late_loops(heartbeats: Iterable[Heartbeat]) -> dict[str, float]:
 
 
 class Liveness:
-    """Whether the loops of a process turn. The log names those that do not, once: whoever asks has no credentials, and is told a word.
+    """Whether the loops of a process turn.
 
-    whose: the beginning of the line in the log. heartbeats: gives those that there are. Safe in any thread, as far as `heartbeats` is.
+    The log names those that do not, once: whoever asks has no credentials, and is told a word.
+
+    whose: the beginning of the line in the log. heartbeats: gives those that there are. Safe in any thread, as far as
+    `heartbeats` is.
     """
 
     def __init__(self, whose: str, heartbeats: Callable[[], Iterable[Heartbeat]]) -> None:

@@ -1,9 +1,12 @@
-"""The health port of a worker: `/health/live`, `/health/ready` and `/metrics`, answered by a thread of its own, also while the event loop is stuck.
+"""The health port of a worker: `/health/live`, `/health/ready` and `/metrics`, answered by a thread of its own, also
+while the event loop is stuck.
 
-It is a small HTTP server of the standard library, for probes and scrapers, and not for the open network: it answers GET alone, a few requests at a time, each in bounded time.
+It is a small HTTP server of the standard library, for probes and scrapers, and not for the open network: it answers GET
+alone, a few requests at a time, each in bounded time.
 It has no names and no details but in `/metrics`, which is for this machine, and for those elsewhere who show the token.
 
-With worker processes the parent has the port. Each process has such a server too, on a unix socket in a folder of the parent's, and the parent asks them all.
+With worker processes the parent has the port. Each process has such a server too, on a unix socket in a folder of the
+parent's, and the parent asks them all.
 """
 
 from __future__ import annotations
@@ -99,7 +102,9 @@ class _OnLoop:
 
 
 class WorkerHealth:
-    """The health port of a worker in this process. address: host and port, or the path of a unix socket. token: see `WorkerOptions`.
+    """The health port of a worker in this process.
+
+    address: host and port, or the path of a unix socket. token: see `WorkerOptions`.
 
     `start` raises InvalidOption for an address that cannot be had.
     """

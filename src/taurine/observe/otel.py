@@ -1,10 +1,10 @@
 """OpenTelemetry as the telemetry of queues, workers and applications: `Taurine("shop", telemetry=OpenTelemetry())`.
 
-Of OpenTelemetry this needs its API alone, the extra `otel`: where spans and measures go, and which of them, is what the application has told its SDK. Without an SDK
-nothing is recorded, and what others have begun still travels on.
+Of OpenTelemetry this needs its API alone, the extra `otel`: where spans and measures go, and which of them, is what the
+application has told its SDK. Without an SDK nothing is recorded, and what others have begun still travels on.
 
-A span has BullMQ's attributes, as `bullmq-otel` sets them on Node, and the messaging ones of OpenTelemetry's semantic conventions, by which tools know a queue when
-they see one.
+A span has BullMQ's attributes, as `bullmq-otel` sets them on Node, and the messaging ones of OpenTelemetry's semantic
+conventions, by which tools know a queue when they see one.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class OpenTelemetry:
     """Tells OpenTelemetry of spans and measures.
 
     tracer_provider, meter_provider: where to. Default: the global ones, whichever are set when the first span begins.
-    propagator: how a context becomes text. Default: the global one, which writes W3C's `traceparent`, `tracestate` and `baggage` unless it was set to something else.
+    propagator: how a context becomes text. Default: the global one, which writes W3C's `traceparent`, `tracestate` and
+    `baggage` unless it was set to something else.
     measures: False tells of spans alone. Default: True.
 
     What travels with a job is the JSON of what the propagator writes, as `bullmq-otel` has it on Node.

@@ -1,7 +1,9 @@
 """What `/metrics` shows: one look at both servers, as Prometheus reads it.
 
-The number of series is bounded. Queues, job types and schedules that this code does not declare, and that are not in use by Taurine itself, are added up as `other`, since anybody may have chosen their names; tenants and
-job ids are in no label. A look is bounded in time, and scrapes within a second share one, so that scraping costs the servers the same however many scrape.
+The number of series is bounded. Queues, job types and schedules that this code does not declare, and that are not in
+use by Taurine itself, are added up as `other`, since anybody may have chosen their names; tenants and job ids are in no
+label. A look is bounded in time, and scrapes within a second share one, so that scraping costs the servers the same
+however many scrape.
 
 The names of `bullmq_*` are those that BullMQ's own exporter prints, and those of dashboards that were made for it.
 """
@@ -65,7 +67,10 @@ class Exposition:
         self._look = SharedLook(self._take, app.clock)
 
     async def text(self) -> bytes:
-        """What there is to see, in Prometheus's text format; `CONTENT_TYPE` is its type. Calls within one second get the same."""
+        """What there is to see, in Prometheus's text format; `CONTENT_TYPE` is its type.
+
+        Calls within one second get the same.
+        """
         return await self._look.get()
 
     async def _take(self) -> bytes:
@@ -93,7 +98,10 @@ def heartbeat_families(heartbeats: Iterable[Heartbeat]) -> Iterator[Metric]:
 
 
 class _Collector:
-    """Families that are ready. A registry of its own holds it: nothing of the process's default one is mixed in, and nothing of ours gets there."""
+    """Families that are ready.
+
+    A registry of its own holds it: nothing of the process's default one is mixed in, and nothing of ours gets there.
+    """
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families

@@ -1,4 +1,6 @@
-"""One look for all that ask within a second: what anybody may ask for, however often, must not cost the servers more for it."""
+"""One look for all that ask within a second: what anybody may ask for, however often, must not cost the servers more
+for it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Who is told of a pipeline's stages, and what.
 
-This is where an application hooks in what it measures: each event has the job's id and its trace context, and the stage that
-has started is always told of once more, as completed or as failed.
+This is where an application hooks in what it measures: each event has the job's id and its trace context, and the stage
+that has started is always told of once more, as completed or as failed.
 """
 
 from __future__ import annotations

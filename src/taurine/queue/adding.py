@@ -1,8 +1,8 @@
 """Adding jobs: many callers, few script calls.
 
-Concurrent `add` calls of one process join by themselves: the first starts a flush at the next turn of the event loop, and whatever came
-meanwhile goes with it. While one batch is at the server the next is already being sent, so neither side waits for the other. Order is
-kept, and each caller gets the outcome of its own job.
+Concurrent `add` calls of one process join by themselves: the first starts a flush at the next turn of the event loop,
+and whatever came meanwhile goes with it. While one batch is at the server the next is already being sent, so neither
+side waits for the other. Order is kept, and each caller gets the outcome of its own job.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ ATOMIC_BATCH = 1000
 """Jobs that one script call adds at most; a list up to this long is added whole or not at all."""
 
 _JOINED_BATCH = 125
-"""Concurrent adds per script call: large enough to share its cost, small enough that sending one overlaps with running another."""
+"""Concurrent adds per script call: large enough to share its cost, small enough that sending one overlaps with running
+another.
+"""
 
 _IN_FLIGHT = 8
-"""Batches on their way at once: enough to keep the server busy, few enough to bound what is unanswered when a link breaks."""
+"""Batches on their way at once: enough to keep the server busy, few enough to bound what is unanswered when a link
+breaks.
+"""
 
 
 _OF_ONE_JOB = frozenset({"job_id", "telemetry", "timestamp", "application"})
@@ -78,7 +82,8 @@ class Added(NamedTuple):
 def new_job(store: QueueStore, name: str, data: Any, options: Mapping[str, Any], meaning: Plan | None = None) -> NewJob:
     """Check and encode one job. Raises InvalidOption, InvalidName or PayloadError; nothing is stored.
 
-    meaning: what `options` mean apart from the job's own id, time and application data, where the caller has worked it out before.
+    meaning: what `options` mean apart from the job's own id, time and application data, where the caller has worked it
+    out before.
     """
     if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise InvalidName(f"expected a job name, got {name!r:.80}")
@@ -160,7 +165,8 @@ class Adder:
     async def add(self, job: NewJob) -> Added:
         """Add one job, together with those that other callers add at the same time.
 
-        Raises StoreUnavailable, StoreRefused, ParentNotFound, ParentNotReplaceable or CorruptJob. A caller that is cancelled may have added its job.
+        Raises StoreUnavailable, StoreRefused, ParentNotFound, ParentNotReplaceable or CorruptJob. A caller that is
+        cancelled may have added its job.
         """
         added: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, added))
@@ -174,7 +180,9 @@ class Adder:
         return await added
 
     async def add_many(self, jobs: Sequence[NewJob]) -> list[Added]:
-        """Add a list in slices of `ATOMIC_BATCH`, each whole or not at all; the first error of a job is raised after all were sent."""
+        """Add a list in slices of `ATOMIC_BATCH`, each whole or not at all; the first error of a job is raised after
+        all were sent.
+        """
         batches = [_Batch(jobs[first : first + ATOMIC_BATCH]) for first in range(0, len(jobs), ATOMIC_BATCH)]
         sent: deque[_Batch] = deque()
         async with self._store.connection.borrow() as link:

@@ -1,13 +1,17 @@
 """How idle workers hear of new work: one blocking read for all queues of a process.
 
-A queue's marker is a sorted set. Whoever makes work puts a member into it, and an idle worker pops it: score 0 means "claim now", a
-time in the future means "a job is due then". Here one link blocks on the markers of all queues whose workers are idle.
+A queue's marker is a sorted set. Whoever makes work puts a member into it, and an idle worker pops it: score 0 means
+"claim now", a time in the future means "a job is due then". Here one link blocks on the markers of all queues whose
+workers are idle.
 
-- A worker that becomes idle while the read is under way is not in it. A key of our own is in every read, and a member put there
+- A worker that becomes idle while the read is under way is not in it. A key of our own is in every read, and a member
+put there
   ends the read, so that the next one has the newcomer too.
 - A marker popped for a worker that has no use for it any more is put back, or another process would sleep on.
-- Markers can be lost: a client may pop one and die. After each read that times out, one EXISTS over all idle queues finds work
-  without a marker; only then is a worker woken. Idle queues therefore cost one command each `block` seconds, however many there are.
+- Markers can be lost: a client may pop one and die. After each read that times out, one EXISTS over all idle queues
+finds work
+  without a marker; only then is a worker woken. Idle queues therefore cost one command each `block` seconds, however
+  many there are.
 - A read that never returns (a half-open connection) is cut by a time-out of our own.
 """
 
@@ -33,7 +37,9 @@ __all__ = ["Doorbell", "shared_doorbell"]
 log = logging.getLogger("taurine.queue")
 
 Ring: TypeAlias = Callable[[int], bool]
-"""Called with 0 for "claim now", or with the wall time in ms at which a job is due; False when it has no use for that now."""
+"""Called with 0 for "claim now", or with the wall time in ms at which a job is due; False when it has no use for that
+now.
+"""
 
 _READ_MARGIN = 2.0
 """Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
@@ -45,7 +51,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 class Doorbell:
     """The blocking read of one process on one server.
 
-    block: seconds that a read waits on the server, and with it how long work without a marker may stay unseen. Default: 5.
+    block: seconds that a read waits on the server, and with it how long work without a marker may stay unseen. Default:
+    5.
     """
 
     def __init__(self, connection: Connection, *, prefix: str, block: float = 5.0) -> None:

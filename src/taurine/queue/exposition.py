@@ -1,6 +1,7 @@
 """What a queue holds as text for Prometheus (exposition format 0.0.4), under the names that BullMQ's own exporter uses.
 
-Written by hand: an engine without records should not need a library for three families. `/metrics` of an application, which has far more, uses one.
+Written by hand: an engine without records should not need a library for three families. `/metrics` of an application,
+which has far more, uses one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ _OWN = ("queue", "state")
 def exposition(
     queue: str, counts: Mapping[JobState, int], finished: Mapping[str, int], labels: Mapping[str, str]
 ) -> str:
-    """The text. finished: how many jobs have completed and failed in all. labels: go with each line. Raises InvalidOption for a label that cannot be one."""
+    """The text.
+
+    finished: how many jobs have completed and failed in all. labels: go with each line. Raises InvalidOption for a
+    label that cannot be one.
+    """
     for label in labels:
         if not _LABEL.fullmatch(label) or label.startswith("__") or label in _OWN:
             raise InvalidOption(

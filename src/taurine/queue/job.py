@@ -234,7 +234,8 @@ class Job:
     async def update_data(self, data: Any) -> None:
         """Replace the job's data, in whatever state it is; a running handler elsewhere keeps what it has.
 
-        Raises PayloadError, PayloadTooLarge (the job's own size_limit), JobNotFound, LeaseMissing, LeaseLost, StoreUnavailable.
+        Raises PayloadError, PayloadTooLarge (the job's own size_limit), JobNotFound, LeaseMissing, LeaseLost,
+        StoreUnavailable.
         """
         text = encode_json({} if data is None else data)
         limit = self.options.size_limit
@@ -244,7 +245,8 @@ class Job:
         self.data = {} if data is None else data
 
     async def log(self, line: str) -> int:
-        """Append a line to the job's log and return how many it has now; `keep_logs` of the job is how many it may have.
+        """Append a line to the job's log and return how many it has now; `keep_logs` of the job is how many it may
+        have.
 
         Raises JobNotFound, LeaseMissing, LeaseLost, StoreUnavailable.
         """
@@ -253,7 +255,8 @@ class Job:
     async def logs(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> list[str]:
         """Lines of the job's log from `start` to `end`, both included, counted from 0; -1 is the last.
 
-        ascending: oldest first; False counts and lists from the newest. Default: True. A job without a log has no lines.
+        ascending: oldest first; False counts and lists from the newest. Default: True. A job without a log has no
+        lines.
         """
         key = self._store.keys.logs(self.stored_id)
         first, last = (start, end) if ascending else (-(end + 1), -(start + 1))
@@ -276,12 +279,13 @@ class Job:
     async def wait(self, timeout: Seconds | None = None) -> Any:
         """Wait until the job has ended and return its result, whoever runs it, here or on Node.
 
-        timeout: seconds. Default: no limit. Any number of waits on one queue share one connection. A job that is removed as it ends is
-        waited for too, as long as the event stream still tells of its end.
-        What the end has changed is changed here too, if the job is still stored: `result`, `failed_reason`, `stacktrace`, `finished_at`,
-        `attempts_made` and the other facts of its runs.
-        Raises JobFailed with the reason, WaitTimeout, JobNotFound for a job that is not stored and left no trace, or was removed meanwhile,
-        CorruptJob for a result that is no JSON, and StoreUnavailable when the server cannot be asked at first; later outages are waited out.
+        timeout: seconds. Default: no limit. Any number of waits on one queue share one connection. A job that is
+        removed as it ends is waited for too, as long as the event stream still tells of its end.
+        What the end has changed is changed here too, if the job is still stored: `result`, `failed_reason`,
+        `stacktrace`, `finished_at`, `attempts_made` and the other facts of its runs.
+        Raises JobFailed with the reason, WaitTimeout, JobNotFound for a job that is not stored and left no trace, or
+        was removed meanwhile, CorruptJob for a result that is no JSON, and StoreUnavailable when the server cannot be
+        asked at first; later outages are waited out.
         """
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
         ending, facts = await endings.ending_of(self._store, self.stored_id, seconds)
@@ -312,10 +316,13 @@ class Job:
         return await find_state(self._store, self.stored_id)
 
     async def remove(self, *, children: bool = True) -> bool:
-        """Remove the job and all that belongs to it; False when it is not stored. Atomic. A parent that waits for it no longer does.
+        """Remove the job and all that belongs to it; False when it is not stored. Atomic.
+
+        A parent that waits for it no longer does.
 
         children: remove its children too, and theirs. Default: True.
-        Raises JobLocked when it or one of them is being worked on, BelongsToScheduler for the next run of a scheduler, StoreUnavailable.
+        Raises JobLocked when it or one of them is being worked on, BelongsToScheduler for the next run of a scheduler,
+        StoreUnavailable.
         """
         return await administration.remove(self._store, (self.stored_id,), children=children)
 
@@ -328,8 +335,9 @@ class Job:
     ) -> None:
         """Put a finished job back in line; a parent that still stands waits for it again. Atomic.
 
-        state: the one it must be in. Default: "failed". reset_attempts_made: give it all its attempts again. Default: False, so a job that has
-        used them up fails for good at its next error. reset_attempts_started: the same for `max_started_attempts`. Default: False.
+        state: the one it must be in. Default: "failed". reset_attempts_made: give it all its attempts again. Default:
+        False, so a job that has used them up fails for good at its next error. reset_attempts_started: the same for
+        `max_started_attempts`. Default: False.
         Raises JobNotFound, NotInState, InvalidOption, StoreUnavailable.
         """
         if state not in ("failed", "completed"):
@@ -354,7 +362,10 @@ class Job:
         self._delay_ms = 0
 
     async def change_delay(self, delay: Seconds) -> None:
-        """Let a delayed job run `delay` seconds from now. Raises InvalidOption, JobNotFound, NotInState (it is not delayed), StoreUnavailable."""
+        """Let a delayed job run `delay` seconds from now.
+
+        Raises InvalidOption, JobNotFound, NotInState (it is not delayed), StoreUnavailable.
+        """
         delay_ms = to_milliseconds(delay, "delay")
         now_ms = self._store.now_ms()
         await changes.change_in_state(
@@ -365,7 +376,8 @@ class Job:
     async def change_priority(self, priority: int, *, lifo: bool = False) -> None:
         """Give the job another priority, 0 to 2097151, and the place in line that goes with it. Atomic.
 
-        lifo: the first of its priority rather than the last. Default: False. A job that is not in line gets its place when it is.
+        lifo: the first of its priority rather than the last. Default: False. A job that is not in line gets its place
+        when it is.
         Raises InvalidOption, JobNotFound, StoreUnavailable.
         """
         if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= MAX_PRIORITY:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
@@ -391,7 +403,10 @@ class Job:
     # Its children ---------------------------------------------------------------------------------------------------------------
 
     async def children_values(self) -> dict[str, Any]:
-        """The results of all children that have completed, by child key (`<prefix>:<queue>:<id>`). Raises CorruptJob for one that is no JSON."""
+        """The results of all children that have completed, by child key (`<prefix>:<queue>:<id>`).
+
+        Raises CorruptJob for one that is no JSON.
+        """
         return await children.children_values(self._store, self.stored_id)
 
     async def dependencies(self, *, cursor: str | None = None, limit: int = 1000) -> Dependencies:
@@ -409,7 +424,10 @@ class Job:
     # From inside its handler ----------------------------------------------------------------------------------------------------
 
     def delay(self, seconds: Seconds) -> NoReturn:
-        """Leave the handler and run again after `seconds`; no attempt is charged. Raises Snooze, which the handler must let pass."""
+        """Leave the handler and run again after `seconds`; no attempt is charged.
+
+        Raises Snooze, which the handler must let pass.
+        """
         raise Snooze(to_seconds(seconds, "seconds"))
 
     def release(self) -> NoReturn:
@@ -420,10 +438,13 @@ class Job:
         raise Release("the job put itself back in line")
 
     async def wait_for_children(self) -> None:
-        """Leave the handler and run again when every child has ended; no attempt is charged. Returns when no child is pending.
+        """Leave the handler and run again when every child has ended; no attempt is charged.
 
-        Raises WaitForChildren, which the handler must let pass: the job is no longer this worker's then. Raises FailedChildren when a child failed
-        whose policy is to fail its parent, and JobNotFound, LeaseMissing, LeaseLost, NotInState.
+        Returns when no child is pending.
+
+        Raises WaitForChildren, which the handler must let pass: the job is no longer this worker's then. Raises
+        FailedChildren when a child failed whose policy is to fail its parent, and JobNotFound, LeaseMissing, LeaseLost,
+        NotInState.
         """
         if self.token is None:
             raise self._store.error(_NO_LEASE, self.stored_id)
@@ -441,7 +462,8 @@ class Job:
     async def extend_lease(self, duration: Seconds) -> None:
         """Make the running job's lease end `duration` seconds from now; its worker goes on renewing it.
 
-        For a handler that is about to block the event loop. Raises LeaseMissing when the job does not run here, LeaseLost when another worker has it.
+        For a handler that is about to block the event loop. Raises LeaseMissing when the job does not run here,
+        LeaseLost when another worker has it.
         """
         if self.token is None:
             raise self._store.error(_NO_LEASE, self.stored_id)

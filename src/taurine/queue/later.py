@@ -13,7 +13,8 @@ __all__ = ["Later"]
 class Later:
     """What a handler returns when its work is done, and its result counts once that is written elsewhere.
 
-    Its slot is free for another job at once, the lease stays until `settle`. All of it happens on the worker's event loop.
+    Its slot is free for another job at once, the lease stays until `settle`. All of it happens on the worker's event
+    loop.
     """
 
     __slots__ = ("_heard", "_hurried", "_rest")
@@ -24,11 +25,16 @@ class Later:
         self._rest: asyncio.Task[Any] | None = None
 
     def then(self, heard: Callable[[Any], None]) -> None:
-        """Have `heard` called with what the handler is taken to have returned, or with the error that it is taken to have raised. For the worker, once."""
+        """Have `heard` called with what the handler is taken to have returned, or with the error that it is taken to
+        have raised. For the worker, once.
+        """
         self._heard = heard
 
     async def answer(self) -> Any:
-        """Wait for it: returns what the handler is taken to have returned, or raises. In place of `then`; cancelling it abandons the answer."""
+        """Wait for it: returns what the handler is taken to have returned, or raises.
+
+        In place of `then`; cancelling it abandons the answer.
+        """
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.then(partial(_answer, answered))
         try:
@@ -47,7 +53,10 @@ class Later:
             heard(answer)
 
     def settle_by(self, rest: Coroutine[Any, Any, Any]) -> None:
-        """It could not be written in one go: what `rest` returns or raises is the answer. It is not begun once the worker hurries."""
+        """It could not be written in one go: what `rest` returns or raises is the answer.
+
+        It is not begun once the worker hurries.
+        """
         if self._hurried:
             rest.close()
             self.settle(asyncio.CancelledError())

@@ -31,7 +31,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What one pass did: stored job ids, and the leases that are another's by now. A worker may hold a newer one of the same job."""
+    """What one pass did: stored job ids, and the leases that are another's by now.
+
+    A worker may hold a newer one of the same job.
+    """
 
     renewed: tuple[str, ...] = ()
     lost: tuple[Lease, ...] = ()

@@ -1,6 +1,7 @@
 """The queue: adding jobs, looking at them, and running the queue's affairs.
 
-A Queue opens nothing until its first call, and never waits for a server that is down: a call fails in bounded time with StoreUnavailable.
+A Queue opens nothing until its first call, and never waits for a server that is down: a call fails in bounded time with
+StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Queue:
     name: any printable text without a colon. target: a URL, a ready `redis.asyncio.Redis`, or a Connection.
     prefix: what the queue's keys start with; the same on all sides. Default: "bull".
     defaults: options for every job that does not give its own.
-    telemetry: told of each call that changes something as a span; the context of the one that adds a job travels with it. Default: nobody.
+    telemetry: told of each call that changes something as a span; the context of the one that adds a job travels with
+    it. Default: nobody.
 
     Raises InvalidName or InvalidOption. An async context manager that closes at its end.
     """
@@ -80,13 +82,14 @@ class Queue:
         """Store a job and put it where it is to wait; atomic.
 
         data: anything that JSON holds; None is stored as {}. options: see AddOptions.
-        Returns the job. If its id, or its deduplication id, is taken, nothing is stored: the job in the way is returned, with `duplicate` set.
+        Returns the job. If its id, or its deduplication id, is taken, nothing is stored: the job in the way is
+        returned, with `duplicate` set.
 
-        Concurrent calls share script calls and keep their order. Repeating a call that raised StoreUnavailable is safe with a `job_id`; without
-        one the job may be there twice.
+        Concurrent calls share script calls and keep their order. Repeating a call that raised StoreUnavailable is safe
+        with a `job_id`; without one the job may be there twice.
 
-        Raises InvalidOption, InvalidName, PayloadError, PayloadTooLarge, ParentNotFound, ParentNotReplaceable, CorruptJob (a key that the job
-        needs holds another type of value), StoreUnavailable, StoreRefused.
+        Raises InvalidOption, InvalidName, PayloadError, PayloadTooLarge, ParentNotFound, ParentNotReplaceable,
+        CorruptJob (a key that the job needs holds another type of value), StoreUnavailable, StoreRefused.
         """
         if self._tracing is not None:
             return await self._add_traced(self._tracing, name, data, options)
@@ -96,7 +99,8 @@ class Queue:
     async def add_many(self, jobs: Iterable[tuple[str, Any] | tuple[str, Any, AddOptions]]) -> list[Job]:
         """Store many jobs: `(name, data)` or `(name, data, options)` each.
 
-        All are checked before any is sent. Up to 1,000 jobs are stored whole or not at all; a longer list goes in such slices, in order.
+        All are checked before any is sent. Up to 1,000 jobs are stored whole or not at all; a longer list goes in such
+        slices, in order.
         Raises as `add` does.
         """
         if self._tracing is not None:
@@ -181,22 +185,26 @@ class Queue:
     ) -> Job:
         """Create a job scheduler, or change the one of this id; atomic. Returns the job that is its next run.
 
-        Either every, seconds from one run to the next, the first at once; or pattern, cron with five fields or six (seconds first).
+        Either every, seconds from one run to the next, the first at once; or pattern, cron with five fields or six
+        (seconds first).
         tz: name of the pattern's time zone. Default: the zone of the machine that computes the run, so name one.
-        start, end: wall seconds or aware datetimes between which runs are due. Default: no bounds. A time of a pattern counts only if
-        it is after start, as in BullMQ.
+        start, end: wall seconds or aware datetimes between which runs are due. Default: no bounds. A time of a pattern
+        counts only if it is after start, as in BullMQ.
         limit: runs in all, counted from this call. Default: no limit.
-        offset: runs of `every` are due at its multiples since 1970 plus this, in seconds; 0 for the multiples themselves. Default: from the
-        first run on.
+        offset: runs of `every` are due at its multiples since 1970 plus this, in seconds; 0 for the multiples
+        themselves. Default: from the first run on.
         immediately: a pattern's first run is due now, too. Default: False.
-        name: the jobs' name. Default: the scheduler's id. data: as in `add`. options: see TemplateOptions; the queue's defaults apply.
+        name: the jobs' name. Default: the scheduler's id. data: as in `add`. options: see TemplateOptions; the queue's
+        defaults apply.
         schedule_strategy: understands patterns that are not cron; workers of the queue need the same. Default: cron.
 
-        There is one next run at a time; it is made when the one before is claimed, so a queue that is behind skips runs and gathers none.
+        There is one next run at a time; it is made when the one before is claimed, so a queue that is behind skips runs
+        and gathers none.
         Repeating the call with the same schedule makes no run more and loses none. A run that was started goes on.
 
-        Raises InvalidOption (also for a schedule without any run), InvalidName, PayloadError, PayloadTooLarge, SchedulerIdTaken or
-        SchedulerSlotsTaken (finished jobs stand under the ids of very many next runs), StoreUnavailable, StoreRefused.
+        Raises InvalidOption (also for a schedule without any run), InvalidName, PayloadError, PayloadTooLarge,
+        SchedulerIdTaken or SchedulerSlotsTaken (finished jobs stand under the ids of very many next runs),
+        StoreUnavailable, StoreRefused.
         """
         schedule = Schedule.checked(
             every=every, pattern=pattern, tz=tz, start=start, end=end, limit=limit, offset=offset
@@ -214,9 +222,11 @@ class Queue:
         return await self._told("upsertJobScheduler", upsert, **{"bullmq.job.scheduler.id": scheduler_id})
 
     async def schedulers(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> list[Scheduler]:
-        """The schedulers from position `start` to `end`, both included, by their next run; negative positions count from the end.
+        """The schedulers from position `start` to `end`, both included, by their next run; negative positions count
+        from the end.
 
-        ascending: the soonest first (default), or the latest. One whose record cannot be decoded is left out, with a warning in the log.
+        ascending: the soonest first (default), or the latest. One whose record cannot be decoded is left out, with a
+        warning in the log.
         """
         return await scheduler.read(self._store, start, end, ascending=ascending)
 
@@ -241,8 +251,8 @@ class Queue:
     async def get_job(self, job_id: str) -> Job | None:
         """The job of this id as it is stored now, or None.
 
-        A job whose stored fields cannot be decoded is returned all the same, so that it can be looked at and removed: `Job.corrupt` names the
-        field, and what cannot be decoded keeps its default (`data` is None).
+        A job whose stored fields cannot be decoded is returned all the same, so that it can be looked at and removed:
+        `Job.corrupt` names the field, and what cannot be decoded keeps its default (`data` is None).
         """
         return await reading.get_job(self._store, job_id)
 
@@ -256,17 +266,22 @@ class Queue:
     ) -> list[Job]:
         """The jobs in these states from position `start` to `end`, both included, counted in each state by itself.
 
-        states: one state or several. Default: all. start, end: from 0; negative positions count from the end. Default: the whole state, which is
-        read in pages of 500 but held in memory.
-        ascending: the oldest first; of prioritized and delayed jobs the next to run, of waiting ones too. Default: False, the newest first.
+        states: one state or several. Default: all. start, end: from 0; negative positions count from the end. Default:
+        the whole state, which is read in pages of 500 but held in memory.
+        ascending: the oldest first; of prioritized and delayed jobs the next to run, of waiting ones too. Default:
+        False, the newest first.
 
-        A job that moves meanwhile is listed once. Corrupt jobs are listed as `get_job` returns them; ids that no job stands behind are left out.
+        A job that moves meanwhile is listed once. Corrupt jobs are listed as `get_job` returns them; ids that no job
+        stands behind are left out.
         Raises InvalidOption for an unknown state.
         """
         return await reading.get_jobs(self._store, check_states(states), start, end, ascending)
 
     async def state(self, job_id: str) -> JobState | Literal["unknown"]:
-        """Where the job stands now; "unknown" when it stands nowhere. Costs the length of the waiting line for a job in no other place."""
+        """Where the job stands now; "unknown" when it stands nowhere.
+
+        Costs the length of the waiting line for a job in no other place.
+        """
         return await find_state(self._store, *lookup_ids(job_id))
 
     async def whereabouts(self, job_id: str) -> Whereabouts:
@@ -288,25 +303,33 @@ class Queue:
         return await standings.line_page(self._store, collection, first, count)
 
     async def recently_removed(self, after: str = "") -> tuple[dict[str, int], str]:
-        """Jobs that were removed one by one, and when, ms of the server's clock, as far back as the event stream still tells; and the newest event's id.
+        """Jobs that were removed one by one, and when, ms of the server's clock, as far back as the event stream still
+        tells; and the newest event's id.
 
         after: the event's id that an earlier call returned, to be told only of what came since. Default: all.
         """
         return await standings.recently_removed(self._store, after)
 
     async def relist(self, stored_id: str) -> bool:
-        """Put a job back in line that is stored and stands in no collection; False when it does, or is not stored. Atomic."""
+        """Put a job back in line that is stored and stands in no collection; False when it does, or is not stored.
+
+        Atomic.
+        """
         return await standings.relist(self._store, stored_id)
 
     async def counts(self, *states: JobState) -> dict[JobState, int]:
         """How many jobs are in each of these states, all at one moment. Default: every state.
 
-        Jobs of a paused queue count as waiting, and prioritized jobs are not among the waiting. Raises InvalidOption for an unknown state.
+        Jobs of a paused queue count as waiting, and prioritized jobs are not among the waiting. Raises InvalidOption
+        for an unknown state.
         """
         return await reading.counts(self._store, check_states(states or None))
 
     async def count(self, *states: JobState) -> int:
-        """How many jobs are in these states together. Default: all that are still to run: waiting, prioritized, delayed, waiting-children."""
+        """How many jobs are in these states together.
+
+        Default: all that are still to run: waiting, prioritized, delayed, waiting-children.
+        """
         wanted = check_states(states or ("waiting", "prioritized", "delayed", "waiting-children"))
         return sum((await reading.counts(self._store, wanted)).values())
 
@@ -319,18 +342,24 @@ class Queue:
         return await reading.counts_per_priority(self._store, priorities)
 
     async def delayed_count(self, before: float | datetime | None = None) -> int:
-        """How many jobs are delayed; with `before`, wall seconds or an aware datetime, those due by then. Raises InvalidOption."""
+        """How many jobs are delayed; with `before`, wall seconds or an aware datetime, those due by then.
+
+        Raises InvalidOption.
+        """
         return await reading.delayed_count(self._store, before)
 
     async def logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> JobLogs:
         """Lines `start` to `end` of a job's log, both included, and how many there are in all; none for an unknown job.
 
-        Positions count from 0, negative ones from the end. ascending: from the oldest line; False counts and lists from the newest. Default: True.
+        Positions count from 0, negative ones from the end. ascending: from the oldest line; False counts and lists from
+        the newest. Default: True.
         """
         return await reading.logs(self._store, lookup_ids(job_id), start, end, ascending)
 
     async def deduplication_owner(self, dedup_id: str) -> str | None:
-        """The id of the job that keeps duplicates of this deduplication id out, or None; with a ttl it may have ended already."""
+        """The id of the job that keeps duplicates of this deduplication id out, or None; with a ttl it may have ended
+        already.
+        """
         return await reading.deduplication_owner(self._store, dedup_id)
 
     async def meta(self) -> QueueMeta:
@@ -348,19 +377,22 @@ class Queue:
     async def rate_limit_ttl(self, max_jobs: int | None = None) -> float:
         """Seconds until a rate limit that is reached now lets jobs start again; 0.0 when none is reached.
 
-        max_jobs: starts per window to measure by, for a limit that only workers know. Default: the queue's own limit; when it has none, the rest of
-        the running window, reached or not. A limit set by `limit_for` always counts.
+        max_jobs: starts per window to measure by, for a limit that only workers know. Default: the queue's own limit;
+        when it has none, the rest of the running window, reached or not. A limit set by `limit_for` always counts.
         """
         return await reading.rate_limit_ttl(self._store, max_jobs)
 
     async def workers(self) -> list[WorkerInfo] | None:
-        """The workers of this queue that are connected now, those on Node included; None when the server does not let us list its clients."""
+        """The workers of this queue that are connected now, those on Node included; None when the server does not let
+        us list its clients.
+        """
         return await reading.workers(self._store)
 
     async def metrics(self, kind: FinishedState, *, start: int = 0, end: int = -1) -> Metrics:
         """Finished jobs by the minute, from point `start` to `end`, both included; point 0 is the newest.
 
-        kind: "completed" or "failed". Kept only when a worker has `metrics_points`. Raises InvalidOption for another kind.
+        kind: "completed" or "failed". Kept only when a worker has `metrics_points`. Raises InvalidOption for another
+        kind.
         """
         check_states(kind, FINISHED)
         return await reading.metrics(self._store, kind, start, end)
@@ -368,15 +400,19 @@ class Queue:
     async def prometheus(self, *, labels: Mapping[str, str] | None = None) -> str:
         """What the queue holds as text for a scrape by Prometheus, under the names of BullMQ's exporter.
 
-        `bullmq_job_count` by state, and `bullmq_job_completed_total` and `bullmq_job_failed_total`, which stay 0 unless some worker has `metrics_points`.
-        labels: more of them, on each line, such as `{"env": "live"}`. Default: none. Raises InvalidOption for a name that no label can have.
+        `bullmq_job_count` by state, and `bullmq_job_completed_total` and `bullmq_job_failed_total`, which stay 0 unless
+        some worker has `metrics_points`.
+        labels: more of them, on each line, such as `{"env": "live"}`. Default: none. Raises InvalidOption for a name
+        that no label can have.
         """
         kinds: tuple[FinishedState, ...] = ("completed", "failed")
         finished = {kind: (await self.metrics(kind, start=0, end=0)).count for kind in kinds}
         return exposition(self.name, await self.counts(), finished, labels or {})
 
     async def record_counts(self) -> dict[JobState, int]:
-        """Tell the telemetry's gauge how many jobs are in each state, and return that; a gauge shows what it was told last. One call to the server."""
+        """Tell the telemetry's gauge how many jobs are in each state, and return that; a gauge shows what it was told
+        last. One call to the server.
+        """
         counts = await self.counts()
         if self._tracing is not None:
             self._tracing.count_jobs(counts)
@@ -389,7 +425,10 @@ class Queue:
     # Administration -----------------------------------------------------------------------------------------------------------
 
     async def pause(self) -> None:
-        """Let no job start, on any worker; running ones go on, and adding is still possible. Atomic, and safe to repeat."""
+        """Let no job start, on any worker; running ones go on, and adding is still possible.
+
+        Atomic, and safe to repeat.
+        """
         await self._told("pause", administration.pause(self._store))
 
     async def resume(self) -> None:
@@ -407,24 +446,28 @@ class Queue:
         await self._told("setGlobalConcurrency", administration.set_concurrency(self._store, concurrency))
 
     async def set_rate_limit(self, limit: RateLimit | None) -> None:
-        """Let at most `limit.max` jobs start in each window of `limit.duration`, over all workers; None removes the limit. Atomic.
+        """Let at most `limit.max` jobs start in each window of `limit.duration`, over all workers; None removes the
+        limit. Atomic.
 
-        `max` comes before a worker's own limit; the window of a worker that has one is its own. A worker that may start a job now is woken.
+        `max` comes before a worker's own limit; the window of a worker that has one is its own. A worker that may start
+        a job now is woken.
         """
         await self._told("setGlobalRateLimit", administration.set_rate_limit(self._store, limit))
 
     async def limit_for(self, duration: Seconds) -> None:
         """Let no job start for this long, over all workers, and then go on as before; atomic.
 
-        For a provider that says when to come back. A later call replaces the time. On a queue without a rate limit, BullMQ's own workers do not
-        heed it. Raises InvalidOption below a millisecond.
+        For a provider that says when to come back. A later call replaces the time. On a queue without a rate limit,
+        BullMQ's own workers do not heed it. Raises InvalidOption below a millisecond.
         """
         await self._told(
             "rateLimit", administration.limit_for(self._store, to_milliseconds(duration, "duration", minimum=0.001))
         )
 
     async def lift_limit(self) -> bool:
-        """End what `limit_for` began, or the running window of a rate limit, and wake the workers; False when there was neither. Atomic."""
+        """End what `limit_for` began, or the running window of a rate limit, and wake the workers; False when there was
+        neither. Atomic.
+        """
         return await self._told("removeRateLimitKey", administration.lift_limit(self._store))
 
     async def set_max_events(self, max_length: int) -> None:
@@ -435,7 +478,9 @@ class Queue:
         await administration.set_max_events(self._store, max_length)
 
     async def trim_events(self, max_length: int) -> int:
-        """Cut the event stream to its newest `max_length` entries now, and return how many went. Raises InvalidOption below 0.
+        """Cut the event stream to its newest `max_length` entries now, and return how many went.
+
+        Raises InvalidOption below 0.
 
         A reader that has not come so far misses those that went.
         """
@@ -444,9 +489,10 @@ class Queue:
     async def remove(self, job_id: str, *, children: bool = True) -> bool:
         """Remove a job in whatever state; False when there is none of this id. Atomic, its children included.
 
-        children: remove its children too, and theirs, in whatever queues. Default: True. A parent that waits for nothing else goes on.
-        Raises JobLocked when the job, or a child that would go with it, is being worked on, and BelongsToScheduler for the next run of a
-        scheduler; nothing is removed then.
+        children: remove its children too, and theirs, in whatever queues. Default: True. A parent that waits for
+        nothing else goes on.
+        Raises JobLocked when the job, or a child that would go with it, is being worked on, and BelongsToScheduler for
+        the next run of a scheduler; nothing is removed then.
         """
         return await self._told(
             "remove",
@@ -455,15 +501,19 @@ class Queue:
         )
 
     async def remove_ended(self, ended: Sequence[tuple[str, int]]) -> int:
-        """Take out jobs that have ended elsewhere, without their children; returns how many were there. For the layer above, whose word on it counts.
+        """Take out jobs that have ended elsewhere, without their children; returns how many were there.
 
-        ended: stored ids, each with the last generation that has ended. A job of a later generation is left, as is one that is being worked on. No event
-        tells of it. Atomic for each job.
+        For the layer above, whose word on it counts.
+
+        ended: stored ids, each with the last generation that has ended. A job of a later generation is left, as is one
+        that is being worked on. No event tells of it. Atomic for each job.
         """
         return await administration.remove_ended(self._store, ended)
 
     async def update_progress(self, job_id: str, value: Any) -> None:
-        """Record how far a job is without loading it: anything that JSON holds. Everyone who listens to the queue is told.
+        """Record how far a job is without loading it: anything that JSON holds.
+
+        Everyone who listens to the queue is told.
 
         Raises PayloadError, JobNotFound.
         """
@@ -479,7 +529,10 @@ class Queue:
         return await administration.add_log(self._store, job_id, line, keep)
 
     async def remove_deduplication(self, dedup_id: str) -> bool:
-        """Let this deduplication id be taken again, whoever holds it; False when nobody did. The job that held it goes on."""
+        """Let this deduplication id be taken again, whoever holds it; False when nobody did.
+
+        The job that held it goes on.
+        """
         return await self._told(
             "removeDeduplicationKey",
             administration.remove_deduplication(self._store, dedup_id),
@@ -487,13 +540,16 @@ class Queue:
         )
 
     async def drain(self, *, delayed: bool = False, on_progress: OnProgress | None = None) -> int:
-        """Remove the jobs that wait, and return how many went. Active and finished jobs stay, and so does what is added meanwhile.
+        """Remove the jobs that wait, and return how many went.
+
+        Active and finished jobs stay, and so does what is added meanwhile.
 
         delayed: remove delayed jobs too. Default: False.
-        A parent in this queue that loses its last unfinished child goes with it; one in another queue goes on without it. The next run of a
-        scheduler stays. No event tells of the removed jobs, as with BullMQ.
+        A parent in this queue that loses its last unfinished child goes with it; one in another queue goes on without
+        it. The next run of a scheduler stays. No event tells of the removed jobs, as with BullMQ.
 
-        Goes in steps of 1,000 jobs, each of them atomic. on_progress: called after each step with the number removed so far.
+        Goes in steps of 1,000 jobs, each of them atomic. on_progress: called after each step with the number removed so
+        far.
         """
         return await self._told("drain", administration.drain(self._store, delayed=delayed, on_progress=on_progress))
 
@@ -507,11 +563,14 @@ class Queue:
     ) -> list[str]:
         """Remove jobs of one state that are older than `grace`, and return their ids, oldest first.
 
-        grace: seconds since the end of a finished job, the last start of another one, or its creation. limit: most to remove. Default: None, or 0: all.
-        state: completed, failed, waiting, prioritized, delayed or active. Default: "completed". Of active jobs only those without a lease go.
+        grace: seconds since the end of a finished job, the last start of another one, or its creation. limit: most to
+        remove. Default: None, or 0: all.
+        state: completed, failed, waiting, prioritized, delayed or active. Default: "completed". Of active jobs only
+        those without a lease go.
         A parent that loses its last unfinished child goes on. The next run of a scheduler stays.
 
-        Goes in steps of 1,000 jobs, each of them atomic; waiting jobs that change their place meanwhile may be passed over.
+        Goes in steps of 1,000 jobs, each of them atomic; waiting jobs that change their place meanwhile may be passed
+        over.
         on_progress: called after each step with the number removed so far. Raises InvalidOption.
         """
         check_states(state, CLEANABLE)
@@ -524,15 +583,20 @@ class Queue:
         )
 
     async def obliterate(self, *, force: bool = False, on_progress: OnProgress | None = None) -> int:
-        """Destroy the queue: all its jobs, schedulers, events and settings. Returns how many jobs went. There is no way back.
+        """Destroy the queue: all its jobs, schedulers, events and settings. Returns how many jobs went.
 
-        The queue is paused first, in the same call that looks for active jobs. force: take active jobs too; their workers find them gone.
-        Default: False. Children of its jobs in other queues stay; parents there go on. Stop producers first: what they add meanwhile is
-        removed as well, as long as it lasts.
+        There is no way back.
 
-        Goes in steps of 1,000 jobs, each of them atomic, and may be repeated when it was cut short; until then the queue stays paused.
+        The queue is paused first, in the same call that looks for active jobs. force: take active jobs too; their
+        workers find them gone.
+        Default: False. Children of its jobs in other queues stay; parents there go on. Stop producers first: what they
+        add meanwhile is removed as well, as long as it lasts.
+
+        Goes in steps of 1,000 jobs, each of them atomic, and may be repeated when it was cut short; until then the
+        queue stays paused.
         on_progress: called after each step with the number removed so far.
-        Raises QueueBusy when jobs are active, with nothing changed, and QueueNotPaused when somebody resumes the queue meanwhile.
+        Raises QueueBusy when jobs are active, with nothing changed, and QueueNotPaused when somebody resumes the queue
+        meanwhile.
         """
         return await self._told(
             "obliterate", administration.obliterate(self._store, force=force, on_progress=on_progress)
@@ -548,10 +612,13 @@ class Queue:
     ) -> int:
         """Put finished jobs back in line, the oldest first, and return how many.
 
-        state: "failed" or "completed". Default: "failed". before: only jobs that ended by then, wall seconds or an aware datetime. Default: now.
-        Priorities hold, results and reasons are cleared, and parents that still stand wait for the jobs again. Attempts made stay counted.
+        state: "failed" or "completed". Default: "failed". before: only jobs that ended by then, wall seconds or an
+        aware datetime. Default: now.
+        Priorities hold, results and reasons are cleared, and parents that still stand wait for the jobs again. Attempts
+        made stay counted.
 
-        Goes in steps of `count` jobs, each of them atomic. Default: 1,000. on_progress: called after each step with the number so far.
+        Goes in steps of `count` jobs, each of them atomic. Default: 1,000. on_progress: called after each step with the
+        number so far.
         Raises InvalidOption.
         """
         check_states(state, FINISHED)
@@ -562,9 +629,12 @@ class Queue:
         )
 
     async def promote_jobs(self, *, count: int = 1000, on_progress: OnProgress | None = None) -> int:
-        """Let all jobs that are delayed now run at once, in the order in which they are due, and return how many. Priorities hold.
+        """Let all jobs that are delayed now run at once, in the order in which they are due, and return how many.
 
-        Goes in steps of `count` jobs, each of them atomic. Default: 1,000. on_progress: called after each step with the number so far.
+        Priorities hold.
+
+        Goes in steps of `count` jobs, each of them atomic. Default: 1,000. on_progress: called after each step with the
+        number so far.
         Raises InvalidOption.
         """
         step = administration.check_step(count)
@@ -573,8 +643,10 @@ class Queue:
     async def remove_orphaned_jobs(self, *, limit: int | None = None, on_progress: OnProgress | None = None) -> int:
         """Remove the keys of jobs that stand in no state, which nothing would ever run or show, and return of how many.
 
-        limit: most to remove. Default: None, or 0: all. Such jobs come from bugs and crashes of other clients; on a sound queue this finds none.
-        The server's whole key space is scanned, a step at a time, and the ids of waiting and active jobs are held in memory.
+        limit: most to remove. Default: None, or 0: all. Such jobs come from bugs and crashes of other clients; on a
+        sound queue this finds none.
+        The server's whole key space is scanned, a step at a time, and the ids of waiting and active jobs are held in
+        memory.
         on_progress: called after each step with the number removed so far. Raises InvalidOption.
         """
         most = administration.check_limit(limit)
@@ -596,6 +668,8 @@ class Queue:
 
 
 def _heard(adding: asyncio.Task[Any]) -> None:
-    """Take note of an error whose caller was cancelled before it could: the loop would print it as one that nobody retrieved."""
+    """Take note of an error whose caller was cancelled before it could: the loop would print it as one that nobody
+    retrieved.
+    """
     if not adding.cancelled():
         adding.exception()

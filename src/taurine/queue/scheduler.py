@@ -1,11 +1,12 @@
 """Job schedulers: jobs that come back by an interval or a pattern.
 
-A scheduler is a record, and one job: its next run, which waits in the queue like any other. Whoever claims that run makes the one after it
-(`advance`), here or on Node, so there is no timer process that could die, and a queue that is behind gathers no backlog of runs:
+A scheduler is a record, and one job: its next run, which waits in the queue like any other. Whoever claims that run
+makes the one after it (`advance`), here or on Node, so there is no timer process that could die, and a queue that is
+behind gathers no backlog of runs:
 those that fall due while one waits are skipped.
 
-`upsert` writes the record and arms a run; everything that must not be torn apart is in its script. What a pattern's next time is, is
-worked out here and handed to the scripts.
+`upsert` writes the record and arms a run; everything that must not be torn apart is in its script. What a pattern's
+next time is, is worked out here and handed to the scripts.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ _MOST_TIMES = 1024
 class TemplateOptions(TypedDict, total=False):
     """Options of every job that a scheduler makes, as in AddOptions.
 
-    A run's id, delay and creation time are the scheduler's own; parents and deduplication make no sense for a job that comes back.
+    A run's id, delay and creation time are the scheduler's own; parents and deduplication make no sense for a job that
+    comes back.
     """
 
     priority: int
@@ -180,8 +182,9 @@ class Schedule:
 ScheduleStrategy: TypeAlias = Callable[[float, Schedule], float | None]
 """Finds the next run of a pattern that is not cron (an RRULE, a calendar of one's own).
 
-Called with a wall time in seconds and the schedule; returns the first time after that one, or None when none is left. It serves every
-pattern of the queue: for those that are cron it may return `next_fire(schedule.pattern, after=…, tz=schedule.tz)`.
+Called with a wall time in seconds and the schedule; returns the first time after that one, or None when none is left.
+It serves every pattern of the queue: for those that are cron it may return `next_fire(schedule.pattern, after=…,
+tz=schedule.tz)`.
 """
 
 
@@ -290,12 +293,13 @@ async def upsert(
 async def advance(store: QueueStore, job: Job, *, strategy: ScheduleStrategy | None = None) -> str | None:
     """Make the run after `job`, which a worker has just claimed; returns its id.
 
-    Returns None when nothing is to be made: the job is no scheduler's, or it is not the armed run (a retry, a redelivery, a scheduler
-    that was removed or changed meanwhile), or the series has ended. Safe to repeat, also after a lost reply. One script call, and
-    another only when jobs stand under the ids of the next times.
+    Returns None when nothing is to be made: the job is no scheduler's, or it is not the armed run (a retry, a
+    redelivery, a scheduler that was removed or changed meanwhile), or the series has ended. Safe to repeat, also after
+    a lost reply. One script call, and another only when jobs stand under the ids of the next times.
 
-    Raises SchedulerError when the next time cannot be worked out, since the job's schedule is unreadable, its pattern is not of this
-    dialect, or `strategy` failed: the job stays the armed run, so the schedule goes on when it is run again or the scheduler is upserted. Raises StoreUnavailable and StoreRefused.
+    Raises SchedulerError when the next time cannot be worked out, since the job's schedule is unreadable, its pattern
+    is not of this dialect, or `strategy` failed: the job stays the armed run, so the schedule goes on when it is run
+    again or the scheduler is upserted. Raises StoreUnavailable and StoreRefused.
     """
     scheduler_id = job.scheduler_id
     repeat = job.options.repeat
@@ -354,7 +358,9 @@ async def _arm(
     schedule: Schedule,
     times: Iterator[int],
 ) -> Any:
-    """Run a script that arms a run, offering it a pattern's later times as long as jobs stand under the ids of the earlier ones."""
+    """Run a script that arms a run, offering it a pattern's later times as long as jobs stand under the ids of the
+    earlier ones.
+    """
     if schedule.pattern is None:
         reply = await store.run(script, *arguments)
         if reply == _SLOTS_TAKEN:

@@ -1,7 +1,7 @@
 """A job's options: from what a caller gives to what the job's hash holds, and back.
 
-The stored form is BullMQ's: JSON, milliseconds, its short names. Equal options are worked out once (`plan`), since most jobs of
-a queue share theirs; the same holds for reading (`parse_options`).
+The stored form is BullMQ's: JSON, milliseconds, its short names. Equal options are worked out once (`plan`), since most
+jobs of a queue share theirs; the same holds for reading (`parse_options`).
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """A job's options as they were stored with it, apart from what is its own alone: its id, its time, its trace. Durations in seconds; None where the job carries none."""
+    """A job's options as they were stored with it, apart from what is its own alone: its id, its time, its trace.
+
+    Durations in seconds; None where the job carries none.
+    """
 
     attempts: int = 1
     backoff: Backoff | None = None
@@ -273,7 +276,10 @@ def telemetry_to_wire(telemetry: object) -> dict[str, Any]:
 
 
 def timestamp_ms(value: float | datetime) -> int:
-    """A creation time as milliseconds since the epoch. Raises InvalidOption for a naive datetime or a time out of range."""
+    """A creation time as milliseconds since the epoch.
+
+    Raises InvalidOption for a naive datetime or a time out of range.
+    """
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidOption(
@@ -290,8 +296,8 @@ def timestamp_ms(value: float | datetime) -> int:
 def parse_options(text: bytes | str) -> JobOptions:
     """The options in a job's hash. Raises ValueError for text that is no JSON object.
 
-    Other producers check less than `plan` does, and their jobs run all the same: a member of a wrong type, or below its range, counts as
-    left out, and one above its range as the highest value.
+    Other producers check less than `plan` does, and their jobs run all the same: a member of a wrong type, or below its
+    range, counts as left out, and one above its range as the highest value.
     """
     shared = _shared_part(text.encode() if isinstance(text, str) else text)
     return _parse(text if shared is None else shared)

@@ -1,4 +1,6 @@
-"""What a queue and a worker tell their telemetry: the spans, the measures, and what travels with a job. Names are BullMQ's.
+"""What a queue and a worker tell their telemetry: the spans, the measures, and what travels with a job.
+
+Names are BullMQ's.
 
     add q.name          producer   one job, until the server has it; the context of this span travels with the job
     addBulk q           producer   a list of jobs, which share its context
@@ -6,8 +8,9 @@
     wait q              internal   from the time that the job could start to its first attempt; not on Node
     pause q, drain q …  internal   what operators do
 
-An attempt has one span, and not another for its settling as on Node: here a turn settles many, and belongs to none of them. What becomes of it is an event of its
-span. The counters follow what the server has settled; the durations are those of the handlers.
+An attempt has one span, and not another for its settling as on Node: here a turn settles many, and belongs to none of
+them. What becomes of it is an event of its span. The counters follow what the server has settled; the durations are
+those of the handlers.
 """
 
 from __future__ import annotations
@@ -98,7 +101,10 @@ class QueueTracing:
         )
 
     def adding(self, name: str, given: JobTelemetry | None) -> Operation:
-        """One job is added. A context that its caller has given is the parent, whatever is active here, and travels as it is."""
+        """One job is added.
+
+        A context that its caller has given is the parent, whatever is active here, and travels as it is.
+        """
         metadata = None if given is None else given.metadata
         parent = self._contexts.active() if metadata is None else self._contexts.extract(metadata)
         span = self._tracer.start_span(f"add {self._queue}.{name}", kind="producer", context=parent)
@@ -204,7 +210,10 @@ class WorkerTracing:
 
 
 class AttemptSpan:
-    """One attempt, told as a span from the beginning of a `with` block to its end; the active one meanwhile. state: what becomes of the job, once that is known."""
+    """One attempt, told as a span from the beginning of a `with` block to its end; the active one meanwhile.
+
+    state: what becomes of the job, once that is known.
+    """
 
     __slots__ = ("_charged", "_context", "_contexts", "_job", "_span", "_started", "_tracing", "_used", "state")
 

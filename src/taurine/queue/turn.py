@@ -47,7 +47,8 @@ class Completed:
 class Failed:
     """The job failed for good; `attempts` is how many it was allowed.
 
-    trace: of the attempt, here and in the two that follow: its context as it travels, to be kept with the job. Default: none.
+    trace: of the attempt, here and in the two that follow: its context as it travels, to be kept with the job. Default:
+    none.
     """
 
     reason: str

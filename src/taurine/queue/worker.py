@@ -1,9 +1,10 @@
 """The worker: claims jobs of one queue, runs them, and settles what became of them.
 
-The loop is made of turns (`lua/turn.lua`). A turn settles the attempts that ended and claims jobs for the slots that are free, in one script
-call. The next turn is sent as soon as a reply is in and before its jobs are started, so that the server works while this process does. Nothing waits
-for company: whatever ended while a turn was under way goes with the next. A worker never holds more jobs than it has slots, but for those
-that ran and are being written down (`later.py`).
+The loop is made of turns (`lua/turn.lua`). A turn settles the attempts that ended and claims jobs for the slots that
+are free, in one script call. The next turn is sent as soon as a reply is in and before its jobs are started, so that
+the server works while this process does. Nothing waits for company: whatever ended while a turn was under way goes with
+the next. A worker never holds more jobs than it has slots, but for those that ran and are being written down
+(`later.py`).
 """
 
 from __future__ import annotations
@@ -59,13 +60,17 @@ Handler: TypeAlias = Callable[[Job], Awaitable[Any]]
 """An async function of a job. What it returns is the job's result; what it raises fails the attempt."""
 
 RefusalHandler: TypeAlias = Callable[[Job, BaseException], Awaitable[Any]]
-"""An async function of a job that must not run and of the reason. What it returns completes the job; what it raises fails the attempt."""
+"""An async function of a job that must not run and of the reason. What it returns completes the job; what it raises
+fails the attempt.
+"""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 """Seconds between tries to reach a server that is down: soon enough to resume at once, seldom enough to cost nothing."""
 
 _LONGEST_LIMIT_PAUSE = 30.0
-"""Seconds after which a rate-limited worker looks again, whatever the limit says: it may have been lifted by a plain delete."""
+"""Seconds after which a rate-limited worker looks again, whatever the limit says: it may have been lifted by a plain
+delete.
+"""
 
 _BROKEN = -12
 """The turn script's code for a job that it could not settle for broken data."""
@@ -123,7 +128,8 @@ class _Flight:
 class Worker:
     """Runs the jobs of one queue.
 
-    queue: the queue's name. handler: an async function of a job. target: a URL, a ready `redis.asyncio.Redis`, or a Connection.
+    queue: the queue's name. handler: an async function of a job. target: a URL, a ready `redis.asyncio.Redis`, or a
+    Connection.
     prefix: what the queue's keys start with. Default: "bull".
     concurrency: jobs that run at once; may be changed while it runs. Default: 5.
     name: shown on jobs that it ran and in lists of workers. Default: none.
@@ -132,19 +138,25 @@ class Worker:
     stalled_interval: seconds between looks for jobs whose worker is gone; 0 never looks. Default: 30.
     max_stalled: times that a job may be put back before it is failed. Default: 1.
     max_started_attempts: fail a job that was started more often than this, for whatever reason. Default: no limit.
-    rate_limit: job starts per window over all workers of the queue; a limit set on the queue comes first. Default: none.
-    remove_on_complete, remove_on_fail: for jobs that do not say. True removes at once, False keeps all. Default: keep all.
-    backoff_strategy: pauses of jobs with a custom back-off: a function of the attempts made, the back-off's type, the error and the job, or one
-    for each type. It returns seconds, 0 for at once, or a negative number to fail the job for good. Default: such jobs pause for a second.
+    rate_limit: job starts per window over all workers of the queue; a limit set on the queue comes first. Default:
+    none.
+    remove_on_complete, remove_on_fail: for jobs that do not say. True removes at once, False keeps all. Default: keep
+    all.
+    backoff_strategy: pauses of jobs with a custom back-off: a function of the attempts made, the back-off's type, the
+    error and the job, or one for each type. It returns seconds, 0 for at once, or a negative number to fail the job for
+    good. Default: such jobs pause for a second.
     drain_delay: seconds that an idle worker waits before it looks for jobs that nobody announced. Default: 5.
     metrics_points: minutes of finished-job counts to keep in the queue. Default: 0, none.
-    schedule_strategy: next times of schedulers that have neither a cron pattern nor an interval; the one that the queue has. Default: none.
-    on_refusal: called in place of the handler for a job that must not run (it stalled too often, its data is broken), with the reason; what it
-    returns or raises ends the attempt. Default: the job fails for that reason.
-    telemetry: told of attempts as spans, children of those that added the jobs, and of what becomes of them as measures. Default: nobody.
+    schedule_strategy: next times of schedulers that have neither a cron pattern nor an interval; the one that the queue
+    has. Default: none.
+    on_refusal: called in place of the handler for a job that must not run (it stalled too often, its data is broken),
+    with the reason; what it returns or raises ends the attempt. Default: the job fails for that reason.
+    telemetry: told of attempts as spans, children of those that added the jobs, and of what becomes of them as
+    measures. Default: nobody.
     clock, random: time and randomness. Default: the machine's.
 
-    Raises InvalidOption or InvalidName. As an async context manager it runs in the background and stops at the end of the block.
+    Raises InvalidOption or InvalidName. As an async context manager it runs in the background and stops at the end of
+    the block.
     """
 
     def __init__(
@@ -277,17 +289,22 @@ class Worker:
         return [attempt.job for attempt in self._running.values()]
 
     def on(self, event: WorkerEvent, callback: Callback) -> None:
-        """Call `callback` at each `event` of this worker; WorkerEvent lists them with their arguments. Raises InvalidOption for another."""
+        """Call `callback` at each `event` of this worker; WorkerEvent lists them with their arguments.
+
+        Raises InvalidOption for another.
+        """
         self._events.on(event, callback)
 
     async def run(self, *, handle_signals: bool = False) -> None:
         """Work until `stop` is called. An outage is waited out, however long; cancelling hands the running jobs back.
 
-        handle_signals: SIGINT and SIGTERM call `stop` with its usual grace, and a second one ends the grace at once; this returns as after any stop.
-        What handled the signals before does so again afterwards. All workers of the process that ask for it are stopped together. Default: False.
+        handle_signals: SIGINT and SIGTERM call `stop` with its usual grace, and a second one ends the grace at once;
+        this returns as after any stop.
+        What handled the signals before does so again afterwards. All workers of the process that ask for it are stopped
+        together. Default: False.
 
-        Raises InvalidOption when the worker has no handler or runs already, and for `handle_signals` outside the main thread; StoreRefused when
-        the server turns the worker away.
+        Raises InvalidOption when the worker has no handler or runs already, and for `handle_signals` outside the main
+        thread; StoreRefused when the server turns the worker away.
         """
         if self._handler is None:
             raise InvalidOption("this worker has no handler; give it one, or fetch jobs by hand")
@@ -310,8 +327,9 @@ class Worker:
     async def stop(self, *, grace: Seconds | None = 30.0) -> None:
         """Claim nothing more, let running jobs end, and return when the worker has ended.
 
-        grace: seconds that running jobs may take; then their handlers are cancelled and the jobs go back to the front of the line at once, no attempt
-        charged. 0: at once. None: as long as they take. Default: 30. Safe to call twice, and before `run`.
+        grace: seconds that running jobs may take; then their handlers are cancelled and the jobs go back to the front
+        of the line at once, no attempt charged. 0: at once. None: as long as they take. Default: 30. Safe to call
+        twice, and before `run`.
         """
         if not self._stopping:
             self._stopping = True
@@ -333,7 +351,10 @@ class Worker:
             await self._store.connection.close()
 
     async def pause(self, *, wait: bool = True) -> None:
-        """Claim nothing more until `resume`; only this worker. wait: return when its running jobs have ended. Default: True."""
+        """Claim nothing more until `resume`; only this worker.
+
+        wait: return when its running jobs have ended. Default: True.
+        """
         if not self._paused:
             self._paused = True
             self._events.emit("paused")
@@ -355,8 +376,8 @@ class Worker:
     def cancel(self, job_id: str, reason: str = "cancelled") -> bool:
         """Cancel a job that runs in this worker; False when it does not.
 
-        The handler gets CancelledError at its next await, and `job.cancel_reason`. Left to itself the attempt fails and is retried as any other; a
-        handler that raises Permanent or Cancel instead ends the job.
+        The handler gets CancelledError at its next await, and `job.cancel_reason`. Left to itself the attempt fails and
+        is retried as any other; a handler that raises Permanent or Cancel instead ends the job.
         """
         for attempt in self._running.values():
             if job_id in (attempt.job.id, attempt.job.stored_id):
@@ -386,7 +407,8 @@ class Worker:
     async def fetch(self, *, timeout: Seconds = 0.0) -> Job | None:
         """Claim one job without running it; None when there is none within `timeout` seconds. Default: do not wait.
 
-        The caller renews (`renew`) and settles it (`complete`, `fail`). Raises CorruptJob for a job that cannot be decoded; it has been failed then.
+        The caller renews (`renew`) and settles it (`complete`, `fail`). Raises CorruptJob for a job that cannot be
+        decoded; it has been failed then.
         """
         until = self._clock.monotonic() + to_seconds(timeout, "timeout")
         while True:
@@ -417,11 +439,17 @@ class Worker:
         return job
 
     async def complete(self, job: Job, result: Any = None) -> None:
-        """Settle a fetched job as completed. Raises JobNotFound, LeaseMissing, LeaseLost, NotInState, PendingChildren, FailedChildren."""
+        """Settle a fetched job as completed.
+
+        Raises JobNotFound, LeaseMissing, LeaseLost, NotInState, PendingChildren, FailedChildren.
+        """
         await self._settle_by_hand(job, self._policy.completed(job, result))
 
     async def fail(self, job: Job, error: BaseException) -> None:
-        """Settle a fetched job as a failed attempt: retried or failed for good, by its options. Raises as `complete` does."""
+        """Settle a fetched job as a failed attempt: retried or failed for good, by its options.
+
+        Raises as `complete` does.
+        """
         await self._settle_by_hand(job, self._policy.failed(job, error))
 
     async def renew(self, job: Job) -> bool:
@@ -430,7 +458,10 @@ class Worker:
         return not (await self._leases.renew([lease])).lost
 
     async def recover_stalled(self) -> list[str]:
-        """Look once for jobs whose worker is gone, and put them back; returns their ids. At most once per `stalled_interval` over all workers."""
+        """Look once for jobs whose worker is gone, and put them back; returns their ids.
+
+        At most once per `stalled_interval` over all workers.
+        """
         return await self._sweep.run_once()
 
     async def _settle_by_hand(self, job: Job, outcome: Outcome) -> None:
@@ -482,7 +513,8 @@ class Worker:
     async def _take_turns(self) -> None:
         """Turns without a pause, as long as each leaves something for the next. This is the hot path.
 
-        Two are under way at a time while there is a backlog: the server works on one while this process makes the next of what ended.
+        Two are under way at a time while there is a backlog: the server works on one while this process makes the next
+        of what ended.
         """
         await self._send_turns()
         while self._flying:
@@ -549,7 +581,9 @@ class Worker:
         return max(0, min(self._concurrency - running, 2 * self._concurrency - 1 - running - len(self._writing)))
 
     def _wanted(self, arriving: int) -> int:
-        """Jobs to ask for: a third of the slots at a time, so that one third runs here while the others are fetched there."""
+        """Jobs to ask for: a third of the slots at a time, so that one third runs here while the others are fetched
+        there.
+        """
         if self._limited_until and self._clock.monotonic() < self._limited_until:
             return 0
         return min(self._free(arriving), -(-self._concurrency // (_TURNS_IN_FLIGHT + 1)))
@@ -762,7 +796,9 @@ class Worker:
         return True
 
     async def _pass_alarm_on(self) -> None:
-        """Put back the marker of the next due job, which was popped here and will not be heeded here: others would hear of the job late."""
+        """Put back the marker of the next due job, which was popped here and will not be heeded here: others would hear
+        of the job late.
+        """
         if self._has_alarm and self._due_ms:
             await self._store.connection.call("ZADD", self._store.keys.marker, "LT", self._due_ms, "1")
         self._has_alarm = False
@@ -788,7 +824,9 @@ class Worker:
         return running + writing + [ended.lease for ended in self._ended]
 
     def _attempt_with(self, lease: Lease) -> _Attempt | None:
-        """The attempt that has this very lease: one that lost its job may still be written while the job runs here anew."""
+        """The attempt that has this very lease: one that lost its job may still be written while the job runs here
+        anew.
+        """
         for held in (self._running, self._writing):
             attempt = held.get(lease.stored_id)
             if attempt is not None and attempt.lease is lease:
@@ -872,7 +910,9 @@ class Worker:
         return {attempt.task for attempt in self._running.values() if attempt.task is not None}
 
     async def _hand_back(self) -> None:
-        """End the handlers that still run; their jobs go back to the front of the line, as do those whose outcome cannot be written."""
+        """End the handlers that still run; their jobs go back to the front of the line, as do those whose outcome
+        cannot be written.
+        """
         attempts = [*self._running.values(), *self._writing.values()]
         if not attempts:
             return

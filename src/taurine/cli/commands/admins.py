@@ -32,7 +32,10 @@ def add_to(program: typer.Typer) -> None:
 
 
 def admins(context: typer.Context, as_json: AsJson = False) -> None:
-    """Add, list and remove people who log in. The password is asked for, or read from stdin: in an argument everybody on the machine could see it."""
+    """Add, list and remove people who log in.
+
+    The password is asked for, or read from stdin: in an argument everybody on the machine could see it.
+    """
     if context.invoked_subcommand is None:
         show_all(context, as_json=as_json)
 

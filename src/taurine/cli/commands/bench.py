@@ -57,7 +57,10 @@ def bench(
     concurrency: Annotated[int, typer.Option("--concurrency", "-c", metavar="N", min=1, help="Jobs at once.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast this is on your own servers. Jobs that do nothing are added and run, with their records, in a queue of their own that is removed afterwards."""
+    """Measure how fast this is on your own servers.
+
+    Jobs that do nothing are added and run, with their records, in a queue of their own that is removed afterwards.
+    """
 
     async def measure(app: Taurine, output: Output) -> int:
         from taurine.app import Taurine

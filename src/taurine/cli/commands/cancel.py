@@ -61,7 +61,10 @@ def cancel(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel jobs, running ones too. Those that have not started never will; running ones hear of it within a second. By their ids, or all that a filter lets through."""
+    """Cancel jobs, running ones too. Those that have not started never will; running ones hear of it within a second.
+
+    By their ids, or all that a filter lets through.
+    """
 
     async def stop(app: Taurine, output: Output) -> int:
         from taurine.cli.each import each

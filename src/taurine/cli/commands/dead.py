@@ -330,7 +330,9 @@ def _chosen(
 async def _agreed(
     app: Taurine, output: Output, what: str, which: list[str] | DeadLetterFilter, limit: int | None, *, yes: bool
 ) -> bool:
-    """Ask before something is done to entries that were not named one by one, with their number and the filter in words."""
+    """Ask before something is done to entries that were not named one by one, with their number and the filter in
+    words.
+    """
     from taurine.cli.asking import confirmed
 
     if yes or isinstance(which, list):

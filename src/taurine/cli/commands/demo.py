@@ -20,7 +20,10 @@ def add_to(program: typer.Typer) -> None:
 
 
 def demo(context: typer.Context) -> None:
-    """Show what Taurine does, on servers of its own; leaves nothing behind. Options are the demo's: see `taurine demo --help`."""
+    """Show what Taurine does, on servers of its own; leaves nothing behind.
+
+    Options are the demo's: see `taurine demo --help`.
+    """
     sys.argv = ["taurine demo", *context.args]
     # By its name: the demo is a program beside the command line, and neither builds on the other.
     runpy.run_module("taurine.demo", run_name="__main__", alter_sys=True)

@@ -52,7 +52,10 @@ def dev(
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
     as_json: AsJsonLines = False,
 ) -> None:
-    """Run all that an application needs, in one terminal. Private servers where no others are named, a worker on all its queues, and the API, until Ctrl-C."""
+    """Run all that an application needs, in one terminal.
+
+    Private servers where no others are named, a worker on all its queues, and the API, until Ctrl-C.
+    """
     if reload:
         _reload(context, as_json)
 
@@ -98,7 +101,9 @@ def _reload(context: typer.Context, as_json: bool) -> None:
 
 
 def _private_server() -> Any:
-    """The server that the environment's settings lead to, so that it need not start with each change; nothing where they name another."""
+    """The server that the environment's settings lead to, so that it need not start with each change; nothing where
+    they name another.
+    """
     from contextlib import nullcontext
 
     from taurine.embedded import EmbeddedServer

@@ -25,7 +25,10 @@ def add_to(program: typer.Typer) -> None:
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Look whether everything is as it should be. Settings, database, server of queues, disk, and who works on which queue; each line says what to do."""
+    """Look whether everything is as it should be.
+
+    Settings, database, server of queues, disk, and who works on which queue; each line says what to do.
+    """
 
     async def look(app: Taurine, output: Output) -> int:
         findings = await app.diagnose()

@@ -78,7 +78,10 @@ def enqueue(
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks for it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Accept a job, and wait for it. With --wait its result is printed on stdout, as JSON, and the exit code says how it ended."""
+    """Accept a job, and wait for it.
+
+    With --wait its result is printed on stdout, as JSON, and the exit code says how it ended.
+    """
 
     async def accept(app: Taurine, output: Output) -> int:
         from taurine.cli.reading import read_payload, read_seconds

@@ -52,7 +52,10 @@ def jobs(
     watch: Annotated[bool, typer.Option("--watch", help="Look again each second, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, the newest first. With --json: {"jobs": […], "next_cursor": …}; with --watch one in each line, when it has changed."""
+    """List jobs, the newest first.
+
+    With --json: {"jobs": […], "next_cursor": …}; with --watch one in each line, when it has changed.
+    """
 
     async def show(app: Taurine, output: Output) -> int:
         from taurine.cli.reading import read_seconds

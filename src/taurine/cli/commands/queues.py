@@ -64,7 +64,10 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def pause(context: typer.Context, names: Names, user: User = None, as_json: AsJson = False) -> None:
-    """Let no worker start jobs of these queues; running ones go on, and jobs are accepted. Until resumed, or until the server loses its data."""
+    """Let no worker start jobs of these queues; running ones go on, and jobs are accepted.
+
+    Until resumed, or until the server loses its data.
+    """
 
     async def stop(app: Taurine, output: Output) -> None:
         for name in names:
@@ -135,7 +138,10 @@ def clean(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Clear away jobs of one status that have had it for long enough. Records that are removed are gone; dead letters and the audit stay."""
+    """Clear away jobs of one status that have had it for long enough.
+
+    Records that are removed are gone; dead letters and the audit stay.
+    """
 
     async def clear(app: Taurine, output: Output) -> int:
         from typing import cast
@@ -167,7 +173,10 @@ def concurrency(
     user: User = None,
     as_json: AsJson = False,
 ) -> None:
-    """Limit how many jobs of a queue run at once, over all workers. What the application declares comes back with `none`."""
+    """Limit how many jobs of a queue run at once, over all workers.
+
+    What the application declares comes back with `none`.
+    """
 
     async def limit(app: Taurine, output: Output) -> None:
         number = None if most == "none" else _whole(most, "N")
@@ -188,7 +197,10 @@ def rate_limit(
     user: User = None,
     as_json: AsJson = False,
 ) -> None:
-    """Limit how many jobs of a queue start in a window of time, over all workers. What the application declares comes back with `none`."""
+    """Limit how many jobs of a queue start in a window of time, over all workers.
+
+    What the application declares comes back with `none`.
+    """
 
     async def limit(app: Taurine, output: Output) -> None:
         from taurine.cli.reading import read_seconds

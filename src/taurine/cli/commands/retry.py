@@ -67,7 +67,11 @@ def retry(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run jobs again by hand. One that has ended with all its attempts, one that waits for its next attempt at once; or all that failed and that a filter lets through."""
+    """Run jobs again by hand.
+
+    One that has ended with all its attempts, one that waits for its next attempt at once; or all that failed and that a
+    filter lets through.
+    """
 
     async def again(app: Taurine, output: Output) -> int:
         from taurine.cli.each import each

@@ -45,7 +45,10 @@ def serve(
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
     as_json: AsJsonLines = False,
 ) -> None:
-    """Serve the HTTP API until a signal. Beyond this machine it is served only once somebody has said who may call: by a key, or an admin."""
+    """Serve the HTTP API until a signal.
+
+    Beyond this machine it is served only once somebody has said who may call: by a key, or an admin.
+    """
 
     async def work(app: Taurine, output: Output) -> int:
         from taurine.cli.installed import refuse_without_http

@@ -35,9 +35,11 @@ _WINDOW = 60.0
 class Line:
     """One queue at one moment.
 
-    rate: jobs that ended in a second. failed: of those that ended, the share that failed for good; None without any. wait: seconds that 95 of 100 jobs waited at most;
-    None without any, and infinite where longer than the longest that is counted. oldest: seconds that the first has waited. workers: that are connected; None where
-    their server did not answer. busy, slots: of those that have told of themselves; None where one of them works on other queues too, since it tells of all together.
+    rate: jobs that ended in a second. failed: of those that ended, the share that failed for good; None without any.
+    wait: seconds that 95 of 100 jobs waited at most;
+    None without any, and infinite where longer than the longest that is counted. oldest: seconds that the first has
+    waited. workers: that are connected; None where their server did not answer. busy, slots: of those that have told of
+    themselves; None where one of them works on other queues too, since it tells of all together.
     """
 
     queue: str

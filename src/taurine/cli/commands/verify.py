@@ -31,7 +31,10 @@ def add_to(program: typer.Typer) -> None:
 
 
 def verify(context: typer.Context, as_json: AsJson = False) -> None:
-    """Compare the records with the queues. Nothing is changed. While jobs are added and run, a few may stand apart for a moment."""
+    """Compare the records with the queues. Nothing is changed.
+
+    While jobs are added and run, a few may stand apart for a moment.
+    """
 
     async def compare(app: Taurine, output: Output) -> int:
         found = await app.compare()

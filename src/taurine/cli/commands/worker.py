@@ -78,7 +78,11 @@ def worker(
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
     as_json: AsJsonLines = False,
 ) -> None:
-    """Run jobs until a signal. At SIGINT or SIGTERM nothing more is started, running jobs have their grace, and the rest is handed back. At a second one it ends at once."""
+    """Run jobs until a signal.
+
+    At SIGINT or SIGTERM nothing more is started, running jobs have their grace, and the rest is handed back. At a
+    second one it ends at once.
+    """
     if reload:
         _reload(context, grace)
 

@@ -32,19 +32,27 @@ class Access:
 
     keys: API keys, see `Taurine.api_keys`. Default: True.
     login: admins log in with a password and have a session, see `Taurine.admins`. Default: True.
-    host_login: asked for whoever has shown nothing of ours: the login of the application that serves the API. Default: none.
+    host_login: asked for whoever has shown nothing of ours: the login of the application that serves the API. Default:
+    none.
     oidc: logins by an issuer of OpenID Connect, with the extra `oidc`. Default: none.
-    public_tokens: signed tokens that last minutes and are bound to a job, a tag, a job type or a tenant. Default: True where there is a secret.
-    secret: what public tokens and the steps of a login are signed with, 32 characters or more; a sequence for a change of it: the first signs, all are known.
+    public_tokens: signed tokens that last minutes and are bound to a job, a tag, a job type or a tenant. Default: True
+    where there is a secret.
+    secret: what public tokens and the steps of a login are signed with, 32 characters or more; a sequence for a change
+    of it: the first signs, all are known.
     Default: the variable `TAURINE_SECRET`; in development one that is made in the application's `home`.
-    open_on_loopback: as long as there is no key, no admin, no `host_login` and no `oidc`, whoever calls from this machine directly may do everything. Default: True in
-    development, False in production.
-    hosts: names that the API is reached under, besides those of loopback; `*.example.com` is every name below it, "*" any at all. Default: loopback alone.
-    origins: other origins whose pages may call with a key or a token, such as "https://app.example.com". Default: none, so that no page of another origin may.
-    unredacted: scopes whose callers see payloads, results and errors without redaction. Default: none, everybody sees them redacted.
-    session_life, session_idle: a session ends so long after its login, and after its last use. Default: 12 hours, 1 hour.
+    open_on_loopback: as long as there is no key, no admin, no `host_login` and no `oidc`, whoever calls from this
+    machine directly may do everything. Default: True in development, False in production.
+    hosts: names that the API is reached under, besides those of loopback; `*.example.com` is every name below it, "*"
+    any at all. Default: loopback alone.
+    origins: other origins whose pages may call with a key or a token, such as "https://app.example.com". Default: none,
+    so that no page of another origin may.
+    unredacted: scopes whose callers see payloads, results and errors without redaction. Default: none, everybody sees
+    them redacted.
+    session_life, session_idle: a session ends so long after its login, and after its last use. Default: 12 hours, 1
+    hour.
     secure_cookies: cookies are for https alone. Default: where the request came by https.
-    heard_within: a key that was seen is known for so long without asking the database; so a revocation is heard within that. Default: 5 seconds; 0 asks each time.
+    heard_within: a key that was seen is known for so long without asking the database; so a revocation is heard within
+    that. Default: 5 seconds; 0 asks each time.
 
     Raises InvalidOption.
     """
@@ -86,7 +94,10 @@ class Access:
         return (self.secret,) if isinstance(self.secret, str) else tuple(self.secret)
 
     def gate(self, app: Taurine) -> Gate:
-        """These rules, for one application. Raises InvalidOption for what cannot hold for it, such as public tokens without a secret."""
+        """These rules, for one application.
+
+        Raises InvalidOption for what cannot hold for it, such as public tokens without a secret.
+        """
         from taurine.http.access.gate import Gate
 
         return Gate(self, app)

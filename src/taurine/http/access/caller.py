@@ -14,7 +14,8 @@ class Caller:
     """name: as it is written into the audit. scopes: each stands for itself, and "admin" for all.
 
     tenant: the only one whose jobs there are for this caller; None for all, those without a tenant included.
-    job_id, tag, job_type: what a public token is bound to; None for no such bound. See `taurine.http.calls` for what a bound caller reaches.
+    job_id, tag, job_type: what a public token is bound to; None for no such bound. See `taurine.http.calls` for what a
+    bound caller reaches.
     """
 
     name: str

@@ -18,7 +18,9 @@ __all__ = ["Cookies"]
 
 _NAME = "taurine_session"
 _HOST_NAME = "__Host-taurine_session"
-"""A browser takes a cookie of such a name only over https, from this very host, and for all of it: no neighbour below the same domain can plant one."""
+"""A browser takes a cookie of such a name only over https, from this very host, and for all of it: no neighbour below
+the same domain can plant one.
+"""
 
 
 class Cookies:

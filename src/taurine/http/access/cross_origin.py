@@ -1,4 +1,7 @@
-"""Cross-origin requests (CORS): none, unless the origin is on an exact list. Cookies are never among what such a page may send."""
+"""Cross-origin requests (CORS): none, unless the origin is on an exact list.
+
+Cookies are never among what such a page may send.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ _EXPOSED = (b"access-control-expose-headers", b"Location, Retry-After, Link")
 
 
 class CrossOrigin:
-    """The ASGI layer that tells a browser that pages of the listed origins may read answers, and answers its questions before a request."""
+    """The ASGI layer that tells a browser that pages of the listed origins may read answers, and answers its questions
+    before a request.
+    """
 
     def __init__(self, app: ASGIApp, *, origins: Origins) -> None:
         self._app = app

@@ -1,8 +1,9 @@
 """Changes that a page of another site makes a browser send: refused.
 
-A browser adds its cookies, and passwords of Basic, to whatever any page makes it send; and who calls from this machine may need no credential at all. So what changes something, and every
-WebSocket, must come from a page of this API's own origin, from an origin on the list, or from no page at all. Browsers say so in `Sec-Fetch-Site`, and older ones in `Origin`. A key or token in
-`Authorization: Bearer` is never added by a browser by itself: such requests pass.
+A browser adds its cookies, and passwords of Basic, to whatever any page makes it send; and who calls from this machine
+may need no credential at all. So what changes something, and every WebSocket, must come from a page of this API's own
+origin, from an origin on the list, or from no page at all. Browsers say so in `Sec-Fetch-Site`, and older ones in
+`Origin`. A key or token in `Authorization: Bearer` is never added by a browser by itself: such requests pass.
 """
 
 from __future__ import annotations

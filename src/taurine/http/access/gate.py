@@ -38,7 +38,8 @@ class Gate:
     """`Access` of one application: who calls, and whether they may. Made by `Access.gate`; `api.state.access`.
 
     cookies: sessions of browsers. admins: checks passwords; None without logins.
-    issuer: logins by OpenID Connect; None without them. refusals: who was refused of late, by the gate itself and by routes.
+    issuer: logins by OpenID Connect; None without them. refusals: who was refused of late, by the gate itself and by
+    routes.
     """
 
     def __init__(self, access: Access, app: Taurine) -> None:
@@ -59,7 +60,9 @@ class Gate:
         """How long a caller is looked for before the request is answered with 503."""
 
     async def caller(self, connection: HTTPConnection, scope: Scope | None, *, heeds_tag: bool = False) -> Caller:
-        """Who calls, if they have this scope, and reach what the path names; see `taurine.http.calls`. scope: None for anybody who is known.
+        """Who calls, if they have this scope, and reach what the path names; see `taurine.http.calls`.
+
+        scope: None for anybody who is known.
 
         Raises Unauthenticated where nobody is known to call, Forbidden for a caller who may not, LedgerUnavailable.
         """
@@ -93,7 +96,10 @@ class Gate:
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
-        """What is signed with, the one that signs first; none where there is none. Made at the first call in development. Raises InvalidOption."""
+        """What is signed with, the one that signs first; none where there is none.
+
+        Made at the first call in development. Raises InvalidOption.
+        """
         return signing_secrets(self.access, self.app.settings)
 
     @cached_property
@@ -104,7 +110,10 @@ class Gate:
         return PublicTokens(self.secrets, used=self.app.used_tokens, clock=self.app.clock)
 
     async def configured(self) -> bool:
-        """Whether anybody has said who may call: by a key, an admin, the host's own login or an issuer. Raises LedgerUnavailable."""
+        """Whether anybody has said who may call: by a key, an admin, the host's own login or an issuer.
+
+        Raises LedgerUnavailable.
+        """
         if not self._configured:
             self._configured = await self.app.api_keys.any_credential()
         return self._configured
@@ -147,7 +156,9 @@ class Gate:
         return None
 
     def _token_of(self, connection: HTTPConnection) -> PublicToken | None:
-        """The public token of a request: in the header, or, since a browser's EventSource and WebSocket send no headers of ours, in the query of what only reads."""
+        """The public token of a request: in the header, or, since a browser's EventSource and WebSocket send no headers
+        of ours, in the query of what only reads.
+        """
         text = _bearer(connection.headers)
         if text is None and connection.scope.get("method", "GET") == "GET":
             text = connection.query_params.get("access_token")

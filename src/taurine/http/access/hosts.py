@@ -1,7 +1,8 @@
 """The names that the API is reached under: others are answered 421.
 
-A page of a stranger can make a name of its own point to this machine, and the browser then takes what answers for that page's own (DNS rebinding). Such a request
-comes from loopback and is of the same origin; only its Host header gives it away.
+A page of a stranger can make a name of its own point to this machine, and the browser then takes what answers for that
+page's own (DNS rebinding). Such a request comes from loopback and is of the same origin; only its Host header gives it
+away.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _ALLOWED = re.compile(r"\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[?[0-9a-f:.]+
 
 
 class AllowedHosts:
-    """The ASGI layer that lets requests pass whose Host is on the list. hosts: see `Access.hosts`; loopback's own names are always on it. Raises InvalidOption."""
+    """The ASGI layer that lets requests pass whose Host is on the list.
+
+    hosts: see `Access.hosts`; loopback's own names are always on it. Raises InvalidOption.
+    """
 
     def __init__(self, app: ASGIApp, *, hosts: Iterable[str] = ()) -> None:
         self._app = app

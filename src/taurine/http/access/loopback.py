@@ -25,7 +25,9 @@ def is_loopback(host: str) -> bool:
 
 
 def calls_from_here(connection: HTTPConnection) -> bool:
-    """Whether somebody on this machine calls, by a name of its own: directly, not through a proxy, and not by a page whose name has come to point here."""
+    """Whether somebody on this machine calls, by a name of its own: directly, not through a proxy, and not by a page
+    whose name has come to point here.
+    """
     client = connection.client
     if client is None or not is_loopback(client.host) or not is_loopback(connection.url.hostname or ""):
         return False

@@ -1,7 +1,8 @@
 """Logins by an issuer of OpenID Connect: the extra `oidc`, which stands on Authlib.
 
-The way is the authorization code with PKCE. What belongs together is held together by a signed cookie of ten minutes: the state, the nonce and the verifier of one login. An
-identity token counts if the issuer's own keys signed it, with an algorithm of public keys, for this client and this nonce, and it has not expired.
+The way is the authorization code with PKCE. What belongs together is held together by a signed cookie of ten minutes:
+the state, the nonce and the verifier of one login. An identity token counts if the issuer's own keys signed it, with an
+algorithm of public keys, for this client and this nonce, and it has not expired.
 """
 
 from __future__ import annotations
@@ -48,10 +49,13 @@ class IssuerUnavailable(Refusal):
 class OpenIdConnect:
     """An issuer, and what its people may do here.
 
-    issuer: its URL, exactly as it calls itself; https, unless it is on this machine. client_id, client_secret: what it knows this API as.
-    domains: the role ("viewer", "operator", "admin") of people whose confirmed e-mail address is of exactly this domain: {"example.com": "viewer"}.
+    issuer: its URL, exactly as it calls itself; https, unless it is on this machine. client_id, client_secret: what it
+    knows this API as.
+    domains: the role ("viewer", "operator", "admin") of people whose confirmed e-mail address is of exactly this
+    domain: {"example.com": "viewer"}.
     who: in place of `domains`, a function from the claims to a caller, with its tenant if it has one; may be async.
-    scopes: what is asked for. Default: openid, e-mail and profile. redirect_url: where the issuer sends people back to, the public URL of `…/v1/login/oidc/callback`.
+    scopes: what is asked for. Default: openid, e-mail and profile. redirect_url: where the issuer sends people back to,
+    the public URL of `…/v1/login/oidc/callback`.
     Default: worked out from the request. Raises InvalidOption.
     """
 
@@ -113,7 +117,11 @@ class IssuerLogins:
         return self._options
 
     async def begin(self, redirect_url: str, *, after: str) -> BeginningLogin:
-        """Begin a login. redirect_url: where the issuer sends the browser back to. after: the path to go to at the end. Raises IssuerUnavailable."""
+        """Begin a login.
+
+        redirect_url: where the issuer sends the browser back to. after: the path to go to at the end. Raises
+        IssuerUnavailable.
+        """
         metadata = await self._metadata()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         async with self._client(redirect_url) as client:
@@ -132,7 +140,8 @@ class IssuerLogins:
     async def finish(self, cookie: str | None, query: Mapping[str, str], redirect_url: str) -> tuple[Caller, str]:
         """Who has logged in, and the path to go to. query: of the request with which the browser came back.
 
-        Raises Unauthenticated for a login that is not the one that this browser has begun, or that the issuer does not stand for; Forbidden for somebody who may not; IssuerUnavailable.
+        Raises Unauthenticated for a login that is not the one that this browser has begun, or that the issuer does not
+        stand for; Forbidden for somebody who may not; IssuerUnavailable.
         """
         begun = self._begun(cookie)
         if begun is None or not hmac.compare_digest(str(begun["state"]).encode(), query.get("state", "").encode()):

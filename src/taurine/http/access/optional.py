@@ -14,7 +14,10 @@ __all__ = ["optional_caller"]
 
 
 def optional_caller(scope: Scope) -> Any:
-    """A dependency that gives the caller, or None where nobody says who calls. What is wrong is refused all the same, as is a caller without the scope."""
+    """A dependency that gives the caller, or None where nobody says who calls.
+
+    What is wrong is refused all the same, as is a caller without the scope.
+    """
 
     async def caller(connection: HTTPConnection) -> Caller | None:
         gate = connection.app.state.access

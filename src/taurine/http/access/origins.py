@@ -16,7 +16,10 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class Origins:
-    """Other origins whose pages may call, each written out: `https://app.example.com`. Raises InvalidOption for what is none, "*" and "null" included."""
+    """Other origins whose pages may call, each written out: `https://app.example.com`.
+
+    Raises InvalidOption for what is none, "*" and "null" included.
+    """
 
     def __init__(self, origins: Iterable[str] = ()) -> None:
         self._known = frozenset(_checked(origin) for origin in origins)
@@ -29,7 +32,10 @@ class Origins:
         return origin in self._known
 
     def is_own(self, scope: Scope, origin: str) -> bool:
-        """Whether a page of this origin was served by the host that it calls. A proxy may have taken the scheme away, so that host and port are compared."""
+        """Whether a page of this origin was served by the host that it calls.
+
+        A proxy may have taken the scheme away, so that host and port are compared.
+        """
         hosts = header_values(scope, b"host")
         try:
             parts = urlsplit(origin)

@@ -1,6 +1,9 @@
-"""Public tokens: for browsers and others whom no key may be given. They last minutes, and are bound to a job, a tag, a job type or a tenant.
+"""Public tokens: for browsers and others whom no key may be given.
 
-A token is signed, and holds what it allows; nothing is stored of it. One that may be used once has a row from its use on until it has expired.
+They last minutes, and are bound to a job, a tag, a job type or a tenant.
+
+A token is signed, and holds what it allows; nothing is stored of it. One that may be used once has a row from its use
+on until it has expired.
 """
 
 from __future__ import annotations
@@ -66,9 +69,12 @@ class PublicTokens:
     ) -> str:
         """A new token, as text.
 
-        scopes: "read" of what it is bound to; or, with `job_type`, "enqueue", to put in jobs of that type. job_id, tag, job_type: what it is bound to, one of them.
-        tenant: the only one whose jobs it reaches; it may stand alone, for all of the tenant's. expires_in: seconds, up to a day. Default: 15 minutes.
-        once: the first request counts, whatever comes of it, and a second one is refused; for "enqueue". name: what the audit says of who uses it.
+        scopes: "read" of what it is bound to; or, with `job_type`, "enqueue", to put in jobs of that type. job_id, tag,
+        job_type: what it is bound to, one of them.
+        tenant: the only one whose jobs it reaches; it may stand alone, for all of the tenant's. expires_in: seconds, up
+        to a day. Default: 15 minutes.
+        once: the first request counts, whatever comes of it, and a second one is refused; for "enqueue". name: what the
+        audit says of who uses it.
         issuer: who asks for it; a token never allows more than its issuer may. Raises InvalidOption, Forbidden.
         """
         allowed = checked_scopes(scopes)

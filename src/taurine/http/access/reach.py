@@ -16,7 +16,10 @@ __all__ = ["reaches"]
 
 
 async def reaches(caller: Caller, connection: HTTPConnection, app: Taurine, *, heeds_tag: bool) -> bool:
-    """Whether a bound caller may use the route of this request. heeds_tag: see `taurine.http.calls`. Raises LedgerUnavailable."""
+    """Whether a bound caller may use the route of this request.
+
+    heeds_tag: see `taurine.http.calls`. Raises LedgerUnavailable.
+    """
     if caller.job_type is not None:
         return _named(connection, "type") == caller.job_type and _puts_in_one(connection)
     job_id = _named(connection, "job_id")
@@ -42,5 +45,7 @@ def _named(connection: HTTPConnection, parameter: str) -> str | None:
 
 
 def _puts_in_one(connection: HTTPConnection) -> bool:
-    """Whether the route ends with the job type: what comes after it, as for a batch, is not for a token that one job is put in with."""
+    """Whether the route ends with the job type: what comes after it, as for a batch, is not for a token that one job is
+    put in with.
+    """
     return str(getattr(connection.scope.get("route"), "path", "")).endswith("{type}")

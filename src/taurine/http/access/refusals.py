@@ -1,4 +1,6 @@
-"""Callers who are refused again and again: operators hear of it, once for each, and of no more than a few however many there are."""
+"""Callers who are refused again and again: operators hear of it, once for each, and of no more than a few however many
+there are.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ _MOST_COUNTED = 1000
 """Callers that are counted by name in a window."""
 
 _MOST_TOLD = 10
-"""Callers of whom operators hear by name within `_SILENCE`. Names can be had for nothing where the host's own login gives them out."""
+"""Callers of whom operators hear by name within `_SILENCE`. Names can be had for nothing where the host's own login
+gives them out.
+"""
 
 _SILENCE = 3600.0
 """Seconds in which nobody is told of the same caller twice."""
@@ -41,7 +45,10 @@ _LONGEST = 500
 
 
 class Refusals:
-    """What one process has refused of late. An alert goes the way of workers' alerts: to the hook, and by the rules of events to the sinks."""
+    """What one process has refused of late.
+
+    An alert goes the way of workers' alerts: to the hook, and by the rules of events to the sinks.
+    """
 
     def __init__(self, app: Taurine) -> None:
         self._app = app

@@ -12,7 +12,8 @@ __all__ = ["refuse_open"]
 async def refuse_open(host: str, gate: Gate, *, anyway: bool = False) -> None:
     """Return when it is safe to listen on this host. anyway: the operator has said that it is.
 
-    Raises InvalidOption for an address beyond loopback, the empty one and 0.0.0.0 included, as long as nobody has said who may call; LedgerUnavailable.
+    Raises InvalidOption for an address beyond loopback, the empty one and 0.0.0.0 included, as long as nobody has said
+    who may call; LedgerUnavailable.
     """
     if anyway or is_loopback(host) or await gate.configured():
         return

@@ -19,7 +19,10 @@ __all__ = ["secret_in", "signing_secrets"]
 
 
 def signing_secrets(access: Access, settings: Settings) -> tuple[str, ...]:
-    """The secrets, the one that signs first; none where there is none. Raises InvalidOption for a file in `home` that others can read."""
+    """The secrets, the one that signs first; none where there is none.
+
+    Raises InvalidOption for a file in `home` that others can read.
+    """
     if access.secrets:
         return access.secrets
     if settings.secret is not None:
@@ -28,7 +31,10 @@ def signing_secrets(access: Access, settings: Settings) -> tuple[str, ...]:
 
 
 def secret_in(home: Path) -> str:
-    """The secret of a developer's machine, in `home/secret`, mode 0600; made at the first call, by one process. Raises InvalidOption for a file that others can read."""
+    """The secret of a developer's machine, in `home/secret`, mode 0600; made at the first call, by one process.
+
+    Raises InvalidOption for a file that others can read.
+    """
     path = home / "secret"
     if not path.exists():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)

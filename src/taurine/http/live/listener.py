@@ -16,7 +16,8 @@ class Listener:
     """A caller, and what holds for its stream.
 
     shown: makes the documents. open_seconds: how long the ledger has before the stream begins.
-    allowed: asked now and then; raises AccessError once the caller may no longer listen, since a key is revoked or a token is over.
+    allowed: asked now and then; raises AccessError once the caller may no longer listen, since a key is revoked or a
+    token is over.
     """
 
     caller: Caller

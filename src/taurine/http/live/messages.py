@@ -15,7 +15,8 @@ __all__ = ["Message", "messages"]
 
 
 class Message(NamedTuple):
-    """event: "job" (data: the job as it is now), "reset" (more has changed than is told one by one: read the list again), "end" (nothing more will be said), "dropped" (cut short, data says why).
+    """event: "job" (data: the job as it is now), "reset" (more has changed than is told one by one: read the list
+    again), "end" (nothing more will be said), "dropped" (cut short, data says why).
 
     id: from where to go on listening; None where that is not said. Of a sign of life the event is "ping".
     """
@@ -29,7 +30,10 @@ _PING = Message("ping", None, {})
 
 
 async def messages(changes: Subscription, listener: Listener, *, ping_seconds: float) -> AsyncGenerator[Message]:
-    """All that a stream says, with a sign of life where there is nothing to say for so long. About as often it is asked whether the listener may still listen."""
+    """All that a stream says, with a sign of life where there is nothing to say for so long.
+
+    About as often it is asked whether the listener may still listen.
+    """
     reading: asyncio.Task[Any] | None = None
     loop = asyncio.get_running_loop()
     asked = loop.time()

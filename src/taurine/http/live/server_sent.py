@@ -1,6 +1,7 @@
 """A stream as server-sent events (HTML standard, section 9.2).
 
-FastAPI's own stream of events would start a task and a queue for each client; a thousand clients are a thousand generators here, which wake up when there is something to say.
+FastAPI's own stream of events would start a task and a queue for each client; a thousand clients are a thousand
+generators here, which wake up when there is something to say.
 """
 
 from __future__ import annotations

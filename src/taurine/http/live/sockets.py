@@ -1,4 +1,6 @@
-"""A stream as messages of a WebSocket: JSON texts with `event`, `id` and `data`, the same as a stream of server-sent events."""
+"""A stream as messages of a WebSocket: JSON texts with `event`, `id` and `data`, the same as a stream of server-sent
+events.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ async def serve_socket(
     listener: Listener,
     streams: Streams,
 ) -> None:
-    """Accept the socket and tell changes until there are no more, or nobody listens. What the client says is passed over.
+    """Accept the socket and tell changes until there are no more, or nobody listens.
+
+    What the client says is passed over.
 
     What is refused, too many streams among it, is raised before the socket is accepted.
     """

@@ -17,13 +17,17 @@ from taurine.jobs.changes.subscription import Subscription
 __all__ = ["Streams"]
 
 _SHARE_OF_A_TENANT = 5
-"""Part of all streams that one tenant's callers may have together: a tenant has as many callers as it has keys, and makes public tokens under any name."""
+"""Part of all streams that one tenant's callers may have together: a tenant has as many callers as it has keys, and
+makes public tokens under any name.
+"""
 
 
 class Streams:
     """The open streams of one API in this process.
 
-    most: of all callers together; a tenant's have a fifth of it, or as much as one caller where that is more. most_each: of one caller. send_seconds: how long one that reads nothing is waited for. ping_seconds: between signs of life.
+    most: of all callers together; a tenant's have a fifth of it, or as much as one caller where that is more.
+    most_each: of one caller. send_seconds: how long one that reads nothing is waited for. ping_seconds: between signs
+    of life.
     """
 
     def __init__(self, *, most: int, most_each: int, send_seconds: float, ping_seconds: float = 25.0) -> None:
@@ -56,9 +60,12 @@ class Streams:
     async def holding(
         self, listener: Listener, opened: AbstractAsyncContextManager[Subscription]
     ) -> AsyncGenerator[Subscription]:
-        """A stream while it is open. Its place is taken before anything is waited for, so that the bounds hold however many ask at once.
+        """A stream while it is open.
 
-        opened: what is listened to; entered here. Raises StreamsFull, LedgerUnavailable, and what entering raises: all of it before the answer has begun.
+        Its place is taken before anything is waited for, so that the bounds hold however many ask at once.
+
+        opened: what is listened to; entered here. Raises StreamsFull, LedgerUnavailable, and what entering raises: all
+        of it before the answer has begun.
         """
         caller = listener.caller
         self.require_room(caller)

@@ -30,7 +30,8 @@ class ListQuery(Parameters):
 class AlertItem(BaseModel):
     """What a rule finds of a subject: a queue, a schedule, or for events a queue and a job type.
 
-    value: as it was found last; of events how many there were. limit: null for events. since: when the state began. told_at: when all that are told of alerts knew of it.
+    value: as it was found last; of events how many there were. limit: null for events. since: when the state began.
+    told_at: when all that are told of alerts knew of it.
     """
 
     rule: str

@@ -1,6 +1,7 @@
 """`/v1/bulk`: changing many jobs or dead letters, by a durable job. A caller with a tenant reaches those of its tenant.
 
-What a filter reaches is counted first, and shown to whoever asks: `expected` says that they have seen it. More than that by now is 409, and nothing is done.
+What a filter reaches is counted first, and shown to whoever asks: `expected` says that they have seen it. More than
+that by now is 409, and nothing is done.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class BulkUnknown(Refusal):
 
 
 class Filter(Parameters):
-    """Which jobs, or which dead letters; each one that is given must hold. `status`, `tag`, `user`, `since` and `until` are asked of jobs only."""
+    """Which jobs, or which dead letters; each one that is given must hold.
+
+    `status`, `tag`, `user`, `since` and `until` are asked of jobs only.
+    """
 
     status: Status | None = None
     type: Word | None = None
@@ -113,7 +117,11 @@ class BulkLinks(BaseModel):
 
 
 class BulkItem(BaseModel):
-    """A bulk operation, and how far it is. `number` is how many it reaches at most; `done`, `skipped` and `refused` count what became of those that it has come to."""
+    """A bulk operation, and how far it is.
+
+    `number` is how many it reaches at most; `done`, `skipped` and `refused` count what became of those that it has come
+    to.
+    """
 
     id: str
     action: BulkAction
@@ -175,7 +183,10 @@ def _bulk_json(call: Call, record: JobRecord) -> dict[str, Any]:
 
 @router.get("/count", response_model=Matching, summary="Count what a bulk operation would reach")
 async def count(query: Annotated[CountQuery, Query()], call: ReadCall) -> Response:
-    """How many, exact up to 100,000, and when that was. Show it, and send `number` as `expected` and `at` with the operation. It changes nothing."""
+    """How many, exact up to 100,000, and when that was.
+
+    Show it, and send `number` as `expected` and `at` with the operation. It changes nothing.
+    """
     tenant = call.tenant_for(query.tenant)
     matching = await call.app.bulk.count(query.action, query.wanted(), tenant=tenant)
     return json_response(matching.model_dump(mode="json"))
@@ -183,7 +194,10 @@ async def count(query: Annotated[CountQuery, Query()], call: ReadCall) -> Respon
 
 @router.post("", response_model=BulkItem, status_code=202, summary="Change many jobs or dead letters")
 async def start(order: Order, call: OperateCall) -> Response:
-    """Start an operation, which a worker carries out: 202 with its path. With a filter, `expected` is how many its caller has seen; more than that by now is 409."""
+    """Start an operation, which a worker carries out: 202 with its path.
+
+    With a filter, `expected` is how many its caller has seen; more than that by now is 409.
+    """
     if order.where is not None and order.expected is None:
         what = "expected the number that a count of the same filter gave: what it reaches may have grown"
         raise Invalid(f"expected: {what}", errors=[(pointer("expected"), what)])
@@ -215,7 +229,10 @@ async def show(bulk_id: InPath, call: ReadCall) -> Response:
 
 @router.post("/{bulk_id}/cancel", response_model=BulkItem, summary="Stop a bulk operation")
 async def cancel(bulk_id: InPath, call: OperateCall) -> Response:
-    """Stop an operation in the middle: within a second it begins no further step. What it has done until then stays done, and is counted."""
+    """Stop an operation in the middle: within a second it begins no further step.
+
+    What it has done until then stays done, and is counted.
+    """
     await _record(call, bulk_id)
     await call.app.cancel(bulk_id, reason="stopped by its operator", user=call.user, tenant=call.tenant)
     return json_response(_bulk_json(call, await _record(call, bulk_id)))

@@ -43,7 +43,9 @@ class RescheduleRequest(Body):
 
 @router.post("/{job_id}/cancel", response_model=Job, summary="Cancel a job")
 async def cancel(job_id: InPath, call: OperateCall, body: CancelRequest | None = None) -> Response:
-    """Cancel a job, wherever it is: one that has not started never will; a running one hears of it within a second, and its record still says `running` here."""
+    """Cancel a job, wherever it is: one that has not started never will; a running one hears of it within a second, and
+    its record still says `running` here.
+    """
     reason = (body or CancelRequest()).reason
     record = await call.app.cancel(job_id, reason=reason, user=call.user, tenant=call.tenant)
     return json_response(call.shown.job(record))
@@ -51,7 +53,9 @@ async def cancel(job_id: InPath, call: OperateCall, body: CancelRequest | None =
 
 @router.post("/{job_id}/retry", response_model=Job, summary="Run a job again")
 async def retry(job_id: InPath, call: OperateCall, body: RetryRequest | None = None) -> Response:
-    """Run a job again that has ended, with another payload if one is given, as a new generation with all its attempts; one that waits for its next attempt runs at once."""
+    """Run a job again that has ended, with another payload if one is given, as a new generation with all its attempts;
+    one that waits for its next attempt runs at once.
+    """
     payload = None if body is None else body.payload
     record = await call.app.retry(job_id, payload=payload, user=call.user, tenant=call.tenant)
     return json_response(call.shown.job(record))

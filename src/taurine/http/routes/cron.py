@@ -1,8 +1,9 @@
 """`/cron/{id}`: a declared schedule's job, run when somebody outside says that its time has come.
 
-This is the one GET that changes something, since services that call at set times (a platform's cron, an uptime service) can do nothing else. No page in a browser can make it do so: it asks
-for a secret in a header, which a link, an image or a form cannot send. And a repeat within the minute, as caches and impatient clients make it, runs nothing twice. Without the setting
-`cron_secret` nothing of it is there.
+This is the one GET that changes something, since services that call at set times (a platform's cron, an uptime service)
+can do nothing else. No page in a browser can make it do so: it asks for a secret in a header, which a link, an image or
+a form cannot send. And a repeat within the minute, as caches and impatient clients make it, runs nothing twice. Without
+the setting `cron_secret` nothing of it is there.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ _USER = "cron"
 """Who has asked, as the jobs' records say."""
 
 _WAIT = 25.0
-"""Seconds that a call waits for the job's end, unless it says otherwise: less than after which platforms cut a call off."""
+"""Seconds that a call waits for the job's end, unless it says otherwise: less than after which platforms cut a call
+off.
+"""
 
 _LATEST = timedelta(days=7)
 _EARLIEST = timedelta(minutes=5)
@@ -58,7 +61,10 @@ class CallQuery(Parameters):
 
 
 class CronRun(BaseModel):
-    """A run. `result` is what the job returned, once it has completed. `duplicate`: the run of this time was there already."""
+    """A run. `result` is what the job returned, once it has completed.
+
+    `duplicate`: the run of this time was there already.
+    """
 
     id: str
     schedule: str
@@ -122,8 +128,9 @@ async def list_crons(request: Request) -> Response:
 @router.get("/{schedule_id}", response_model=CronRun, summary="Run a schedule's job", dependencies=[_Secret])
 @router.post("/{schedule_id}", response_model=CronRun, summary="Run a schedule's job", dependencies=[_Secret])
 async def call(request: Request, schedule_id: InPath, query: Annotated[CallQuery, Query()]) -> Response:
-    """Run a declared schedule's job and wait for its result: 200 with it, or 202 with the run's path where it takes longer. The same call within the minute, or for the same `at`, gives the
-    same run. A job that did not complete is 500, so that the caller's service shows it.
+    """Run a declared schedule's job and wait for its result: 200 with it, or 202 with the run's path where it takes
+    longer. The same call within the minute, or for the same `at`, gives the same run. A job that did not complete is
+    500, so that the caller's service shows it.
     """
     api = api_of(request)
     await api.open()

@@ -94,7 +94,9 @@ class DeadLetterPage(BaseModel):
 
 
 class DeadLetterExamination(BaseModel):
-    """Everything that is known of one, to judge it by: all attempts of its job, the latest 1,000 lines, and who did what."""
+    """Everything that is known of one, to judge it by: all attempts of its job, the latest 1,000 lines, and who did
+    what.
+    """
 
     dead_letter: DeadLetterItem
     attempts: list[AttemptItem]
@@ -155,7 +157,10 @@ async def show_depth(call: ReadAllCall) -> Response:
 
 @router.get("/{entry_id}", response_model=DeadLetterExamination, summary="Examine a dead letter")
 async def examine(entry_id: InPath, call: ReadCall) -> Response:
-    """The entry with the attempts of its job, their errors and times, the log lines, and who did what. The id of a job stands for its latest entry."""
+    """The entry with the attempts of its job, their errors and times, the log lines, and who did what.
+
+    The id of a job stands for its latest entry.
+    """
     entry = await _entry(call, entry_id)
     found = await call.app.dead_letters.examine(entry, tenant=call.tenant)
     return json_response(
@@ -173,7 +178,10 @@ async def examine(entry_id: InPath, call: ReadCall) -> Response:
 
 @router.post("/{entry_id}/redrive", response_model=Job, status_code=202, summary="Run a dead letter again")
 async def redrive(entry_id: InPath, call: OperateCall, how: Redrive | None = None) -> Response:
-    """Run the job of an entry again, as a new generation with all its attempts, with another payload or the same. Repeating it is refused with 409."""
+    """Run the job of an entry again, as a new generation with all its attempts, with another payload or the same.
+
+    Repeating it is refused with 409.
+    """
     entry = await _entry(call, entry_id)
     payload = None if how is None else how.payload
     record = await call.app.dead_letters.redrive(entry.id, payload=payload, user=call.user, tenant=call.tenant)

@@ -1,7 +1,9 @@
 """`POST /v1/jobs/{type}`: accepting jobs, one or many.
 
-The body is an envelope: `payload`, and beside it what `JobType.enqueue` takes as options. A job type is data: it is looked up among those that are declared, and nothing is ever imported for it.
-The routes do without FastAPI's models, since they are the busiest: the body is decoded once by the layer in front, and checked once, by the library.
+The body is an envelope: `payload`, and beside it what `JobType.enqueue` takes as options. A job type is data: it is
+looked up among those that are declared, and nothing is ever imported for it.
+The routes do without FastAPI's models, since they are the busiest: the body is decoded once by the layer in front, and
+checked once, by the library.
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ _OF_ONE = _OF_ALL | {"job_id", "on_duplicate"}
 
 
 async def enqueue(request: Request) -> tuple[bytes, bytes]:
-    """Accept a job; returns the answer's body and where the job is found, once it is recorded. The same for one that is there already."""
+    """Accept a job; returns the answer's body and where the job is found, once it is recorded.
+
+    The same for one that is there already.
+    """
     api = api_of(request)
     caller = await api.gate.caller(request, "enqueue")
     with noted_refusals(api, caller):
@@ -60,7 +65,9 @@ async def enqueue(request: Request) -> tuple[bytes, bytes]:
 
 
 class _EnqueueRoute(Route):
-    """`POST /v1/jobs/{type}`: plain ASGI, since what FastAPI does around a route costs as much as all that is done in this one."""
+    """`POST /v1/jobs/{type}`: plain ASGI, since what FastAPI does around a route costs as much as all that is done in
+    this one.
+    """
 
     def __init__(self) -> None:
         super().__init__("/v1/jobs/{type}", enqueue, methods=["POST"])
@@ -85,7 +92,8 @@ route: Route = _EnqueueRoute()
 
 
 class Shortcut:
-    """The innermost ASGI layer: the busiest route is called from here, without the layers that FastAPI has around every route. The router has it too, for other methods.
+    """The innermost ASGI layer: the busiest route is called from here, without the layers that FastAPI has around every
+    route. The router has it too, for other methods.
 
     redact: what problems must not show.
     """

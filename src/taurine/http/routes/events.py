@@ -1,7 +1,9 @@
-"""`/v1/jobs/{job_id}/events` and `/v1/events`: what changes, as it happens, as server-sent events or over a WebSocket at the same path.
+"""`/v1/jobs/{job_id}/events` and `/v1/events`: what changes, as it happens, as server-sent events or over a WebSocket
+at the same path.
 
-The first event of a job is the job as it is now, and the stream ends with the job. Of a tag or a tenant it begins with the next change. Each event has an id; who comes back with the last one that it has seen, in
-`Last-Event-ID` or `after`, goes on behind it, in whichever process. An event may come twice, none is left out without a `reset`.
+The first event of a job is the job as it is now, and the stream ends with the job. Of a tag or a tenant it begins with
+the next change. Each event has an id; who comes back with the last one that it has seen, in `Last-Event-ID` or `after`,
+goes on behind it, in whichever process. An event may come twice, none is left out without a `reset`.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ class ManyStream(Parameters):
 async def follow_job(
     request: Request, job_id: InPath, query: Annotated[JobStream, Query()], call: ReadCall
 ) -> Response:
-    """A job's changes as server-sent events: what it is now, each change of status and progress, and an `end` when it has ended."""
+    """A job's changes as server-sent events: what it is now, each change of status and progress, and an `end` when it
+    has ended.
+    """
     streams = _streams(call)
     after = _after(request, query.after)
     record = await call.app.get(job_id, tenant=call.tenant)
@@ -131,7 +135,9 @@ def _listener(call: Call) -> Listener:
 
 
 def _after(request: Request, asked: str | None) -> str | None:
-    """Where a client goes on: a browser that comes back by itself says it in the header, and with the query that it began with."""
+    """Where a client goes on: a browser that comes back by itself says it in the header, and with the query that it
+    began with.
+    """
     last = request.headers.get("last-event-id", "")
     return str(Place.read(last)) if last else asked
 

@@ -1,6 +1,7 @@
 """`/health/…`: whether the process lives, is ready, and its queues are well.
 
-Probes have no credentials, so without any there is a word and a status, and no name, number or host. Whoever may read sees why.
+Probes have no credentials, so without any there is a word and a status, and no name, number or host. Whoever may read
+sees why.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class Health(BaseModel):
 
 
 class QueuesQuery(Parameters):
-    """Limits above which a queue is not well. All but `totals` are for callers who may read: who may set limits finds out counts."""
+    """Limits above which a queue is not well.
+
+    All but `totals` are for callers who may read: who may set limits finds out counts.
+    """
 
     window: float = Field(default=300.0, ge=60, le=604800, description="Seconds for the failure rate.")
     max_failure_rate: float = Field(default=0.05, ge=0, le=1, description="Share of the jobs that ended.")
@@ -64,7 +68,8 @@ _UNWELL: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description"
 
 @router.get("/live", response_model=Health, responses=_UNWELL, summary="Whether the process lives")
 async def live(request: Request) -> Response:
-    """200 while the event loop of this process turns, of which an answer is the proof, and Taurine's own loops on it; 503 "stuck" where one of those does not, which the log names.
+    """200 while the event loop of this process turns, of which an answer is the proof, and Taurine's own loops on it;
+    503 "stuck" where one of those does not, which the log names.
 
     No server is asked, and a loop that waits for one turns: an outage restarts nothing.
     """
@@ -74,7 +79,9 @@ async def live(request: Request) -> Response:
 
 @router.get("/ready", response_model=Health, responses=_UNWELL, summary="Whether the process can do its work")
 async def ready(request: Request, caller: _Reader) -> Response:
-    """200 "ready"; 200 "degraded" while the server of queues does not answer, since jobs are accepted without it; 503 "unready" without the ledger, or with tables of another version."""
+    """200 "ready"; 200 "degraded" while the server of queues does not answer, since jobs are accepted without it; 503
+    "unready" without the ledger, or with tables of another version.
+    """
     await api_of(request).open()
     readiness = await instruments_of(request).readiness()
     status = "ready" if readiness.runs else "degraded" if readiness.accepts else "unready"
@@ -84,7 +91,8 @@ async def ready(request: Request, caller: _Reader) -> Response:
 
 @router.get("/queues", response_model=Health, responses=_UNWELL, summary="Whether the queues are well")
 async def queues(request: Request, query: Annotated[QueuesQuery, Query()], caller: _Reader) -> Response:
-    """503 where a queue has a figure above its limit: the share of failures in a window, the age of the oldest job that waits, dead letters; with `totals`, also how many wait or have failed.
+    """503 where a queue has a figure above its limit: the share of failures in a window, the age of the oldest job that
+    waits, dead letters; with `totals`, also how many wait or have failed.
 
     A queue that is paused is not unwell for jobs that wait. Without the ledger nothing is known, which is 503 as well.
     """

@@ -85,7 +85,10 @@ class Ids(Body):
 async def list_jobs(
     query: Annotated[ListQuery, Query()], call: Annotated[Call, calls("read", heeds_tag=True)]
 ) -> Response:
-    """Jobs, the newest first, in pages. A page costs the same wherever it is, and jobs that come or go meanwhile move nothing."""
+    """Jobs, the newest first, in pages.
+
+    A page costs the same wherever it is, and jobs that come or go meanwhile move nothing.
+    """
     filters: dict[str, Any] = query.model_dump(exclude_none=True)
     tenant = call.tenant_for(filters.pop("tenant", None))
     text = filters.pop("q", None)
@@ -98,7 +101,10 @@ async def list_jobs(
 
 @router.get("/jobs/{job_id}", response_model=Job, summary="Show a job")
 async def get_job(job_id: InPath, call: ReadCall) -> Response:
-    """A job's record, also when its queue no longer has it. `phase` is for simple clients: `queued`, `running`, `completed` or `failed`."""
+    """A job's record, also when its queue no longer has it.
+
+    `phase` is for simple clients: `queued`, `running`, `completed` or `failed`.
+    """
     record = await call.app.get(job_id, tenant=call.tenant)
     if record is None:
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
@@ -107,7 +113,10 @@ async def get_job(job_id: InPath, call: ReadCall) -> Response:
 
 @router.post("/lookup", response_model=Lookup, summary="Show many jobs by id")
 async def look_up(ids: Ids, call: ReadCall) -> Response:
-    """The jobs of up to 500 ids in one call, in the order of the ids. It changes nothing; it is a POST since ids are long."""
+    """The jobs of up to 500 ids in one call, in the order of the ids.
+
+    It changes nothing; it is a POST since ids are long.
+    """
     found = await call.app.get_many(ids.ids, tenant=call.tenant)
     unique = dict.fromkeys(ids.ids)
     return json_response(
@@ -157,7 +166,10 @@ async def read_audit(job_id: InPath, query: Annotated[HistoryQuery, Query()], ca
 
 @router.get("/jobs/{job_id}/why", response_model=WhyAnswer, summary="Ask why a job is not running")
 async def ask_why(job_id: InPath, call: Annotated[Call, calls("read", queues=True)]) -> Response:
-    """Why a job is not running, in a sentence and in a code, and what is expected next. It answers within seconds also when a server is down."""
+    """Why a job is not running, in a sentence and in a code, and what is expected next.
+
+    It answers within seconds also when a server is down.
+    """
     why = await call.app.why(job_id, tenant=call.tenant, whole=call.sees_all)
     if why.code == "not_found":
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)

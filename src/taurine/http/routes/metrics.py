@@ -1,4 +1,7 @@
-"""`/metrics`: for Prometheus. It names queues and job types, so it is for callers of no tenant, and for admins unless the host says otherwise."""
+"""`/metrics`: for Prometheus.
+
+It names queues and job types, so it is for callers of no tenant, and for admins unless the host says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,12 @@ router = APIRouter(tags=["instruments"])
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The text format."}},
 )
 async def metrics(request: Request) -> Response:
-    """Counts, ages, totals and durations of the whole system, whichever process is asked. Scrapes within one second get the same.
+    """Counts, ages, totals and durations of the whole system, whichever process is asked.
 
-    For callers with the scope that `create_app(metrics_for=…)` names, `admin` by default, who belong to no tenant. A server that does not answer within two seconds is told of by `taurine_up`,
-    and the other's figures are there.
+    Scrapes within one second get the same.
+
+    For callers with the scope that `create_app(metrics_for=…)` names, `admin` by default, who belong to no tenant. A
+    server that does not answer within two seconds is told of by `taurine_up`, and the other's figures are there.
     """
     api, instruments = api_of(request), instruments_of(request)
     caller = await api.gate.caller(request, instruments.metrics_for)

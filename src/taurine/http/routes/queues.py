@@ -124,8 +124,10 @@ class QueueLinks(BaseModel):
 
 
 class QueueItem(BaseModel):
-    """A queue. `records` counts them by status; `oldest_waiting` is how many seconds the first job has been due that waits for its first start. `standing` is null, and `error` says why,
-    where the server of queues does not answer.
+    """A queue.
+
+    `records` counts them by status; `oldest_waiting` is how many seconds the first job has been due that waits for its
+    first start. `standing` is null, and `error` says why, where the server of queues does not answer.
     """
 
     name: str
@@ -196,7 +198,9 @@ def _worker_json(worker: WorkerInfo) -> dict[str, Any]:
 
 @router.get("", response_model=QueuePage, summary="List queues")
 async def list_queues(call: ReadAllCall) -> Response:
-    """All queues that job types go to, and those of which there are records: what waits in each and since when, who works on it, and its dead letters."""
+    """All queues that job types go to, and those of which there are records: what waits in each and since when, who
+    works on it, and its dead letters.
+    """
     return json_response({"items": [_queue_json(call, view) for view in await call.app.queues.list()]})
 
 
@@ -211,7 +215,10 @@ async def get_queue(name: InPath, call: ReadAllCall) -> Response:
 
 @router.post("/{name}/pause", response_model=QueueItem, summary="Pause a queue")
 async def pause(name: InPath, call: OperateAllCall) -> Response:
-    """Let no worker start jobs of the queue, until it is resumed, or the server loses its data. Running jobs go on, and jobs are accepted."""
+    """Let no worker start jobs of the queue, until it is resumed, or the server loses its data.
+
+    Running jobs go on, and jobs are accepted.
+    """
     queues = await _queues_with(call, name)
     await queues.pause(name, user=call.user)
     return await _shown(call, name)
@@ -227,7 +234,10 @@ async def resume(name: InPath, call: OperateAllCall) -> Response:
 
 @router.post("/{name}/drain", response_model=Done, summary="Drain a queue")
 async def drain(name: InPath, call: OperateAllCall, what: Drain | None = None) -> Response:
-    """Cancel what waits in the queue, up to 10,000 jobs in one call; running jobs go on. While the answer says that there may be `more`, call again, or cancel them in bulk."""
+    """Cancel what waits in the queue, up to 10,000 jobs in one call; running jobs go on.
+
+    While the answer says that there may be `more`, call again, or cancel them in bulk.
+    """
     queues, what = await _queues_with(call, name), what or Drain()
     call.may_take(what.limit * _SECONDS_EACH)
     number = await queues.drain(name, user=call.user, **what.model_dump())
@@ -236,7 +246,10 @@ async def drain(name: InPath, call: OperateAllCall, what: Drain | None = None) -
 
 @router.post("/{name}/clean", response_model=Done, summary="Clean a queue")
 async def clean(name: InPath, call: OperateAllCall, what: Clean) -> Response:
-    """Clear away jobs of one status that have had it for long enough, up to 10,000 in one call: ended ones are removed, with their records; queued and retrying ones are cancelled. While the answer says that there may be `more`, call again."""
+    """Clear away jobs of one status that have had it for long enough, up to 10,000 in one call: ended ones are removed,
+    with their records; queued and retrying ones are cancelled. While the answer says that there may be `more`, call
+    again.
+    """
     queues = await _queues_with(call, name)
     call.may_take(what.limit * _SECONDS_EACH)
     words = what.model_dump(exclude={"status"})
@@ -269,7 +282,10 @@ async def _shown(call: Call, name: str) -> Response:
 
 
 async def _queues_with(call: Call, name: str) -> Any:
-    """The application's queues, if there is one of this name. Raises QueueUnknown, and InvalidName for what no queue can be called."""
+    """The application's queues, if there is one of this name.
+
+    Raises QueueUnknown, and InvalidName for what no queue can be called.
+    """
     if not call.app.catalog.has_queue(check_queue_name(name)):
         await _view(call, name)
     return call.app.queues

@@ -36,8 +36,10 @@ class ScheduleLinks(BaseModel):
 
 
 class ScheduleItem(BaseModel):
-    """A schedule. `every` is in seconds; `text` says its times in words. `next_run` is null where no worker has installed it yet. `declared` is false of one that stands in a queue and that the
-    application does not declare.
+    """A schedule. `every` is in seconds; `text` says its times in words.
+
+    `next_run` is null where no worker has installed it yet. `declared` is false of one that stands in a queue and that
+    the application does not declare.
     """
 
     id: str
@@ -109,6 +111,9 @@ async def trigger(schedule_id: InPath, call: OperateAllCall) -> Response:
 
 @router.delete("/{schedule_id}", status_code=204, response_class=Response, summary="End an undeclared schedule")
 async def remove(schedule_id: InPath, call: OperateAllCall) -> Response:
-    """End a schedule that is not declared any more, and take its next tick out of the queue. One that is declared is refused: workers would install it again."""
+    """End a schedule that is not declared any more, and take its next tick out of the queue.
+
+    One that is declared is refused: workers would install it again.
+    """
     await call.app.schedules.remove(schedule_id, user=call.user)
     return Response(status_code=204)

@@ -42,7 +42,10 @@ class WhoAmI(BaseModel):
 
 @router.post("", response_model=WhoAmI, summary="Log in")
 async def log_in(request: Request, login: Login) -> Response:
-    """Begin a session, with a cookie that scripts cannot read. Tries are limited for each name and each address: 429 with Retry-After says when there is another."""
+    """Begin a session, with a cookie that scripts cannot read.
+
+    Tries are limited for each name and each address: 429 with Retry-After says when there is another.
+    """
     api = api_of(request)
     admins = api.gate.admins
     if admins is None:

@@ -1,4 +1,7 @@
-"""The catalog: every job type that an application knows. It is closed: what is not declared here is neither enqueued nor run."""
+"""The catalog: every job type that an application knows.
+
+It is closed: what is not declared here is neither enqueued nor run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _VAGUE = re.compile(
 
 
 def warn_of_vague_name(name: str) -> None:
-    """Warn of a name that says nothing to whoever reads it on a dashboard at night. Called by what the user's code calls."""
+    """Warn of a name that says nothing to whoever reads it on a dashboard at night.
+
+    Called by what the user's code calls.
+    """
     if isinstance(name, str) and _VAGUE.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         warnings.warn(
             f"the job type's name {name!r} does not say what the job does; call it f.e. 'send-welcome-email' or 'invoice.send'",
@@ -43,7 +49,9 @@ class Catalog:
         self._types[job_type.name] = job_type
 
     def add_system(self, job_type: JobType[Any, Any]) -> None:
-        """Declare a type of Taurine's own: it is found, handed over and run as any other, and not counted among what the application declares."""
+        """Declare a type of Taurine's own: it is found, handed over and run as any other, and not counted among what
+        the application declares.
+        """
         self._require_free(job_type)
         self._system[job_type.name] = job_type
 
@@ -74,14 +82,18 @@ class Catalog:
         return found
 
     def declared(self, name: str) -> JobType[Any, Any]:
-        """The application's own type of this name, for names that come from callers: Taurine's own types say in their payload what they may do. Raises UnknownJobType."""
+        """The application's own type of this name, for names that come from callers: Taurine's own types say in their
+        payload what they may do. Raises UnknownJobType.
+        """
         found = self._types.get(name)
         if found is None:
             raise UnknownJobType(f"no job type {name!r:.80} is declared{did_you_mean(name, list(self._types))}")
         return found
 
     def check(self, job_type: JobType[Any, Any]) -> None:
-        """Raise UnknownJobType for a type that is not of this catalog: another application's, whose queues may be elsewhere."""
+        """Raise UnknownJobType for a type that is not of this catalog: another application's, whose queues may be
+        elsewhere.
+        """
         if self.find(job_type.name) is not job_type:
             raise UnknownJobType(
                 f"the job type {job_type.name!r:.80} is declared by another application; enqueue it there"

@@ -1,7 +1,7 @@
 """Payloads and results: checked where they come in and where they go out, and JSON in between.
 
-One rule for what JSON cannot hold exactly: NaN and infinities, half surrogate pairs, null characters, values nested too deeply to be read back, and numbers
-of thousands of digits are refused with PayloadError before anything is stored.
+One rule for what JSON cannot hold exactly: NaN and infinities, half surrogate pairs, null characters, values nested too
+deeply to be read back, and numbers of thousands of digits are refused with PayloadError before anything is stored.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Codec(Generic[ValueT]):
     def accept(self, value: Any) -> tuple[ValueT, str]:
         """`value` checked, as whoever reads its JSON will see it, and that JSON.
 
-        An object that was changed after it was made, or made without its checks, is refused here and not when the job runs.
+        An object that was changed after it was made, or made without its checks, is refused here and not when the job
+        runs.
         Raises PayloadInvalid, PayloadError and PayloadTooLarge.
         """
         written = self._written(self.check(value))

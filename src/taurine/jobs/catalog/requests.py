@@ -39,7 +39,9 @@ class EnqueueOptions(TypedDict, total=False):
     run_at: datetime
     """Start at this time, an aware datetime. Default: now."""
     expires_in: Seconds
-    """Seconds that the job may wait for its start, from the time that it is to start at; then it expires. Default: the job type's."""
+    """Seconds that the job may wait for its start, from the time that it is to start at; then it expires. Default: the
+    job type's.
+    """
     priority: int
     """0 to 2097151; 0 is none and runs before all others, then lower numbers first. Default: the job type's."""
     retry: Retry
@@ -53,9 +55,12 @@ class EnqueueOptions(TypedDict, total=False):
     metadata: Mapping[str, Any]
     """JSON to keep with the record, at most 64 KiB; handlers do not see it. Default: none."""
     session: AnySession
-    """The SQLAlchemy session whose transaction the record joins; it is committed, or not, with the rest. Default: one of its own."""
+    """The SQLAlchemy session whose transaction the record joins; it is committed, or not, with the rest. Default: one
+    of its own.
+    """
     on_duplicate: OnDuplicate
-    """What to do when the id is taken: "return" that job as a duplicate, raise DuplicateJob ("error"), or "rerun" it if it has ended, which is no duplicate then
+    """What to do when the id is taken: "return" that job as a duplicate, raise DuplicateJob ("error"), or "rerun" it if
+    it has ended, which is no duplicate then
     (`JobHandle.rerun`). Default: "return"."""
     user: str
     """Who asks for it. Default: in a handler whoever asked for its job, else unknown."""
@@ -71,7 +76,10 @@ _MOST_CHARACTERS = 255
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """What one call asks for, the same for each of its payloads. Times in ms since the epoch; `new_record` makes the records."""
+    """What one call asks for, the same for each of its payloads.
+
+    Times in ms since the epoch; `new_record` makes the records.
+    """
 
     declared: JobOptions
     created_at: int
@@ -190,7 +198,10 @@ def unkeyed(options: EnqueueOptions) -> EnqueueOptions:
 
 
 def start_ms(given: EnqueueOptions, now_ms: int) -> int | None:
-    """When a job is to start that was given `delay` or `run_at`, ms since the epoch; None for at once. Raises InvalidOption."""
+    """When a job is to start that was given `delay` or `run_at`, ms since the epoch; None for at once.
+
+    Raises InvalidOption.
+    """
     delay, run_at = given.get("delay"), given.get("run_at")
     if run_at is not None:
         if delay is not None:

@@ -1,7 +1,8 @@
 """JSON from outside, read by one rule: what is accepted is stored, and read again, as exactly what was sent.
 
-Refused with PayloadError: NaN and infinities (`1e999` too), half surrogate pairs, null characters, a name that stands twice in one object, numbers of thousands of digits,
-and nesting deeper than 200 levels. Whole numbers are exact at any size below that. Text is UTF-8. Nothing in it is ever made into more than plain data.
+Refused with PayloadError: NaN and infinities (`1e999` too), half surrogate pairs, null characters, a name that stands
+twice in one object, numbers of thousands of digits, and nesting deeper than 200 levels. Whole numbers are exact at any
+size below that. Text is UTF-8. Nothing in it is ever made into more than plain data.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ _DEEPEST = 200
 
 
 def decode_strictly(text: bytes, *, what: str = "the JSON") -> Any:
-    """The value of JSON text. what: how errors call it. Raises PayloadError, which says what is wrong and where, and holds no value of it."""
+    """The value of JSON text.
+
+    what: how errors call it. Raises PayloadError, which says what is wrong and where, and holds no value of it.
+    """
     if text.count(b"[") + text.count(b"{") > _DEEPEST and _is_too_deep(text):
         raise PayloadError(f"{what} is nested deeper than {_DEEPEST} levels; send it flatter, or as text")
     if b"\\u0000" in text and NULL_CHARACTER.search(text):

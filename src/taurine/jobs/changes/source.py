@@ -1,7 +1,9 @@
-"""The one source of changes of a process: it asks the ledger four times a second, once for all who listen, and hands each change to those whose it is.
+"""The one source of changes of a process: it asks the ledger four times a second, once for all who listen, and hands
+each change to those whose it is.
 
-So a listener more costs a look at a dictionary, and a process in which nobody listens asks nothing. The ledger and not the queues is asked: it knows tenants and tags, has the progress, and is
-right when a queue is not. Jobs are asked for by their ids. Tenants and tags are feeds: each goes on from the time that it has got to.
+So a listener more costs a look at a dictionary, and a process in which nobody listens asks nothing. The ledger and not
+the queues is asked: it knows tenants and tags, has the progress, and is right when a queue is not. Jobs are asked for
+by their ids. Tenants and tags are feeds: each goes on from the time that it has got to.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ __all__ = ["ChangeSource"]
 
 _INTERVAL = 0.25
 _WHOLE_LOOKS = 16
-"""Each so many looks the followed jobs are looked at whatever their time: a worker's clock may be behind, and a record may have gone."""
+"""Each so many looks the followed jobs are looked at whatever their time: a worker's clock may be behind, and a record
+may have gone.
+"""
 
 _RECENT_MS = 5000
 """How far back the other looks go. Most jobs that are followed have not changed for longer, and cost next to nothing."""
@@ -44,7 +48,9 @@ _MOST_FEEDS = 500
 """Tenants and tags that are listened to in one process; each is a query a pass."""
 
 _MOST_FEEDS_OF_A_TENANT = 100
-"""Any tag may be asked for, whether a job has it or not, so one tenant's callers could have all the feeds, and others none."""
+"""Any tag may be asked for, whether a job has it or not, so one tenant's callers could have all the feeds, and others
+none.
+"""
 
 _MOST_FEEDS_WITHOUT_TENANT = 250
 """The share of those that belong to no tenant: in an application without tenants these are all there are."""
@@ -80,7 +86,9 @@ class _Reached(NamedTuple):
 
 
 class _Page(NamedTuple):
-    """Up to `_PAGE` versions that were looked at, in the order of their time, and which of them are what was looked for."""
+    """Up to `_PAGE` versions that were looked at, in the order of their time, and which of them are what was looked
+    for.
+    """
 
     looked_at: list[Version]
     found: list[Version]
@@ -97,7 +105,9 @@ class _Page(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What a look at a feed has found: versions that were not told yet, or None when it is too far behind; and how far it has got, once they are told."""
+    """What a look at a feed has found: versions that were not told yet, or None when it is too far behind; and how far
+    it has got, once they are told.
+    """
 
     new: list[Version] | None
     reached: _Reached
@@ -149,9 +159,13 @@ class ChangeSource(Service[int]):
         self._asked = asyncio.Event()
 
     def subscribe(self, topic: Topic, *, after: str | None, follow: bool, buffer: int) -> Subscription:
-        """A new listener. Of a job, what it is now comes first, unless it stands at `after`; of a tenant or a tag, what has changed since `after`, and nothing of before without it.
+        """A new listener.
 
-        Raises InvalidOption for an `after` that is no position, and StreamsFull when too many tenants and tags are listened to in this process, or too many of the topic's tenant.
+        Of a job, what it is now comes first, unless it stands at `after`; of a tenant or a tag, what has changed since
+        `after`, and nothing of before without it.
+
+        Raises InvalidOption for an `after` that is no position, and StreamsFull when too many tenants and tags are
+        listened to in this process, or too many of the topic's tenant.
         """
         subscription = Subscription(
             topic, after=None if after is None else Place.read(after), follow=follow, buffer=buffer, closed=self._leave
@@ -262,7 +276,10 @@ class ChangeSource(Service[int]):
             raise StreamsFull(f"{most} tags that belong to {whose} are listened to in this process already")
 
     async def _catch_up(self) -> None:
-        """Tell those who come back what they have missed; the feeds have it already, or never will. Who could not be told, as the ledger is away, is told in the next pass."""
+        """Tell those who come back what they have missed; the feeds have it already, or never will.
+
+        Who could not be told, as the ledger is away, is told in the next pass.
+        """
         while self._late:
             await self._catch_up_with(self._late[0])
             self._late.pop(0)
@@ -323,7 +340,9 @@ class _Seen(NamedTuple):
 
 
 def _concerns(version: Version, listeners: Collection[Subscription]) -> bool:
-    """Whether somebody who listens to the job has not been told of the version, or is to be told that it was the last one."""
+    """Whether somebody who listens to the job has not been told of the version, or is to be told that it was the last
+    one.
+    """
     return any(
         listener.after != Place.of(version) or (version.status in TERMINAL and listener.ends_with_job)
         for listener in listeners

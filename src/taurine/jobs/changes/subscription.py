@@ -17,7 +17,10 @@ __all__ = ["Change", "Place", "Subscription", "Topic"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """What is listened to: one job, the jobs of a tag, or all of a tenant. tenant beside another one: other tenants' jobs are none of it."""
+    """What is listened to: one job, the jobs of a tag, or all of a tenant.
+
+    tenant beside another one: other tenants' jobs are none of it.
+    """
 
     job_id: str | None = None
     tag: str | None = None
@@ -63,7 +66,8 @@ class Place:
 class Change:
     """A job is other than before: `record` is what it is now. position: from where one may go on listening.
 
-    record is None when too much has changed since the position that was given to tell one by one: read the list again, then go on.
+    record is None when too much has changed since the position that was given to tell one by one: read the list again,
+    then go on.
     """
 
     position: str

@@ -1,4 +1,7 @@
-"""Admins: people who log in with a password. Adding and removing them, and finding out whether it is really one of them."""
+"""Admins: people who log in with a password.
+
+Adding and removing them, and finding out whether it is really one of them.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ _OF_ADDRESS = Bucket(50, 300_000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admin:
-    """One person. tenant: the only one whose jobs they see; None for all. created, password_set: wall seconds since the epoch."""
+    """One person.
+
+    tenant: the only one whose jobs they see; None for all. created, password_set: wall seconds since the epoch.
+    """
 
     name: str
     role: Role
@@ -74,10 +80,13 @@ class Admins:
     async def add(
         self, name: str, password: str, *, role: str = "admin", tenant: str | None = None, user: str | None = None
     ) -> Admin:
-        """Add a person. name: what they log in with, and what the audit says. password: 12 characters or more; a hash of it is kept.
+        """Add a person.
 
-        role: "viewer" reads; "operator" also enqueues, and runs the affairs of jobs and queues; "admin" may do everything. Default: "admin". tenant: the only one whose jobs
-        they see. Default: all. user: who asks for it; the audit says so. Raises InvalidOption, also for a name that is taken, NotAuthorized, LedgerUnavailable.
+        name: what they log in with, and what the audit says. password: 12 characters or more; a hash of it is kept.
+
+        role: "viewer" reads; "operator" also enqueues, and runs the affairs of jobs and queues; "admin" may do
+        everything. Default: "admin". tenant: the only one whose jobs they see. Default: all. user: who asks for it; the
+        audit says so. Raises InvalidOption, also for a name that is taken, NotAuthorized, LedgerUnavailable.
         """
         checked_name(name)
         checked_tenant(tenant)
@@ -104,7 +113,10 @@ class Admins:
         return [_admin(row) for row in await backend.database.read(list_admins)]
 
     async def remove(self, name: str, *, user: str | None = None) -> None:
-        """Remove a person; their sessions end at once. Raises InvalidOption for a name that is none, NotAuthorized, LedgerUnavailable."""
+        """Remove a person; their sessions end at once.
+
+        Raises InvalidOption for a name that is none, NotAuthorized, LedgerUnavailable.
+        """
         backend = await self._ready("remove_admin", None, user)
         entry = AuditEntry(_now_ms(backend), user, "remove_admin", None, None, json.dumps({"admin": name}))
 
@@ -118,7 +130,10 @@ class Admins:
             raise _unknown(name)
 
     async def set_password(self, name: str, password: str, *, user: str | None = None) -> None:
-        """Give a person another password; their sessions end at once. Raises InvalidOption for a name that is none, NotAuthorized, LedgerUnavailable."""
+        """Give a person another password; their sessions end at once.
+
+        Raises InvalidOption for a name that is none, NotAuthorized, LedgerUnavailable.
+        """
         backend = await self._ready("set_password", None, user)
         hashed = await self._hasher().hash(checked_password(password))
         now = _now_ms(backend)
@@ -137,8 +152,9 @@ class Admins:
     async def check(self, name: str, password: str, *, address: str | None = None) -> Admin:
         """The person, if this is their password.
 
-        address: where the caller is; tries are limited for each name and each address, over all processes, and a try counts from before its password is looked at. A name that
-        there is not costs the same work, and gets the same answer, as a wrong password. A login that fails is logged.
+        address: where the caller is; tries are limited for each name and each address, over all processes, and a try
+        counts from before its password is looked at. A name that there is not costs the same work, and gets the same
+        answer, as a wrong password. A login that fails is logged.
         Raises Unauthenticated for a wrong one, TooManyTries, LedgerUnavailable.
         """
         backend = self._backend_here()

@@ -1,7 +1,8 @@
 """API keys: making, listing and revoking them, and telling whose one is.
 
-A key reads `taurine_<id>_<secret>`: a fixed beginning that scanners for secrets find, 16 hexadecimal digits that name it in lists and logs, and 64 of a 256-bit
-secret, of which SHA-256 is kept. The secret is chance, so that a slow hash, as for passwords, would add nothing to it.
+A key reads `taurine_<id>_<secret>`: a fixed beginning that scanners for secrets find, 16 hexadecimal digits that name
+it in lists and logs, and 64 of a 256-bit secret, of which SHA-256 is kept. The secret is chance, so that a slow hash,
+as for passwords, would add nothing to it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """One key, without its secret. name: who has it, as the audit says. tenant: the only one whose jobs it reaches; None for all.
+    """One key, without its secret.
+
+    name: who has it, as the audit says. tenant: the only one whose jobs it reaches; None for all.
 
     created, expires, last_used, revoked: wall seconds since the epoch. last_used: to about a minute. None for never.
     """
@@ -93,7 +96,8 @@ class ApiKeys:
     ) -> NewApiKey:
         """Make a key. Its text is in the answer and nowhere else.
 
-        name: who will have it; the audit names its user so. scopes: of "enqueue", "read", "operate", "admin". tenant: the only one whose jobs it reaches.
+        name: who will have it; the audit names its user so. scopes: of "enqueue", "read", "operate", "admin". tenant:
+        the only one whose jobs it reaches.
         Default: all. expires_in: seconds until it ends. Default: never. user: who asks for it; the audit says so.
         Raises InvalidOption, NotAuthorized, LedgerUnavailable.
         """
@@ -122,7 +126,8 @@ class ApiKeys:
     def list(self, *, tenant: str | None = None, cursor: str | None = None, limit: int = 500) -> Listing[ApiKey]:
         """Keys, the newest first, expired and revoked ones included: `await` gives one page, `async for` goes over all.
 
-        tenant: those of this tenant. Default: all. cursor: `next_cursor` of the page before. limit: 1 to 500. Default: 500. Raises InvalidOption, LedgerUnavailable.
+        tenant: those of this tenant. Default: all. cursor: `next_cursor` of the page before. limit: 1 to 500. Default:
+        500. Raises InvalidOption, LedgerUnavailable.
         """
 
         async def fetch(position: str | None) -> tuple[Sequence[ApiKey], str | None]:
@@ -136,9 +141,12 @@ class ApiKeys:
         return Listing(fetch, cursor)
 
     async def revoke(self, key_id: str, *, tenant: str | None = None, user: str | None = None) -> ApiKey:
-        """End a key for good; returns it. Processes that have just seen it let it pass for some seconds more, see `Access(heard_within=…)`.
+        """End a key for good; returns it.
 
-        key_id: the 16 digits; the whole key is taken too. tenant: a key of another tenant is none then. user: who asks for it; the audit says so.
+        Processes that have just seen it let it pass for some seconds more, see `Access(heard_within=…)`.
+
+        key_id: the 16 digits; the whole key is taken too. tenant: a key of another tenant is none then. user: who asks
+        for it; the audit says so.
         Repeating it changes nothing. Raises InvalidOption for an id that is none, NotAuthorized, LedgerUnavailable.
         """
         backend = self._backend_here()
@@ -162,7 +170,10 @@ class ApiKeys:
         return _api_key(await backend.database.write(revoke) or found)
 
     async def verify(self, text: str) -> ApiKey:
-        """The key that this text is, whose use is noted. One read, of one row. Raises Unauthenticated for one that is unknown, expired or revoked, LedgerUnavailable."""
+        """The key that this text is, whose use is noted. One read, of one row.
+
+        Raises Unauthenticated for one that is unknown, expired or revoked, LedgerUnavailable.
+        """
         match = KEY_PATTERN.fullmatch(text)
         if match is None:
             raise Unauthenticated("this is no API key; one reads taurine_<id>_<secret>")

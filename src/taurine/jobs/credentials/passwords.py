@@ -62,7 +62,10 @@ class Passwords:
 
 
 def checked_password(password: str) -> str:
-    """`password`, if it is long enough to be one; what it is made of is its owner's affair. Raises InvalidOption, which does not show it."""
+    """`password`, if it is long enough to be one; what it is made of is its owner's affair.
+
+    Raises InvalidOption, which does not show it.
+    """
     if not isinstance(password, str) or not _SHORTEST <= len(password) <= _LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise InvalidOption(f"expected a password of {_SHORTEST} to {_LONGEST} characters")
     return password

@@ -24,7 +24,9 @@ LoginSource: TypeAlias = Literal["password", "oidc"]
 """How somebody logged in."""
 
 _NOTE_AFTER_MS = 60_000
-"""A use is noted when the last one that was is older, or a tenth of the idle life, so that a busy session costs one write a minute."""
+"""A use is noted when the last one that was is older, or a tenth of the idle life, so that a busy session costs one
+write a minute.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ class Sessions:
     ) -> str:
         """Begin a session for somebody who has proved who they are; returns its token, of which a hash is kept.
 
-        life: seconds that it lasts, however busy it is. Default: 12 hours. address: where the login came from, for the audit. Raises InvalidOption, LedgerUnavailable.
+        life: seconds that it lasts, however busy it is. Default: 12 hours. address: where the login came from, for the
+        audit. Raises InvalidOption, LedgerUnavailable.
         """
         backend = self._backend_here()
         token = secrets.token_urlsafe(32)
@@ -80,7 +83,10 @@ class Sessions:
         return token
 
     async def find(self, token: str, *, idle: Seconds = 3600.0) -> Session | None:
-        """The session of a token, whose use is noted; None for one that is unknown or over. idle: seconds without use after which it is. Raises LedgerUnavailable."""
+        """The session of a token, whose use is noted; None for one that is unknown or over.
+
+        idle: seconds without use after which it is. Raises LedgerUnavailable.
+        """
         backend = self._backend_here()
         await backend.ready()
         hashed = _hash(token)

@@ -17,7 +17,10 @@ class UsedTokens:
         self._backend_here = backend
 
     async def use(self, token_id: str, *, expires: float) -> bool:
-        """Use a token; False where it was used before, by anybody. expires: when it may be forgotten, wall seconds. Atomic. Raises LedgerUnavailable."""
+        """Use a token; False where it was used before, by anybody.
+
+        expires: when it may be forgotten, wall seconds. Atomic. Raises LedgerUnavailable.
+        """
         backend = self._backend_here()
         await backend.ready()
         now = round(backend.clock.now() * 1000)

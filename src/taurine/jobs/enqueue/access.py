@@ -16,8 +16,11 @@ __all__ = ["AccessRequest", "Authorize", "authorized"]
 class AccessRequest:
     """What somebody wants to do.
 
-    action: "enqueue", "cancel", "retry", "reschedule", "redrive", "discard", "set_quota", "remove_schedule"; and of a queue "pause_queue", "resume_queue", "drain_queue", "clean_queue",
-    "limit_queue", "remove_queue"; and of who may call "create_key", "revoke_key", "add_admin", "remove_admin", "set_password". A bulk operation is the "enqueue" of a "taurine.bulk", and then one question for each job. job_type: "" for a queue, and for a quota of all types. tenant: whose job it is, as far as the request says. user: who asks. payload: of an enqueue only, and not checked yet: it is
+    action: "enqueue", "cancel", "retry", "reschedule", "redrive", "discard", "set_quota", "remove_schedule"; and of a
+    queue "pause_queue", "resume_queue", "drain_queue", "clean_queue", "limit_queue", "remove_queue"; and of who may
+    call "create_key", "revoke_key", "add_admin", "remove_admin", "set_password". A bulk operation is the "enqueue" of a
+    "taurine.bulk", and then one question for each job. job_type: "" for a queue, and for a quota of all types. tenant:
+    whose job it is, as far as the request says. user: who asks. payload: of an enqueue only, and not checked yet: it is
     what the caller gave.
     """
 

@@ -1,4 +1,7 @@
-"""What may be enqueued: the request is checked, the hook asked, the payload validated; id and tenant follow from it. Nothing is stored."""
+"""What may be enqueued: the request is checked, the hook asked, the payload validated; id and tenant follow from it.
+
+Nothing is stored.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ _AT_ONCE = 1000
 class Checks:
     """Makes records of what callers ask for.
 
-    source: what a request says of where it comes from unless its caller does. kept_for: of an id that only requests of one source may have, that source.
+    source: what a request says of where it comes from unless its caller does. kept_for: of an id that only requests of
+    one source may have, that source.
     carried: the trace context of the call. Default: in a handler that of its job, else none.
     """
 
@@ -67,7 +71,10 @@ class Checks:
         return request, records
 
     def _request(self, job_type: JobType[Any, Any], options: EnqueueOptions) -> Request:
-        """What the caller asks for, checked. Within a handler it goes on from what the handler's own job was asked for by."""
+        """What the caller asks for, checked.
+
+        Within a handler it goes on from what the handler's own job was asked for by.
+        """
         request = Request.of(options, job_type.options, now=self._clock.now(), source=self._source)
         context = current_context.get()
         if context is not None:

@@ -1,7 +1,7 @@
 """Accepting jobs: authorise, check, record, and only then queue.
 
-The record is what makes a job accepted. Handing it to the queue follows in the same call when the server of queues answers, and is the outbox's work
-otherwise.
+The record is what makes a job accepted. Handing it to the queue follows in the same call when the server of queues
+answers, and is the outbox's work otherwise.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ _SLICE = 1000
 class Enqueuer:
     """Accepts jobs of one application on one event loop. Used on that loop, except for a `Recording`.
 
-    source: what a request says of where it comes from unless its caller does. undelivered: told when jobs were recorded in a session, and the queue knows nothing of them.
+    source: what a request says of where it comes from unless its caller does. undelivered: told when jobs were recorded
+    in a session, and the queue knows nothing of them.
     kept_for, carried: as in `Checks`.
     """
 
@@ -97,7 +98,10 @@ class Enqueuer:
     async def prepared(
         self, job_type: JobType[PayloadT, ResultT], payload: PayloadT, options: EnqueueOptions
     ) -> Recording[ResultT]:
-        """A checked job that is not recorded yet: call what is returned with a session, in its thread. Raises what `JobType.enqueue` raises for a bad one."""
+        """A checked job that is not recorded yet: call what is returned with a session, in its thread.
+
+        Raises what `JobType.enqueue` raises for a bad one.
+        """
         request, records = await self._checks.one(job_type, payload, options)
         return partial(self._record_in, job_type, records, request)
 

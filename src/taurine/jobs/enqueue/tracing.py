@@ -1,4 +1,7 @@
-"""Accepting jobs with a telemetry: one span for each call, from the check to the hand-over. Its context is what goes into the records and travels with the jobs."""
+"""Accepting jobs with a telemetry: one span for each call, from the check to the hand-over.
+
+Its context is what goes into the records and travels with the jobs.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ ResultT = TypeVar("ResultT")
 
 
 class TracedEnqueuer:
-    """An Enqueuer whose calls are told of. One that is given a session ends its span when the job is checked: the rest is the caller's transaction."""
+    """An Enqueuer whose calls are told of.
+
+    One that is given a session ends its span when the job is checked: the rest is the caller's transaction.
+    """
 
     def __init__(self, enqueuer: Enqueuer, spans: Spans) -> None:
         self._enqueuer = enqueuer

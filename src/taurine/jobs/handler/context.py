@@ -47,7 +47,9 @@ _LEVELS: dict[int, LogLevel] = {
 }
 
 _LOG_LINES = 1000
-"""Lines of one attempt that wait to be saved with its record; what comes while so many wait is only in the process's own log."""
+"""Lines of one attempt that wait to be saved with its record; what comes while so many wait is only in the process's
+own log.
+"""
 
 _PROGRESS_MEMBERS = ("done", "total", "share", "percentage", "message")
 """What every progress has; the part of a job that tells it adds its own."""
@@ -64,7 +66,9 @@ class Signal(Protocol):
 
 
 class Backing(Protocol):
-    """What stands behind a context, in the worker's process or at the other end of a line: where it saves, and how it does something once."""
+    """What stands behind a context, in the worker's process or at the other end of a line: where it saves, and how it
+    does something once.
+    """
 
     async def save(self, context: Context) -> None: ...
 
@@ -96,7 +100,8 @@ _YIELD = _Yield()
 class JobLog:
     """A logger whose lines carry the job's context, and stay with the job. Called itself, it writes at level info.
 
-    fields: further words for the line, kept apart from its text: `ctx.log.info("charged", amount=12)`. What the application's rules of redaction say is hidden.
+    fields: further words for the line, kept apart from its text: `ctx.log.info("charged", amount=12)`. What the
+    application's rules of redaction say is hidden.
     May be called from any thread.
     """
 
@@ -128,10 +133,12 @@ class JobLog:
 class Context:
     """One attempt of one job, as its handler sees it.
 
-    job_id, type, queue: what runs. attempt: 1 for the first that is charged. max_attempts: attempts in all. tenant: whose job it is, or None.
+    job_id, type, queue: what runs. attempt: 1 for the first that is charged. max_attempts: attempts in all. tenant:
+    whose job it is, or None.
     user: who asked for it. trace: its trace context, as it travels. deps: what the application injects.
 
-    `once_sync` and `save_sync` are for plain functions, in a thread or a process of their own; everything else is the same in each.
+    `once_sync` and `save_sync` are for plain functions, in a thread or a process of their own; everything else is the
+    same in each.
     """
 
     __slots__ = (
@@ -242,8 +249,9 @@ class Context:
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> Awaitable[None]:
         """Say how far the job is: `done` of `total`, or a share of 1 without a total.
 
-        What is shown never goes back and never passes the total, whatever is said; a total of 0 is done. Cheap: it is written a few times a second
-        at most, together with `state`. May be called from any thread; may be awaited, which lets other jobs run, and need not be.
+        What is shown never goes back and never passes the total, whatever is said; a total of 0 is done. Cheap: it is
+        written a few times a second at most, together with `state`. May be called from any thread; may be awaited,
+        which lets other jobs run, and need not be.
         """
         part = self._part
         if part is None:
@@ -264,7 +272,8 @@ class Context:
     ) -> Iterator[ItemT] | AsyncIterator[ItemT]:
         """The items one by one, with progress told after each, and Cancel raised between two when the job is to stop.
 
-        total: how many there are. Default: their length, if they have one, and `done`. done: how many were done before, by an earlier attempt. Default: 0.
+        total: how many there are. Default: their length, if they have one, and `done`. done: how many were done before,
+        by an earlier attempt. Default: 0.
         """
         if total is None and isinstance(items, Sized):
             total = len(items) + done
@@ -293,8 +302,9 @@ class Context:
     def state(self) -> dict[str, Any]:
         """A small dict that is given to the next attempt: a cursor, a count. Must be JSON of at most 64 KiB.
 
-        It is saved with the progress, a few times a second, and whenever an attempt ends without completing the job. An attempt whose process dies
-        leaves what was saved last; `save` makes that what it is now. From a thread, assign a new dict rather than change several members.
+        It is saved with the progress, a few times a second, and whenever an attempt ends without completing the job. An
+        attempt whose process dies leaves what was saved last; `save` makes that what it is now. From a thread, assign a
+        new dict rather than change several members.
         """
         state = self._state
         if state is None:
@@ -308,7 +318,8 @@ class Context:
     async def save(self) -> None:
         """Commit state and progress now; when this returns the ledger has them, whatever becomes of this process.
 
-        Raises InvalidOption for a state that is no JSON or too large, LedgerUnavailable, and Release when a later attempt of the job has begun:
+        Raises InvalidOption for a state that is no JSON or too large, LedgerUnavailable, and Release when a later
+        attempt of the job has begun:
         let it through.
         """
         self.refuse_if_ended()
@@ -323,10 +334,11 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """True once the attempt is to stop: the job was cancelled, its time is up, its lease is lost, or the worker stops.
+        """True once the attempt is to stop: the job was cancelled, its time is up, its lease is lost, or the worker
+        stops.
 
-        A handler may return then. If the job was cancelled, what it returns is kept as the job's partial result; in the other cases it counts for nothing, and the
-        job runs again.
+        A handler may return then. If the job was cancelled, what it returns is kept as the job's partial result; in the
+        other cases it counts for nothing, and the job runs again.
         """
         if self._cancel_reason is None and self._signal.cancel_reason is None:
             return False
@@ -355,16 +367,20 @@ class Context:
     ) -> ResultT:
         """Do something that must not be done twice: charge a card, send a letter.
 
-        key: names the operation, for example "charge:42", within the job's tenant. The intent is committed before `function(*arguments)` is called and its result
-        after; a later attempt, of this job or of another, gets the stored result and does not call it. The result must be JSON.
+        key: names the operation, for example "charge:42", within the job's tenant. The intent is committed before
+        `function(*arguments)` is called and its result after; a later attempt, of this job or of another, gets the
+        stored result and does not call it. The result must be JSON.
 
-        A crash between the two leaves open whether it happened, and so does an error that the function raises. Then the next attempt asks `look_up()`: it returns the
-        result if it did happen, or None if it did not. Without a look_up, EffectUnknown is raised: it is never silently done again.
+        A crash between the two leaves open whether it happened, and so does an error that the function raises. Then the
+        next attempt asks `look_up()`: it returns the result if it did happen, or None if it did not. Without a look_up,
+        EffectUnknown is raised: it is never silently done again.
 
-        The key is free again after an error that proves that nothing happened: a refused connection, an HTTP status from 400 to 499, Permanent (see
-        `taurine.retry.leaves_open`), or one of `not_done`, classes of errors of which you know it. Default: none.
+        The key is free again after an error that proves that nothing happened: a refused connection, an HTTP status
+        from 400 to 499, Permanent (see `taurine.retry.leaves_open`), or one of `not_done`, classes of errors of which
+        you know it. Default: none.
 
-        Raises EffectUnknown, which is not retried; EffectInProgress when another attempt is doing it now, which is; LedgerUnavailable, and then nothing was done;
+        Raises EffectUnknown, which is not retried; EffectInProgress when another attempt is doing it now, which is;
+        LedgerUnavailable, and then nothing was done;
         and what the function raises.
         """
         self.refuse_if_ended()
@@ -380,7 +396,10 @@ class Context:
         look_up: Callable[[], Any] | None = None,
         not_done: tuple[type[Exception], ...] = (),
     ) -> ResultT:
-        """`once` for plain functions: `function` and `look_up` are called right here, and are no async ones. Raises InvalidOption on the event loop."""
+        """`once` for plain functions: `function` and `look_up` are called right here, and are no async ones.
+
+        Raises InvalidOption on the event loop.
+        """
         self.refuse_if_ended()
         steps = steps_of(self.job_id, key, function, arguments, look_up, not_done=not_done)
         with self._told_as("once", {"taurine.effect.key": key}):
@@ -427,7 +446,9 @@ class Context:
 
     @contextlib.contextmanager
     def within(self, part: Part) -> Generator[None]:
-        """Meanwhile the handler's code is at a part of the job; parts may be inside of each other, not beside each other."""
+        """Meanwhile the handler's code is at a part of the job; parts may be inside of each other, not beside each
+        other.
+        """
         part.above, self._part = self._part, part
         try:
             with self._told_as(f"stage {part.name}", {"taurine.stage": part.name}):

@@ -2,9 +2,9 @@
 
 They are the ticks of this application's schedules, which the queue makes, and what others put into a shared queue.
 
-BullMQ gives jobs without an id the next number of their queue. Numbers of two queues are the same, and begin anew when the server has lost its data, so such a job
-is recorded as `queue:number:created-at`. Every other job has the same id here and there; a tick's says when it is due, so that a moment has one record whatever
-becomes of the queue.
+BullMQ gives jobs without an id the next number of their queue. Numbers of two queues are the same, and begin anew when
+the server has lost its data, so such a job is recorded as `queue:number:created-at`. Every other job has the same id
+here and there; a tick's says when it is due, so that a moment has one record whatever becomes of the queue.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Adopter:
     async def adopt(self, jobs: Sequence[Job]) -> dict[str, JobRecord]:
         """The records of these jobs, by their ids; made where there are none.
 
-        Left out are jobs whose data is no JSON, or whose id is that of another queue's job; and of jobs that are no ticks, those of queues that are not shared, and
-        of types that are not declared.
+        Left out are jobs whose data is no JSON, or whose id is that of another queue's job; and of jobs that are no
+        ticks, those of queues that are not shared, and of types that are not declared.
         Raises LedgerUnavailable, LedgerRefused.
         """
         new = [record for job in jobs if (record := self._record(job)) is not None]

@@ -1,7 +1,7 @@
 """From the record to the queue: adding accepted jobs under their own ids, and stamping that it was done.
 
-Adding is idempotent by id, so whoever finds a record without a stamp may add it again: the enqueue itself right after its commit, the outbox loop, the
-reconciler.
+Adding is idempotent by id, so whoever finds a record without a stamp may add it again: the enqueue itself right after
+its commit, the outbox loop, the reconciler.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ from taurine.retry import Custom, Retry
 __all__ = ["YOUNG_MS", "Dispatcher", "envelope_now", "options_of_any"]
 
 YOUNG_MS = 5000
-"""Age from which a record without a stamp is anybody's to hand over: the call that accepted a younger one is about to do it itself."""
+"""Age from which a record without a stamp is anybody's to hand over: the call that accepted a younger one is about to
+do it itself.
+"""
 
 
 class Dispatcher:
     """Adds jobs to their queues. Used on one event loop.
 
-    queue: the queue of a name. ended: told of jobs that may have been cancelled, or have expired, while they were added, and must not stay in their queues.
+    queue: the queue of a name. ended: told of jobs that may have been cancelled, or have expired, while they were
+    added, and must not stay in their queues.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class Dispatcher:
     async def dispatch_new(self, records: Sequence[NewRecord], *, within: float) -> None:
         """Add jobs that one request has just recorded, in their order, and stamp them.
 
-        within: seconds that their server may take. Raises TimeoutError after that, when they may or may not have been added, and StoreError.
+        within: seconds that their server may take. Raises TimeoutError after that, when they may or may not have been
+        added, and StoreError.
         """
         queue = await self._queue(records[0].queue)  # may start an embedded server, which is waited for
         now = self._now_ms()
@@ -85,7 +89,9 @@ class Dispatcher:
             self._group.post(self._look_back, records[0].created_at)
 
     def _look_back(self, connection: Connection, since: Sequence[int]) -> list[None]:
-        """Of the jobs accepted since these times, ms, which were just added, find those that ended in between: who ended them found nothing to take out."""
+        """Of the jobs accepted since these times, ms, which were just added, find those that ended in between: who
+        ended them found nothing to take out.
+        """
         ended = unstarted_since(connection, min(since))
         if ended:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the reconciler of another process finds them
@@ -121,11 +127,13 @@ class Dispatcher:
     async def dispatch(self, records: Sequence[JobRecord]) -> int:
         """Add recorded jobs and stamp them. Records whose type is not declared here are left to others.
 
-        Returns how many were neither left to others nor to a later pass: also those that were only stamped, since their queue has them, and those that
-        changed while they were moved.
+        Returns how many were neither left to others nor to a later pass: also those that were only stamped, since their
+        queue has them, and those that changed while they were moved.
 
-        A job goes to the queue that its type declares now. One that was accepted for another becomes a new generation first, unless that one has it after all.
-        While it is younger than `YOUNG_MS` it is left to a later pass: the call that accepted it may be about to add it there, to be run without a look at its record.
+        A job goes to the queue that its type declares now. One that was accepted for another becomes a new generation
+        first, unless that one has it after all.
+        While it is younger than `YOUNG_MS` it is left to a later pass: the call that accepted it may be about to add it
+        there, to be run without a look at its record.
         Raises StoreError when the server of queues does not take them.
         """
         mine = [(record, job_type) for record in records if (job_type := self._catalog.find(record.type)) is not None]
@@ -144,7 +152,9 @@ class Dispatcher:
         return handed_over
 
     async def _moved(self, records: Sequence[JobRecord]) -> list[JobRecord]:
-        """The records of those that can go to another queue by now, where they belong; the others are stamped, and stay."""
+        """The records of those that can go to another queue by now, where they belong; the others are stamped, and
+        stay.
+        """
         there: list[JobRecord] = []
         lost: list[Seen] = []
         for name, group in _by_queue(records).items():

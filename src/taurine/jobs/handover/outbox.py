@@ -1,8 +1,9 @@
 """The outbox: the loop that hands accepted jobs to the queue which were not handed over in the call that accepted them.
 
-Several may run at once, in any processes: adding is idempotent by id, and each adds a queue's jobs in the order of their acceptance. It looks every second, and at
-once when this process has recorded something that the queue did not take. There is no NOTIFY between processes: each commit would pay for it, on a lock
-that all commits of a PostgreSQL server share, to save a second in the rare case that a process died between its commit and its handing over.
+Several may run at once, in any processes: adding is idempotent by id, and each adds a queue's jobs in the order of
+their acceptance. It looks every second, and at once when this process has recorded something that the queue did not
+take. There is no NOTIFY between processes: each commit would pay for it, on a lock that all commits of a PostgreSQL
+server share, to save a second in the rare case that a process died between its commit and its handing over.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ _PATIENCE = 10.0
 """Seconds for which a job that cannot be stored is tried again; then it has failed, and no longer stands before others."""
 
 _FIRST_PAUSE = 0.1
-"""Seconds after a failed pass in which nothing is tried, however many jobs are recorded meanwhile; they grow up to the interval."""
+"""Seconds after a failed pass in which nothing is tried, however many jobs are recorded meanwhile; they grow up to the
+interval.
+"""
 
 
 class Outbox(Service[int]):
@@ -55,7 +58,8 @@ class Outbox(Service[int]):
 
     take_out: takes jobs out of their queues that have ended in the ledger while they were handed over.
     interval: seconds from one pass to the next. Default: 1.
-    rate: jobs a second at most, so that a backlog that an outage has left does not fall upon a server that has just come back. Default: 5,000.
+    rate: jobs a second at most, so that a backlog that an outage has left does not fall upon a server that has just
+    come back. Default: 5,000.
     redact: what log lines must not show. Default: obvious secrets and e-mail addresses.
     """
 
@@ -188,7 +192,11 @@ class Outbox(Service[int]):
             self.start()
 
     async def finish(self, within: float) -> None:
-        """End the loop. What it was asked for and has not looked at yet is handed over first, as far as that goes within so many seconds."""
+        """End the loop.
+
+        What it was asked for and has not looked at yet is handed over first, as far as that goes within so many
+        seconds.
+        """
         self._finished = True
         await self.stop()
         if not self._asked.is_set():

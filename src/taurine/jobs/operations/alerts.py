@@ -17,9 +17,12 @@ __all__ = ["AlertStates", "AlertView"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertView:
-    """What a rule finds of a subject. state: "pending" for a figure that is above its limit and has not been for long enough.
+    """What a rule finds of a subject.
 
-    value: as it was found last; of events how many there were. limit: None for events. since: when the state began. told_at: when all that are told of alerts knew of this state;
+    state: "pending" for a figure that is above its limit and has not been for long enough.
+
+    value: as it was found last; of events how many there were. limit: None for events. since: when the state began.
+    told_at: when all that are told of alerts knew of this state;
     None for not yet, and for what is not told.
     """
 
@@ -46,7 +49,8 @@ class AlertStates:
     async def list(self, *, all: bool = False) -> builtins.list[AlertView]:  # noqa: A002 - the word of the command line
         """The alerts that fire, those that were raised last first.
 
-        all: those that are pending, or were over in the last day, as well. Default: False. They are looked at every 15 seconds while a worker, or `taurine serve`, runs.
+        all: those that are pending, or were over in the last day, as well. Default: False. They are looked at every 15
+        seconds while a worker, or `taurine serve`, runs.
         Raises LedgerUnavailable.
         """
         backend = self._backend()

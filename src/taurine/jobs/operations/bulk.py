@@ -1,7 +1,9 @@
-"""Bulk operations: dead letters that are redriven or discarded, jobs that are retried or cancelled, thousands at a time, by a job.
+"""Bulk operations: dead letters that are redriven or discarded, jobs that are retried or cancelled, thousands at a
+time, by a job.
 
-The job is durable as any other: it tells how far it is, can be cancelled in the middle, which keeps what was done until then, and goes on where it was when its worker dies. It reaches a
-snapshot: what was there, and what had ended, at the moment of the count that its caller has seen, and never more than that count.
+The job is durable as any other: it tells how far it is, can be cancelled in the middle, which keeps what was done until
+then, and goes on where it was when its worker dies. It reaches a snapshot: what was there, and what had ended, at the
+moment of the count that its caller has seen, and never more than that count.
 
 It runs on a queue of its own, which every worker that is given no queues by name works on too.
 """
@@ -92,7 +94,9 @@ class Bulk:
     async def count(
         self, action: BulkAction, where: BulkFilter | None = None, *, tenant: str | None = None
     ) -> Matching:
-        """How many an operation would reach now, exact up to 100,000. Show it, and give its `number` and `at` to `start`.
+        """How many an operation would reach now, exact up to 100,000.
+
+        Show it, and give its `number` and `at` to `start`.
 
         Raises InvalidOption for an action that is none, and for a filter that does not fit it; LedgerUnavailable.
         """
@@ -116,15 +120,20 @@ class Bulk:
     ) -> JobHandle[BulkResult]:
         """Have something done to many, by a job that any worker runs; returns at once, with the job's handle.
 
-        action: "redrive" or "discard" dead letters, "retry" or "cancel" jobs. ids: which, at most 10,000; or where: which, by a filter.
-        expected: how many its caller has seen that a filter reaches. at: when that was, wall seconds or an aware datetime. Default: whatever number, now.
-        limit: how many it may reach at most, so that a cure can be tried on a few first. Default: all that were counted. Of jobs the oldest come first, of dead letters those that
-        failed last. rate: how many a second at most. Default: as fast as it goes.
-        reason: of cancelled jobs, for their records. user: who asks; it is written into the audit here, and with each job. tenant: only this tenant's.
+        action: "redrive" or "discard" dead letters, "retry" or "cancel" jobs. ids: which, at most 10,000; or where:
+        which, by a filter.
+        expected: how many its caller has seen that a filter reaches. at: when that was, wall seconds or an aware
+        datetime. Default: whatever number, now.
+        limit: how many it may reach at most, so that a cure can be tried on a few first. Default: all that were
+        counted. Of jobs the oldest come first, of dead letters those that failed last. rate: how many a second at most.
+        Default: as fast as it goes.
+        reason: of cancelled jobs, for their records. user: who asks; it is written into the audit here, and with each
+        job. tenant: only this tenant's.
 
-        The hook `authorize` is asked for an "enqueue" of the type "taurine.bulk" here, and then for each job; those that it refuses are counted, and the others go on.
-        Raises MoreThanExpected when there are more than `expected` by now; InvalidOption, also for more than 100,000 without a limit; NotAuthorized, QuotaExceeded (the job counts
-        among the tenant's), LedgerUnavailable.
+        The hook `authorize` is asked for an "enqueue" of the type "taurine.bulk" here, and then for each job; those
+        that it refuses are counted, and the others go on.
+        Raises MoreThanExpected when there are more than `expected` by now; InvalidOption, also for more than 100,000
+        without a limit; NotAuthorized, QuotaExceeded (the job counts among the tenant's), LedgerUnavailable.
         """
         checked = check_action(action)
         if (ids is None) == (where is None):
@@ -150,7 +159,9 @@ class Bulk:
         return await self._enqueue(order.model_copy(update={"limit": number}), user)
 
     def list(self, *, tenant: str | None = None, cursor: str | None = None, limit: int = 50) -> Listing[JobRecord]:
-        """The operations, the newest first, each as its job's record: `await` gives one page, `async for` goes over all. Raises InvalidOption, LedgerUnavailable."""
+        """The operations, the newest first, each as its job's record: `await` gives one page, `async for` goes over
+        all. Raises InvalidOption, LedgerUnavailable.
+        """
         wanted = RecordFilter(type=BULK, tenant=tenant)
 
         async def fetch(position: str | None) -> tuple[Sequence[JobRecord], str | None]:
@@ -159,7 +170,9 @@ class Bulk:
         return Listing(fetch, cursor)
 
     async def get(self, job_id: str, *, tenant: str | None = None) -> JobRecord | None:
-        """The record of one operation's job, or None: also where the job of this id is another one, or another tenant's. Raises LedgerUnavailable."""
+        """The record of one operation's job, or None: also where the job of this id is another one, or another
+        tenant's. Raises LedgerUnavailable.
+        """
         record = await self._read(lambda connection: get_record(connection, job_id))
         if record is None or record.type != BULK or (tenant is not None and record.tenant != tenant):
             return None
@@ -226,8 +239,8 @@ class Bulk:
     async def _run(self, order: BulkOrder, ctx: Context) -> BulkResult:
         """The job's handler: step by step, from where an earlier attempt has come to.
 
-        What a step changes is saved before it is changed. An attempt that died after the change, and before it has saved the count, is followed by one that takes the same ones
-        again, and does not go on to others in their place.
+        What a step changes is saved before it is changed. An attempt that died after the change, and before it has
+        saved the count, is followed by one that takes the same ones again, and does not go on to others in their place.
         """
         if order.tenant != ctx.tenant:
             raise TenantMismatch(f"the order is about the tenant {order.tenant!r:.80}, and its job belongs to another")

@@ -19,7 +19,9 @@ BULK = "taurine.bulk"
 """The job type that carries bulk operations out. Its own jobs are never among those that a filter reaches."""
 
 BulkAction: TypeAlias = Literal["redrive", "discard", "retry", "cancel"]
-"""What is done to each: "redrive" and "discard" to open dead letters; "retry" to jobs that have ended, "cancel" to those that have not."""
+"""What is done to each: "redrive" and "discard" to open dead letters; "retry" to jobs that have ended, "cancel" to
+those that have not.
+"""
 
 _ACTIONS: tuple[BulkAction, ...] = get_args(BulkAction)
 
@@ -27,8 +29,9 @@ _ACTIONS: tuple[BulkAction, ...] = get_args(BulkAction)
 class BulkFilter(BaseModel):
     """Which jobs, or which dead letters; each one that is given must hold, and none at all is all of them.
 
-    status: for "retry" one of completed, failed, cancelled, expired, and failed where none is given; for "cancel" one of queued, running, retrying, waiting, and any of them
-    where none is given; not for dead letters. tag, user, since, until (of the job's creation, wall seconds): not for dead letters. fingerprint: of the error.
+    status: for "retry" one of completed, failed, cancelled, expired, and failed where none is given; for "cancel" one
+    of queued, running, retrying, waiting, and any of them where none is given; not for dead letters. tag, user, since,
+    until (of the job's creation, wall seconds): not for dead letters. fingerprint: of the error.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,7 +88,10 @@ class BulkFilter(BaseModel):
 
 
 class BulkOrder(BaseModel):
-    """One bulk operation. ids: of jobs or dead letters, in place of a filter. before: ms since the epoch, the moment of the snapshot. limit: how many it may reach.
+    """One bulk operation.
+
+    ids: of jobs or dead letters, in place of a filter. before: ms since the epoch, the moment of the snapshot. limit:
+    how many it may reach.
 
     rate: how many a second at most; None for as fast as it goes.
     """
@@ -101,7 +107,10 @@ class BulkOrder(BaseModel):
 
 
 class BulkRefusal(BaseModel):
-    """One that was refused. id: of the job or the dead letter. error: the kind of error, as it is called in `taurine.errors`."""
+    """One that was refused.
+
+    id: of the job or the dead letter. error: the kind of error, as it is called in `taurine.errors`.
+    """
 
     id: str
     error: str
@@ -111,7 +120,8 @@ class BulkRefusal(BaseModel):
 class BulkResult(BaseModel):
     """What became of it; of one that was cancelled half-way, up to there.
 
-    done: how many were changed. skipped: how many were no longer as they were when they were counted: somebody else was first, or they ended meanwhile.
+    done: how many were changed. skipped: how many were no longer as they were when they were counted: somebody else was
+    first, or they ended meanwhile.
     refused: how many may not be changed so. errors: why, of the first 20 of those.
     """
 
@@ -129,7 +139,8 @@ class BulkResult(BaseModel):
 class Matching(BaseModel):
     """How many an operation would reach.
 
-    number: exact where `exact` says so, and at least as many where not. at: the moment of that look; an operation that is given it does not reach what has come since.
+    number: exact where `exact` says so, and at least as many where not. at: the moment of that look; an operation that
+    is given it does not reach what has come since.
     """
 
     number: int

@@ -1,7 +1,8 @@
 """One step of a bulk operation: up to a hundred jobs or dead letters, changed in one transaction.
 
-Which they are is chosen first and saved, and they are changed after that. A step may be repeated, after a crash between its commit and the saving of its result: it has the same
-ids then, so that it is counted once. What was changed is not changed a second time, since it no longer has the status, or no longer ended before the snapshot.
+Which they are is chosen first and saved, and they are changed after that. A step may be repeated, after a crash between
+its commit and the saving of its result: it has the same ids then, so that it is counted once. What was changed is not
+changed a second time, since it no longer has the status, or no longer ended before the snapshot.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _CHARACTERS = 32 * 1024
 
 
 class Reach(NamedTuple):
-    """What a step is to change, as JSON can keep it. ids: of jobs or entries. place: where the next step begins; None when there is none."""
+    """What a step is to change, as JSON can keep it.
+
+    ids: of jobs or entries. place: where the next step begins; None when there is none.
+    """
 
     ids: Sequence[str]
     place: Any
@@ -72,7 +76,10 @@ class BulkStep:
         self._dead_letters = DeadLetters(lambda: backend, authorize)
 
     async def choose(self, place: Any, most: int) -> Reach:
-        """What the next step changes, from a place on, None for the first; at most `most` of them. Raises LedgerUnavailable."""
+        """What the next step changes, from a place on, None for the first; at most `most` of them.
+
+        Raises LedgerUnavailable.
+        """
         order = self._order
         if order.ids is not None:
             first = place or 0
@@ -91,7 +98,10 @@ class BulkStep:
         return Reach(ids, None if is_last else [*jobs[len(ids) - 1].position])
 
     async def take(self, reach: Reach) -> Taken:
-        """Change them, those of them that still are as they were chosen. Raises LedgerUnavailable, LedgerRefused, PayloadError."""
+        """Change them, those of them that still are as they were chosen.
+
+        Raises LedgerUnavailable, LedgerRefused, PayloadError.
+        """
         taken = Taken(reach.place)
         if self._about_entries:
             await self._take_entries(reach.ids, taken)

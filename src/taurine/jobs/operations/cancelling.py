@@ -20,7 +20,10 @@ _REMOVAL_SECONDS = 2.0
 
 @dataclass
 class Cancelled:
-    """What became of the requests. at_once: jobs that are cancelled. told: those that run, and hear of it. refused: those that had ended, or are gone."""
+    """What became of the requests.
+
+    at_once: jobs that are cancelled. told: those that run, and hear of it. refused: those that had ended, or are gone.
+    """
 
     at_once: list[JobRecord] = field(default_factory=list[JobRecord])
     told: list[JobRecord] = field(default_factory=list[JobRecord])
@@ -28,7 +31,9 @@ class Cancelled:
 
 
 async def cancel_together(backend: Backend, ids: Sequence[str], *, reason: str, user: str | None) -> Cancelled:
-    """Cancel these jobs, all in one transaction, each as by `Taurine.cancel`, and take them out of their queues; nobody is asked whether `user` may."""
+    """Cancel these jobs, all in one transaction, each as by `Taurine.cancel`, and take them out of their queues; nobody
+    is asked whether `user` may.
+    """
     now = round(backend.clock.now() * 1000)
 
     answers = await backend.database.write(

@@ -1,4 +1,5 @@
-"""Dead letters: looking at jobs that failed for good, running them again, putting them aside, and hearing when there are too many.
+"""Dead letters: looking at jobs that failed for good, running them again, putting them aside, and hearing when there
+are too many.
 
 The entries are written with the final status of their jobs, in one transaction; nothing here makes any.
 """
@@ -60,7 +61,8 @@ class Examination:
 
     entry: the dead letter itself: why and when the job failed for good, and whether somebody has dealt with it.
     record: of its job, as it is now; None when it is no longer kept, and then attempts and lines are gone with it.
-    attempts: of its generation and those before, oldest first. lines: what its handler wrote. actions: who did what to the job. Of each the latest 1,000.
+    attempts: of its generation and those before, oldest first. lines: what its handler wrote. actions: who did what to
+    the job. Of each the latest 1,000.
     """
 
     entry: DeadLetter
@@ -72,7 +74,10 @@ class Examination:
 
 @dataclass(frozen=True)
 class Outcomes(Generic[DoneT]):
-    """What became of many entries. done: the jobs that run again, or the entries that were put aside. refused: why others were not."""
+    """What became of many entries.
+
+    done: the jobs that run again, or the entries that were put aside. refused: why others were not.
+    """
 
     done: list[DoneT] = field(default_factory=list[Any])
     refused: list[RecordError] = field(default_factory=list[RecordError])
@@ -104,7 +109,8 @@ class DeadLetters:
     ) -> Listing[DeadLetter]:
         """Entries, the latest failure first: `await` gives one page, `async for` goes over all.
 
-        status: "open" (default), "redriven", "discarded", or None for all. fingerprint: of the error, to find all of one cause.
+        status: "open" (default), "redriven", "discarded", or None for all. fingerprint: of the error, to find all of
+        one cause.
         cursor: `next_cursor` of the page before. limit: entries of a page, 1 to 500. Default: 50.
         Raises InvalidOption, LedgerUnavailable.
         """
@@ -120,7 +126,8 @@ class DeadLetters:
         return Listing(fetch, cursor)
 
     async def get(self, entry_or_job_id: str, *, tenant: str | None = None) -> DeadLetter | None:
-        """The entry of this id, or else the latest one of the job of this id, whatever became of it; None where there is none.
+        """The entry of this id, or else the latest one of the job of this id, whatever became of it; None where there
+        is none.
 
         Raises LedgerUnavailable.
         """
@@ -128,7 +135,8 @@ class DeadLetters:
         return None if entry is None or (tenant is not None and entry.tenant != tenant) else entry
 
     async def examine(self, which: Entry, *, tenant: str | None = None) -> Examination:
-        """The entry with the attempts of its job, their errors and times, the log lines, and who did what, the latest 1,000 of each. One consistent view.
+        """The entry with the attempts of its job, their errors and times, the log lines, and who did what, the latest
+        1,000 of each. One consistent view.
 
         Raises RecordNotFound, LedgerUnavailable.
         """
@@ -166,15 +174,21 @@ class DeadLetters:
     ) -> JobRecord | Outcomes[JobRecord]:
         """Run jobs of entries again, each as a new generation with all its attempts.
 
-        One entry: returns the job's new record. payload: in place of the one that failed, checked against the job type; None for the same.
-        Several, or a filter: returns `Outcomes`. limit: most entries, so that a cure can be tried on a few first; of a filter those that failed last.
-        Default: all. rate: jobs a second at most. Default: as fast as it goes. Jobs that fail again meanwhile are not taken a second time.
+        One entry: returns the job's new record. payload: in place of the one that failed, checked against the job type;
+        None for the same.
+        Several, or a filter: returns `Outcomes`. limit: most entries, so that a cure can be tried on a few first; of a
+        filter those that failed last.
+        Default: all. rate: jobs a second at most. Default: as fast as it goes. Jobs that fail again meanwhile are not
+        taken a second time.
 
-        Entry, record and audit change together; up to 100 entries are one transaction, and those of a call that was cut short stay as they are.
-        The queue is told as by an enqueue, so that a server of queues that is down delays the jobs and nothing else. user: who asks for it.
+        Entry, record and audit change together; up to 100 entries are one transaction, and those of a call that was cut
+        short stay as they are.
+        The queue is told as by an enqueue, so that a server of queues that is down delays the jobs and nothing else.
+        user: who asks for it.
 
-        Raises, for one entry, RecordNotFound, and TransitionRefused when it was dealt with, or when its job runs or has completed meanwhile; for
-        several such errors are in `refused`. Raises NotAuthorized, UnknownJobType, PayloadInvalid, TenantMismatch, InvalidOption, LedgerUnavailable.
+        Raises, for one entry, RecordNotFound, and TransitionRefused when it was dealt with, or when its job runs or has
+        completed meanwhile; for several such errors are in `refused`. Raises NotAuthorized, UnknownJobType,
+        PayloadInvalid, TenantMismatch, InvalidOption, LedgerUnavailable.
         """
         if isinstance(which, str | DeadLetter):
             outcomes = await self._redrive([await self._entry(which, tenant)], user, payload)
@@ -200,7 +214,9 @@ class DeadLetters:
     async def discard(
         self, which: Selection, *, user: str | None = None, tenant: str | None = None, limit: int | None = None
     ) -> DeadLetter | Outcomes[DeadLetter]:
-        """Put entries aside: their jobs stay failed, and nobody need look at them any more. They are kept, and can be listed.
+        """Put entries aside: their jobs stay failed, and nobody need look at them any more.
+
+        They are kept, and can be listed.
 
         Takes and returns what `redrive` does, with entries in place of records, and raises as it does.
         """
@@ -220,7 +236,9 @@ class DeadLetters:
     async def redrive_together(
         self, entries: Sequence[DeadLetter], user: str | None, payload: Any = None
     ) -> Sequence[JobRecord | RecordError]:
-        """Redrive up to 100 entries in one transaction, without asking whether `user` may; returns for each its job's record, or what forbids it."""
+        """Redrive up to 100 entries in one transaction, without asking whether `user` may; returns for each its job's
+        record, or what forbids it.
+        """
         backend = self._backend_here()
         texts = [
             None if payload is None else checked_payload(backend, entry.type, entry.tenant, payload)
@@ -244,7 +262,9 @@ class DeadLetters:
     async def discard_together(
         self, entries: Sequence[DeadLetter], user: str | None
     ) -> Sequence[DeadLetter | RecordError]:
-        """Discard up to 100 entries in one transaction, without asking whether `user` may; returns each as it is then, or what forbids it."""
+        """Discard up to 100 entries in one transaction, without asking whether `user` may; returns each as it is then,
+        or what forbids it.
+        """
         items = [Discard(entry.id, self._now_ms(), user) for entry in entries]
         answers = await self._backend_here().database.write(lambda connection: discard(connection, items))
         await self._forget_mirrored(entries, answers)

@@ -1,4 +1,6 @@
-"""What operators ask of records, and do to them by hand. The pages of a product and the command line stand on this; workers never use it.
+"""What operators ask of records, and do to them by hand.
+
+The pages of a product and the command line stand on this; workers never use it.
 
 Everything that names a job takes `tenant`: a job of another tenant is no job then, as if its id had never been.
 """
@@ -98,7 +100,10 @@ class Operations:
         return counts
 
     async def _refuse_unknown(self, job_type: str | None, queue: str | None, tenant: str | None) -> None:
-        """Raise for a misspelt name, where nothing was found of it. One that is no longer declared is known as long as there are records of it, to a tenant of its own."""
+        """Raise for a misspelt name, where nothing was found of it.
+
+        One that is no longer declared is known as long as there are records of it, to a tenant of its own.
+        """
         catalog = self._backend.catalog
         if not len(catalog):  # a process that only looks declares nothing
             return
@@ -241,7 +246,10 @@ class Operations:
         return changed
 
     async def _is_active(self, record: JobRecord) -> bool:
-        """True where a worker has taken it, though its record does not say so yet. A server that does not answer is not waited for: what it has is an earlier generation."""
+        """True where a worker has taken it, though its record does not say so yet.
+
+        A server that does not answer is not waited for: what it has is an earlier generation.
+        """
         with contextlib.suppress(StoreError, EmbeddedServerError, TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
                 queue = await self._backend.queue(record.queue)

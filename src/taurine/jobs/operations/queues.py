@@ -1,6 +1,8 @@
-"""Queues as an operator sees them: what waits in each and since when, who works on it; stopping, starting, emptying and removing one.
+"""Queues as an operator sees them: what waits in each and since when, who works on it; stopping, starting, emptying and
+removing one.
 
-The numbers of jobs come from the ledger, since a record is what was promised; how the queue stands comes from its server, as long as that answers.
+The numbers of jobs come from the ledger, since a record is what was promised; how the queue stands comes from its
+server, as long as that answers.
 """
 
 from __future__ import annotations
@@ -67,7 +69,10 @@ _AT_WORK: tuple[JobState, ...] = ("waiting", "prioritized", "active")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStanding:
-    """What the server says of a queue. workers: those that are connected now; None where the server does not let us ask."""
+    """What the server says of a queue.
+
+    workers: those that are connected now; None where the server does not let us ask.
+    """
 
     counts: Mapping[JobState, int]
     paused: bool
@@ -80,7 +85,8 @@ class QueueStanding:
 class QueueView:
     """One queue. declared: True where a job type of this application goes to it.
 
-    records: how many records of each status; see `Count.exact`. oldest_waiting: seconds that the first job has been due which waits for its first start; None for none.
+    records: how many records of each status; see `Count.exact`. oldest_waiting: seconds that the first job has been due
+    which waits for its first start; None for none.
     undelivered: records that the server has not been told of yet. dead_letters: those that nobody has dealt with.
     standing: what the server says; None when it did not answer, and then `error` says why.
     """
@@ -112,7 +118,8 @@ class Queues:
     async def list(self) -> builtins.list[QueueView]:
         """All queues that job types go to, and those of which there are records, by name.
 
-        Its cost does not grow with the number of records. A server of queues that does not answer within 2 s leaves `standing` None. Raises LedgerUnavailable.
+        Its cost does not grow with the number of records. A server of queues that does not answer within 2 s leaves
+        `standing` None. Raises LedgerUnavailable.
         """
         backend, now = self._backend_here(), self._now_ms()
         found = await self._read(lambda connection: count_by_queue(connection, now))
@@ -129,9 +136,11 @@ class Queues:
         raise self._unknown(name, [view.name for view in views])
 
     async def has_work(self, names: Collection[str]) -> bool:
-        """True while jobs of these queues are due or running, or have begun and are to go on; one that was accepted for a later time is no work yet.
+        """True while jobs of these queues are due or running, or have begun and are to go on; one that was accepted for
+        a later time is no work yet.
 
-        Jobs that others have added to the queues count as well. Raises LedgerUnavailable, StoreUnavailable, StoreRefused.
+        Jobs that others have added to the queues count as well. Raises LedgerUnavailable, StoreUnavailable,
+        StoreRefused.
         """
         now = self._now_ms()
         if await self._read(lambda connection: has_work(connection, names, now)):
@@ -145,10 +154,12 @@ class Queues:
     # Running their affairs ------------------------------------------------------------------------------------------------------------
 
     async def pause(self, name: str, *, user: str | None = None) -> None:
-        """Let no worker start jobs of this queue, wherever it is; running jobs go on, and jobs are accepted. It holds until `resume`, or until the server loses its data.
+        """Let no worker start jobs of this queue, wherever it is; running jobs go on, and jobs are accepted.
 
-        Repeating it changes nothing. user: who asks for it; the audit says so. Raises InvalidOption for a name that is none, NotAuthorized, StoreUnavailable,
-        StoreRefused, LedgerUnavailable (for the audit: it is paused then).
+        It holds until `resume`, or until the server loses its data.
+
+        Repeating it changes nothing. user: who asks for it; the audit says so. Raises InvalidOption for a name that is
+        none, NotAuthorized, StoreUnavailable, StoreRefused, LedgerUnavailable (for the audit: it is paused then).
         """
         await self._change(name, "pause_queue", user)
         await (await self._backend_here().queue(name)).pause()
@@ -171,9 +182,11 @@ class Queues:
     ) -> int:
         """Cancel what waits in this queue; returns how many jobs that were. Running ones go on.
 
-        delayed: also those that were accepted for a later time, and those that wait for their next attempt. Default: False.
+        delayed: also those that were accepted for a later time, and those that wait for their next attempt. Default:
+        False.
         limit: at most so many; where that many were cancelled there may be more. Default: all.
-        Up to 100 are cancelled in one transaction, each as by `Taurine.cancel`, so that a call that is cut short can be repeated; jobs that are accepted meanwhile may stay.
+        Up to 100 are cancelled in one transaction, each as by `Taurine.cancel`, so that a call that is cut short can be
+        repeated; jobs that are accepted meanwhile may stay.
         Raises as `pause` does.
         """
         most = _NO_LIMIT if limit is None else require_count(limit, "limit", minimum=1)
@@ -198,9 +211,11 @@ class Queues:
     ) -> int:
         """Clear away jobs of one status that have had it for long enough; returns how many that were.
 
-        status: "completed", "failed", "cancelled" or "expired" jobs are removed, their records and what the server still has of them; their dead letters and audit rows stay. "queued"
-        jobs, and those that are "retrying", are cancelled.
-        older_than: seconds since the job has ended, or, for one that is cancelled, since it was accepted. Default: 0. limit: at most so many. Default: all.
+        status: "completed", "failed", "cancelled" or "expired" jobs are removed, their records and what the server
+        still has of them; their dead letters and audit rows stay. "queued" jobs, and those that are "retrying", are
+        cancelled.
+        older_than: seconds since the job has ended, or, for one that is cancelled, since it was accepted. Default: 0.
+        limit: at most so many. Default: all.
         Each transaction is of at most 500, so that a call that was cut short can be repeated. Raises as `pause` does.
         """
         if status not in CLEANABLE:
@@ -221,8 +236,8 @@ class Queues:
     async def set_concurrency(self, name: str, concurrency: int | None, *, user: str | None = None) -> None:
         """Let at most so many jobs of a queue run at once, over all workers; None lifts the limit. Running jobs go on.
 
-        Where `Taurine.queue` declares one, None brings that back within seconds. It holds until it is set anew, or the server loses its data. Raises InvalidOption below 1, and as
-        `pause` does.
+        Where `Taurine.queue` declares one, None brings that back within seconds. It holds until it is set anew, or the
+        server loses its data. Raises InvalidOption below 1, and as `pause` does.
         """
         if concurrency is not None:
             _require_at_most(require_count(concurrency, "concurrency", minimum=1), "concurrency")
@@ -231,7 +246,9 @@ class Queues:
         await self._note("limit_queue", name, user, concurrency=concurrency)
 
     async def set_rate_limit(self, name: str, limit: RateLimit | None, *, user: str | None = None) -> None:
-        """Let at most so many jobs of a queue start in each window, over all workers; None lifts the limit. It holds, and is declared, as with `set_concurrency`.
+        """Let at most so many jobs of a queue start in each window, over all workers; None lifts the limit.
+
+        It holds, and is declared, as with `set_concurrency`.
 
         Raises InvalidOption, and as `pause` does.
         """
@@ -243,9 +260,11 @@ class Queues:
         await self._note("limit_queue", name, user, rate_limit=words)
 
     async def remove(self, name: str, *, user: str | None = None) -> int:
-        """Remove a queue with all that it holds: its jobs from the server, running or not, and the records of its declared types that have ended; returns how many records.
+        """Remove a queue with all that it holds: its jobs from the server, running or not, and the records of its
+        declared types that have ended; returns how many records.
 
-        What has not ended is cancelled first. Dead letters and audit rows stay. For queues that were made to be thrown away. Raises as `pause` does.
+        What has not ended is cancelled first. Dead letters and audit rows stay. For queues that were made to be thrown
+        away. Raises as `pause` does.
         """
         await self._change(name, "remove_queue", user)
         backend = self._backend_here()

@@ -16,7 +16,10 @@ __all__ = ["Readiness", "look_whether_ready"]
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What stands in the way, in words that may name hosts; None for nothing. Jobs are accepted without the store, and not without the ledger."""
+    """What stands in the way, in words that may name hosts; None for nothing.
+
+    Jobs are accepted without the store, and not without the ledger.
+    """
 
     ledger: str | None
     store: str | None

@@ -1,6 +1,7 @@
 """What the instruments read, in one look at both servers: for metrics, health and alerts.
 
-The look is bounded in time and cost whatever there is to see, and what one server does not tell is left out, while the other's is there.
+The look is bounded in time and cost whatever there is to see, and what one server does not tell is left out, while the
+other's is there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerReadings:
-    """What the ledger says. By queue: its records, its open dead letters, and what its server has not been told of. totals: of all time, by queue and type."""
+    """What the ledger says. By queue: its records, its open dead letters, and what its server has not been told of.
+
+    totals: of all time, by queue and type.
+    """
 
     records: Mapping[str, QueueRecords]
     dead_letters: Mapping[str, int]
@@ -51,7 +55,9 @@ class QueueReadings:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleReading:
-    """How late a schedule is: seconds since its next tick was due; 0 for one whose tick is still to come, or that is not installed."""
+    """How late a schedule is: seconds since its next tick was due; 0 for one whose tick is still to come, or that is
+    not installed.
+    """
 
     id: str
     declared: bool
@@ -70,7 +76,8 @@ class StoreReadings:
 class Readings:
     """One look. at: wall seconds. ledger, store: None where that one did not answer in time.
 
-    own_queues: those of Taurine's own, such as that of bulk operations, which have had a job or have a worker. The declared ones are looked at in any case.
+    own_queues: those of Taurine's own, such as that of bulk operations, which have had a job or have a worker. The
+    declared ones are looked at in any case.
     """
 
     at: float
@@ -79,7 +86,9 @@ class Readings:
     own_queues: Sequence[str] = ()
 
     def oldest_waiting(self, queue: str) -> float | None:
-        """Seconds that the first job of a queue has been due which waits for its first start; None for none, and while the ledger does not answer."""
+        """Seconds that the first job of a queue has been due which waits for its first start; None for none, and while
+        the ledger does not answer.
+        """
         found = None if self.ledger is None else self.ledger.records.get(queue)
         return None if found is None or found.due_since is None else max(0.0, self.at - found.due_since / 1000)
 

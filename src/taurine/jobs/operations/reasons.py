@@ -20,7 +20,8 @@ itself.
 
 A job may have several: the first is what it waits for now, the others will hold it, or are not known, after that.
 
-A tenant is told the same codes, and nothing that it could learn of others by: no figures of a queue, which they share, and no names of workers or servers.
+A tenant is told the same codes, and nothing that it could learn of others by: no figures of a queue, which they share,
+and no names of workers or servers.
 """
 
 from __future__ import annotations

@@ -16,7 +16,11 @@ _LONGEST_WINDOW = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """How durations were spread. buckets: of each bound in seconds, and of infinity, how many were above the one before and not above it. total: their sum in seconds."""
+    """How durations were spread.
+
+    buckets: of each bound in seconds, and of infinity, how many were above the one before and not above it. total:
+    their sum in seconds.
+    """
 
     buckets: Mapping[float, int] = field(default_factory=dict[float, int])
     total: float = 0.0
@@ -31,7 +35,9 @@ class Distribution:
         return self.total / self.count if self.count else None
 
     def quantile(self, share: float) -> float | None:
-        """The bound in seconds below which at least this share lies, such as 0.95: no more exact than the buckets; None without any. Raises InvalidOption."""
+        """The bound in seconds below which at least this share lies, such as 0.95: no more exact than the buckets; None
+        without any. Raises InvalidOption.
+        """
         if not 0 <= share <= 1:
             raise InvalidOption(f"expected a share from 0 to 1, got {share!r}")
         below, wanted = 0, share * self.count
@@ -44,9 +50,12 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """What the jobs of one queue came to. type: of one job type; None for all of the queue's. seconds: the window that was counted; None for all time.
+    """What the jobs of one queue came to.
 
-    outcomes: how many attempts ended in each way; see `Outcome`. wait: of jobs, from when each was due to its first start. run: of attempts.
+    type: of one job type; None for all of the queue's. seconds: the window that was counted; None for all time.
+
+    outcomes: how many attempts ended in each way; see `Outcome`. wait: of jobs, from when each was due to its first
+    start. run: of attempts.
     """
 
     queue: str

@@ -107,7 +107,8 @@ class Inquiry:
     async def ask(self, job_id: str, *, tenant: str | None = None, whole: bool | None = None) -> Why:
         """The reasons, from both servers as far as they answer. Never raises for one that does not.
 
-        tenant: whose job it must be. whole: whether to tell what only operators should know. Default: unless there is a tenant.
+        tenant: whose job it must be. whole: whether to tell what only operators should know. Default: unless there is a
+        tenant.
         """
         facts = Facts(
             job_id=job_id,

@@ -21,7 +21,10 @@ WorkerState: TypeAlias = Literal["running", "lost", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLoop:
-    """A loop of a worker, when it reported last. age: seconds since it had turned. late: True where it was to have turned by then."""
+    """A loop of a worker, when it reported last.
+
+    age: seconds since it had turned. late: True where it was to have turned by then.
+    """
 
     age: float
     late: bool
@@ -29,9 +32,14 @@ class WorkerLoop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
-    """One worker. slots: jobs that it may run at once, of all its queues. busy: those that it ran. diverged: jobs that its last comparison of the ledger with the queues found apart; None before the first. leases_lost: jobs that it lost to other workers, since its start.
+    """One worker.
 
-    state: "lost" for one that has not told of itself for a minute: it was killed, or cannot reach the ledger. loops: by name.
+    slots: jobs that it may run at once, of all its queues. busy: those that it ran. diverged: jobs that its last
+    comparison of the ledger with the queues found apart; None before the first. leases_lost: jobs that it lost to other
+    workers, since its start.
+
+    state: "lost" for one that has not told of itself for a minute: it was killed, or cannot reach the ledger. loops: by
+    name.
     """
 
     id: str
@@ -60,7 +68,8 @@ class Workers:
     async def list(self, *, all: bool = False) -> builtins.list[WorkerView]:  # noqa: A002 - the word of the command line
         """The workers that run or are lost, those that were seen last first. A lost one is forgotten after a day.
 
-        all: those that have stopped in the last day as well. Default: False. What is shown is five seconds old at most while the ledger answers its workers.
+        all: those that have stopped in the last day as well. Default: False. What is shown is five seconds old at most
+        while the ledger answers its workers.
         Raises LedgerUnavailable.
         """
         backend = self._backend()

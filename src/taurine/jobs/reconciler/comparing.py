@@ -1,6 +1,8 @@
-"""Counting where the ledger and the queues disagree, without changing either: for tests, and for operators who want to know.
+"""Counting where the ledger and the queues disagree, without changing either: for tests, and for operators who want to
+know.
 
-What the reconciler would mend is counted, with no bound on age or number: at rest, when nothing is added or run, every count is 0.
+What the reconciler would mend is counted, with no bound on age or number: at rest, when nothing is added or run, every
+count is 0.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Divergence:
     orphans: int = 0
     """Jobs in line of a queue that is not shared, without a record."""
     waiting: int = 0
-    """Records that no queue has been told of yet: not a divergence, since the outbox is about to; at most 10,001 of each queue."""
+    """Records that no queue has been told of yet: not a divergence, since the outbox is about to; at most 10,001 of
+    each queue.
+    """
     compared: int = 0
     """Open records, and jobs in line, that were looked at."""
 
@@ -52,7 +56,10 @@ class Divergence:
 
 
 async def compare(backend: Backend) -> Divergence:
-    """Compare all records of an application's queues with the queues. Raises LedgerUnavailable, StoreUnavailable, StoreRefused."""
+    """Compare all records of an application's queues with the queues.
+
+    Raises LedgerUnavailable, StoreUnavailable, StoreRefused.
+    """
     found = Divergence()
     await _compare_records(backend, found)
     for queue in backend.catalog.all_queues:

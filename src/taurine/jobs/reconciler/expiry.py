@@ -30,7 +30,8 @@ class Expiry(Service[int]):
 
     take_out: takes jobs out of their queues. told: called with each job's id, for those who wait for it.
     redact: what log lines must not show. Default: obvious secrets and e-mail addresses.
-    interval: seconds from one pass to the next. Default: 5. A worker does not start a job that is past its time in any case.
+    interval: seconds from one pass to the next. Default: 5. A worker does not start a job that is past its time in any
+    case.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """The follower of a shared queue: reads what others do there from its event stream, and keeps the records true.
 
-Jobs that others have added are adopted into records, if their type is declared here. Ends that others have brought about are written into records, failures with
-their dead letters. A job that was removed by hand is cancelled. How far the stream was read is in the ledger, moved on in the transaction of what the events
-changed, so a follower that dies is followed by one that goes on there. What the stream has lost before it was read is left to the reconciler.
+Jobs that others have added are adopted into records, if their type is declared here. Ends that others have brought
+about are written into records, failures with their dead letters. A job that was removed by hand is cancelled. How far
+the stream was read is in the ledger, moved on in the transaction of what the events changed, so a follower that dies is
+followed by one that goes on there. What the stream has lost before it was read is left to the reconciler.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ _News: TypeAlias = Completed | Failed | Removed
 
 
 class Follower(Service[int]):
-    """The service. A pass reads until there is no news, and returns how many records it changed. Several may follow one queue."""
+    """The service. A pass reads until there is no news, and returns how many records it changed.
+
+    Several may follow one queue.
+    """
 
     def __init__(self, queue: str, *, backend: Backend) -> None:
         super().__init__(name=f"follower of {queue}", interval=0.2, clock=backend.clock, random=backend.random)
@@ -173,7 +177,10 @@ class Follower(Service[int]):
 
 
 def _begins(event: JobEvent) -> bool:
-    """Whether a job has to have a record from this event on. A scheduler's next run may be replaced until it is claimed, so it has none before it has ended."""
+    """Whether a job has to have a record from this event on.
+
+    A scheduler's next run may be replaced until it is claimed, so it has none before it has ended.
+    """
     if run_of(event.job_id) is None:
         return isinstance(event, Added)
     return isinstance(event, Completed | Failed)

@@ -1,12 +1,14 @@
 """The full look: every open record is compared with its queue at once, after the server of queues may have lost data.
 
-The reconciler's usual pace compares a bounded number in each pass, which finds what a few records are about, and takes an hour for a million of them. When another server
-process answers than before, or one without memory, jobs are gone in all likelihood, and their users wait. So this goes from the first record to the last without a rest,
-and also at those that were added just now, which a server loses first.
+The reconciler's usual pace compares a bounded number in each pass, which finds what a few records are about, and takes
+an hour for a million of them. When another server process answers than before, or one without memory, jobs are gone in
+all likelihood, and their users wait. So this goes from the first record to the last without a rest, and also at those
+that were added just now, which a server loses first.
 
-It is bounded all the same. It reads 500 records at a time, and keeps to two rates, one for looking and one for adding. And one process does it for all of the same ledger
-and queues: it has a claim on the server, which runs out if it dies, and the others look every second whether it has. Applications of other ledgers or queues that use the
-same server look for themselves, for nobody else can see their records.
+It is bounded all the same. It reads 500 records at a time, and keeps to two rates, one for looking and one for adding.
+And one process does it for all of the same ledger and queues: it has a claim on the server, which runs out if it dies,
+and the others look every second whether it has. Applications of other ledgers or queues that use the same server look
+for themselves, for nobody else can see their records.
 """
 
 from __future__ import annotations
@@ -46,9 +48,11 @@ _ANY_TIME = 1 << 62
 
 
 def scope_of(database: URL, queues: Iterable[str]) -> str:
-    """What one full look covers, as 16 hexadecimal digits: the records of a database, and the queues of a catalog, in any order.
+    """What one full look covers, as 16 hexadecimal digits: the records of a database, and the queues of a catalog, in
+    any order.
 
-    Who logs in to the database makes no difference. One that two processes spell differently is looked at by both, which costs time and loses nothing.
+    Who logs in to the database makes no difference. One that two processes spell differently is looked at by both,
+    which costs time and loses nothing.
     """
     name = database.database or ""
     if database.get_backend_name() == "sqlite":
@@ -59,10 +63,13 @@ def scope_of(database: URL, queues: Iterable[str]) -> str:
 
 
 class FullLook(Service[ReconcileReport | None]):
-    """The service: it rests until it is asked, and a pass without need does nothing and returns None. Who asks, asks again until it is done.
+    """The service: it rests until it is asked, and a pass without need does nothing and returns None.
 
-    queue: the queue of a name. rate: comparisons a second at most. Default: 20,000, a tenth of a server's time. put_back_rate: jobs a second at most that are added again. Default: 5,000, as the
-    outbox. age: seconds for which jobs that others have added are spared; their end may still be on its way. Default: 10.
+    Who asks, asks again until it is done.
+
+    queue: the queue of a name. rate: comparisons a second at most. Default: 20,000, a tenth of a server's time.
+    put_back_rate: jobs a second at most that are added again. Default: 5,000, as the outbox. age: seconds for which
+    jobs that others have added are spared; their end may still be on its way. Default: 10.
     """
 
     def __init__(
@@ -91,7 +98,9 @@ class FullLook(Service[ReconcileReport | None]):
         self._changes: ServerChanges | None = None
 
     def ask(self, changes: ServerChanges) -> None:
-        """The server that has noted these, of the scope that is looked at, may have lost data: begin, unless a pass is under way or another process is at it."""
+        """The server that has noted these, of the scope that is looked at, may have lost data: begin, unless a pass is
+        under way or another process is at it.
+        """
         self._changes = changes
         self._asked.set()
 

@@ -56,10 +56,12 @@ class ReconcileReport:
 
 
 class Mender:
-    """Compares open records with their queues, and mends what does not fit. Every write finds the record as it was seen, or changes nothing.
+    """Compares open records with their queues, and mends what does not fit.
 
-    queue: the queue of a name. told: called with the id of each job that has ended. age_ms: by how much the clock of the server that tells of removals, and
-    those of who stamped the records, may differ.
+    Every write finds the record as it was seen, or changes nothing.
+
+    queue: the queue of a name. told: called with the id of each job that has ended. age_ms: by how much the clock of
+    the server that tells of removals, and those of who stamped the records, may differ.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Mender:
         self._removed.clear()
 
     def ours(self, records: Sequence[DispatchedRecord]) -> list[DispatchedRecord]:
-        """Those that this application answers for: it knows their queue, or their type, which may have gone to another queue since. The rest is other programs'."""
+        """Those that this application answers for: it knows their queue, or their type, which may have gone to another
+        queue since. The rest is other programs'.
+        """
         queues = set(self._catalog.all_queues)
         return [record for record in records if record.queue in queues or self._catalog.find(record.type) is not None]
 

@@ -1,4 +1,5 @@
-"""The reconciler: the loop that compares the ledger with the queues, and mends what an outage, a loss of data or a hand has put apart.
+"""The reconciler: the loop that compares the ledger with the queues, and mends what an outage, a loss of data or a hand
+has put apart.
 
 | the record | the queue | what is done |
 |---|---|---|
@@ -8,11 +9,11 @@
 | ended | the job waits | it is taken out |
 | none | the job waits | it is counted and reported |
 
-Slow, running and waiting jobs stand in the queue and are left alone. Every write finds the record as it was seen, or changes nothing; so several reconcilers may
-run at once, and a job that ends while it is looked at is not touched.
+Slow, running and waiting jobs stand in the queue and are left alone. Every write finds the record as it was seen, or
+changes nothing; so several reconcilers may run at once, and a job that ends while it is looked at is not touched.
 
-Both sides are read in pages, a bounded number in each pass; the next pass goes on there. A pass that finds jobs gone goes on to the end: the server has lost data,
-and its queue is to be rebuilt now.
+Both sides are read in pages, a bounded number in each pass; the next pass goes on there. A pass that finds jobs gone
+goes on to the end: the server has lost data, and its queue is to be rebuilt now.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Writing an end into the record that happened in the queue alone: a worker of somebody else's ended the job, or an operator did.
+"""Writing an end into the record that happened in the queue alone: a worker of somebody else's ended the job, or an
+operator did.
 
 Our own workers write the record before they tell the queue, so for their jobs there is nothing to settle.
 """
@@ -79,7 +80,9 @@ def _last_trace(stacktrace: str) -> str:
 
 
 def settle(connection: Connection, settlements: Sequence[Settlement], at: int) -> list[Granted]:
-    """Write ends into records, failures with their dead letters, and count them; None for each that was granted, as with a worker's own. at: now, ms since the epoch."""
+    """Write ends into records, failures with their dead letters, and count them; None for each that was granted, as
+    with a worker's own. at: now, ms since the epoch.
+    """
     kinds = open_kinds(connection, [item.id for item in settlements])
     completions = [item for item in settlements if isinstance(item, Completion)]
     endings = [item for item in settlements if isinstance(item, Ending)]

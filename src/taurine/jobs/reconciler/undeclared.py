@@ -1,7 +1,8 @@
-"""Jobs that wait to be handed over and that no outbox takes: of a type that has gone to another queue, and of types that no working process declares.
+"""Jobs that wait to be handed over and that no outbox takes: of a type that has gone to another queue, and of types
+that no working process declares.
 
-An outbox looks at the queues that its application names. What waits for another one was accepted by a program that is no longer there: its type was moved, renamed, or
-removed too early; or the program merely does not run.
+An outbox looks at the queues that its application names. What waits for another one was accepted by a program that is
+no longer there: its type was moved, renamed, or removed too early; or the program merely does not run.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class UndeclaredJobs:
         """When, ms, for as long as no other alert of the type may follow."""
 
     async def look(self) -> None:
-        """Hand over what has a queue here by now, and tell of what has none. Raises LedgerUnavailable, LedgerRefused, StoreUnavailable, StoreRefused."""
+        """Hand over what has a queue here by now, and tell of what has none.
+
+        Raises LedgerUnavailable, LedgerRefused, StoreUnavailable, StoreRefused.
+        """
         now = round(self._clock.now() * 1000)
         if now < self._next_look:
             return

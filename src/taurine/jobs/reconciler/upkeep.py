@@ -1,4 +1,6 @@
-"""The loops that keep what is promised true while nobody asks: which there are, how often they run, and making them for one application."""
+"""The loops that keep what is promised true while nobody asks: which there are, how often they run, and making them for
+one application.
+"""
 
 from __future__ import annotations
 
@@ -24,26 +26,34 @@ __all__ = ["Upkeep"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upkeep:
-    """How a worker looks after the application, beside running jobs. Every worker may, since each loop may run many times at once.
+    """How a worker looks after the application, beside running jobs.
+
+    Every worker may, since each loop may run many times at once.
 
     A queue that is shared is followed in any case. Raises InvalidOption for a time that is out of range.
     """
 
     reconcile_every: Seconds | None = 10.0
-    """Seconds between two comparisons of the ledger with the queues; None for none here, nor after a loss of data. Default: 10."""
+    """Seconds between two comparisons of the ledger with the queues; None for none here, nor after a loss of data.
+    Default: 10.
+    """
     reconcile_age: Seconds = 10.0
     """Seconds since a job was handed over, or its record ended, before it is compared. Default: 10."""
     expire_every: Seconds | None = 5.0
     """Seconds between two looks for jobs that were to start by now; None for none here. Default: 5."""
     install_every: Seconds | None = 10.0
-    """Seconds between two looks whether the schedules stand in their queues, the first of which installs them; None for none here. Default: 10."""
+    """Seconds between two looks whether the schedules stand in their queues, the first of which installs them; None for
+    none here. Default: 10.
+    """
     purge_every: Seconds | None = 3600.0
     """Seconds between two removals of what the ledger need keep no longer; None for none here. Default: an hour."""
     report_every: Seconds | None = 5.0
-    """Seconds between two reports of a worker to the ledger: how it is, and what its jobs came to since the last one. None for none: then it is in no list, and its jobs are
+    """Seconds between two reports of a worker to the ledger: how it is, and what its jobs came to since the last one.
+    None for none: then it is in no list, and its jobs are
     in no total. A worker that is killed takes with it what it has counted since its last report. Default: 5."""
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
-    """What the ledger keeps. A job type's own `keep_records` comes before `records`, and `by_type` before both. Records of types that are neither declared here nor
+    """What the ledger keeps. A job type's own `keep_records` comes before `records`, and `by_type` before both. Records
+    of types that are neither declared here nor
     in `by_type` stay: another program says how long. Default: see RetentionPolicy."""
 
     def __post_init__(self) -> None:

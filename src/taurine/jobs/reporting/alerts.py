@@ -21,11 +21,15 @@ Severity: TypeAlias = Literal["warning", "error", "critical"]
 class Alert(NamedTuple):
     """What somebody must hear of: something that happened to a job, or a figure that has passed its limit.
 
-    kind: of a job "denied" (a permission or tenant mismatch in a worker), "dead_letter", "poison" (its workers died under it, again and again), "forged_job", "undeclared_type" (jobs wait
-    that no working process hands over); of a caller of the API "access_refused" (refused again and again); of a figure the kind of its rule, see `taurine.observe.alerts`. Those that are about no single job have an empty `job_id`, and what a figure is
-    about is the `subject`: a queue, mostly. So is a caller.
-    state: "raised", "lasting" for one that is told again, "over". value, limit: of a figure; of events that are told together, how many there were. raised_at: wall seconds.
-    id: the same in all that is told of one alert, from "raised" to "over"; empty for what a worker tells its hook at once.
+    kind: of a job "denied" (a permission or tenant mismatch in a worker), "dead_letter", "poison" (its workers died
+    under it, again and again), "forged_job", "undeclared_type" (jobs wait that no working process hands over); of a
+    caller of the API "access_refused" (refused again and again); of a figure the kind of its rule, see
+    `taurine.observe.alerts`. Those that are about no single job have an empty `job_id`, and what a figure is about is
+    the `subject`: a queue, mostly. So is a caller.
+    state: "raised", "lasting" for one that is told again, "over". value, limit: of a figure; of events that are told
+    together, how many there were. raised_at: wall seconds.
+    id: the same in all that is told of one alert, from "raised" to "over"; empty for what a worker tells its hook at
+    once.
     """
 
     kind: str
@@ -128,7 +132,10 @@ class Alerts:
             thread.shutdown(wait=False, cancel_futures=True)
 
     async def call_hook(self, alert: Alert) -> None:
-        """Have the hook told, if there is one, and wait for it. Raises what it raises, and TimeoutError where it takes too long."""
+        """Have the hook told, if there is one, and wait for it.
+
+        Raises what it raises, and TimeoutError where it takes too long.
+        """
         if (on_alert := self._on_alert) is None:
             return
         async with self._turn, asyncio.timeout(self._patience):

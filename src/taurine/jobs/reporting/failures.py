@@ -27,15 +27,21 @@ _FRAME = re.compile(r'^ {2}File "(?:[^"\n]*[/\\])?([^"\n]+)", line \d+, in (.+)$
 
 
 class RedactedError(Exception):
-    """Stands for an error whose own text must not be shown; what may be is its message, and its traceback as a note. type_name: that of the error itself."""
+    """Stands for an error whose own text must not be shown; what may be is its message, and its traceback as a note.
+
+    type_name: that of the error itself.
+    """
 
     type_name = ""
 
 
 class Failure:
-    """One attempt's error, redacted. json: `type`, `message`, `traceback`. fingerprint: 16 hexadecimal digits. error: as it was raised.
+    """One attempt's error, redacted.
 
-    line: the message for a log. trace: the traceback for a log, indented, so that no line of it can pass for one of the log itself.
+    json: `type`, `message`, `traceback`. fingerprint: 16 hexadecimal digits. error: as it was raised.
+
+    line: the message for a log. trace: the traceback for a log, indented, so that no line of it can pass for one of the
+    log itself.
     shown: the error for the queue, where everybody who may look at it may read its text.
     """
 
@@ -76,7 +82,9 @@ def failure_of(error: BaseException, redact: Redact = Redact.DEFAULT) -> Failure
 
 
 def presentable(error: Exception) -> Exception:
-    """`error`, or one that stands for it where it raises when it is looked at: whoever asks of what kind it is would get that in its place."""
+    """`error`, or one that stands for it where it raises when it is looked at: whoever asks of what kind it is would
+    get that in its place.
+    """
     try:
         _ = isinstance(error, HandlerFailed), error.__traceback__
     except Exception:  # noqa: BLE001 - a handler's error may do anything

@@ -1,10 +1,13 @@
 """Log lines about jobs: one for each step of a job's life, each with the same fields.
 
-They go through the standard `logging` module, to `taurine.jobs`, so that an application's own set-up decides where they end. The text says what happened;
-`job_id`, `job_type`, `queue`, `attempt`, `tenant` and `trace`, the id of the trace, are attributes of the record, for formatters that know them. Lines that a handler writes through any
-logger get the same with `JobFields`, a filter for log handlers.
+They go through the standard `logging` module, to `taurine.jobs`, so that an application's own set-up decides where they
+end. The text says what happened;
+`job_id`, `job_type`, `queue`, `attempt`, `tenant` and `trace`, the id of the trace, are attributes of the record, for
+formatters that know them. Lines that a handler writes through any logger get the same with `JobFields`, a filter for
+log handlers.
 
-What comes from users (ids, errors, messages) is redacted, and has its control characters escaped, so that it can neither begin a line of its own nor steer a terminal.
+What comes from users (ids, errors, messages) is redacted, and has its control characters escaped, so that it can
+neither begin a line of its own nor steer a terminal.
 """
 
 from __future__ import annotations
@@ -68,9 +71,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 class JobFields(logging.Filter):
-    """Adds the job's fields to each record that is written while a handler runs, whoever writes it. Lets every record pass.
+    """Adds the job's fields to each record that is written while a handler runs, whoever writes it.
 
-    redact: rules that are applied to the text of every record as well, for loggers of other libraries. Default: their text stays as it is.
+    Lets every record pass.
+
+    redact: rules that are applied to the text of every record as well, for loggers of other libraries. Default: their
+    text stays as it is.
     """
 
     def __init__(self, *, redact: Redact | None = None) -> None:

@@ -1,6 +1,7 @@
 """What must not be shown: secrets and personal data in log lines, in errors that are kept with records, and in job ids.
 
-A job's payload and result are the product's own data and are stored as they are; whoever shows them asks `Redact.data` first.
+A job's payload and result are the product's own data and are stored as they are; whoever shows them asks `Redact.data`
+first.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ _DEEPEST = 50
 class Redact:
     """Rules for what is replaced by `[redacted]`.
 
-    names: fields whose value is hidden, in data and where text says `name=value` or `name: value`. Case, `-` and `_` make no difference, and a name counts
-    at the end of a longer one too: `token` covers `accessToken` and `X-Auth-Token`, but not `tokens`, which is a count more often.
+    names: fields whose value is hidden, in data and where text says `name=value` or `name: value`. Case, `-` and `_`
+    make no difference, and a name counts at the end of a longer one too: `token` covers `accessToken` and
+    `X-Auth-Token`, but not `tokens`, which is a count more often.
     patterns: regular expressions; what matches is hidden, wherever it stands.
 
-    `Redact.DEFAULT` knows passwords, tokens, keys, cookies, e-mail addresses and their like; `Redact.DEFAULT.also(…)` adds to it; `Redact.NONE` hides nothing.
+    `Redact.DEFAULT` knows passwords, tokens, keys, cookies, e-mail addresses and their like; `Redact.DEFAULT.also(…)`
+    adds to it; `Redact.NONE` hides nothing.
     Raises InvalidOption for an expression that cannot be compiled.
     """
 
@@ -85,7 +88,11 @@ class Redact:
         return self._data(value, _DEEPEST)
 
     def job_id(self, job_id: str) -> str:
-        """A job id as logs may show it. One that held something secret ends in a mark that is the same each time, so that its lines are still found together."""
+        """A job id as logs may show it.
+
+        One that held something secret ends in a mark that is the same each time, so that its lines are still found
+        together.
+        """
         hidden = job_id
         for pattern in self._compiled:
             hidden = pattern.sub(HIDDEN, hidden)

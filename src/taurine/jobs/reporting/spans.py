@@ -1,6 +1,8 @@
-"""Spans about jobs: what an application, its workers and its handlers tell their telemetry, and never more than a log line may show.
+"""Spans about jobs: what an application, its workers and its handlers tell their telemetry, and never more than a log
+line may show.
 
-The rules of redaction are applied here, to the spans of the engine too, since nobody knows where a telemetry sends what it is told.
+The rules of redaction are applied here, to the spans of the engine too, since nobody knows where a telemetry sends what
+it is told.
 """
 
 from __future__ import annotations

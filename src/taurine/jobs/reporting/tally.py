@@ -21,7 +21,9 @@ _BUCKETS = (*BOUNDS, ABOVE_ALL)
 
 
 _FOLDED_AT = 4096
-"""Durations that are kept as they are before they are counted into buckets: together that is done in C, and costs a third."""
+"""Durations that are kept as they are before they are counted into buckets: together that is done in C, and costs a
+third.
+"""
 
 
 class _Durations:

@@ -45,10 +45,14 @@ from taurine.retry import Retry
 __all__ = ["Acknowledged", "Admission", "Adopt", "envelope_of"]
 
 _UNKNOWN_FOR_MS = 10 * 60_000
-"""How long after its time a job of an unknown type is handed back: while workers are replaced one by one, another may know it already."""
+"""How long after its time a job of an unknown type is handed back: while workers are replaced one by one, another may
+know it already.
+"""
 
 _UNKNOWN_TIMES = 12
-"""How often it is handed back at least: one that stood in a long line, or was handed over late, is old when a worker first sees it."""
+"""How often it is handed back at least: one that stood in a long line, or was handed over late, is old when a worker
+first sees it.
+"""
 
 _PAUSE = 5.0
 """Seconds until the next worker sees a job that this one has handed back."""
@@ -96,7 +100,10 @@ class Admission:
         self._told_of: set[str] = set()
 
     async def admit(self, job: Job) -> Delivery | Acknowledged:
-        """What is known of a delivery that is to run. For one that is not: Acknowledged, or raised what the queue is to do with it."""
+        """What is known of a delivery that is to run.
+
+        For one that is not: Acknowledged, or raised what the queue is to do with it.
+        """
         tick = None if job.scheduler_id is None else tick_of(job, self._catalog)
         envelope = tick or envelope_of(job)
         job_type = self._catalog.find(job.name)
@@ -143,7 +150,8 @@ class Admission:
         raise Snooze(_PAUSE)
 
     def _let_rest_between_moves(self, job: Job, envelope: Envelope | None) -> None:
-        """Raise Snooze for a job that may have been sent here lately, by a worker that knows another queue for its type.
+        """Raise Snooze for a job that may have been sent here lately, by a worker that knows another queue for its
+        type.
 
         While workers are replaced one by one, two versions could send it to and fro as fast as they can.
         """
@@ -255,7 +263,10 @@ class Admission:
 
 
 class _Taking(NamedTuple):
-    """A delivery that asks for its record. goes_to: another queue, to which jobs of its type go. at: now, ms since the epoch."""
+    """A delivery that asks for its record.
+
+    goes_to: another queue, to which jobs of its type go. at: now, ms since the epoch.
+    """
 
     id: str
     job: Job
@@ -266,7 +277,9 @@ class _Taking(NamedTuple):
 
 
 def _take_records(connection: Connection, items: Sequence[_Taking]) -> list[tuple[JobRecord | None, Granted]]:
-    """The records of these jobs as they stand, each with what became of making it this delivery's; one that is not to run is only read."""
+    """The records of these jobs as they stand, each with what became of making it this delivery's; one that is not to
+    run is only read.
+    """
     records = get_records(connection, [item.id for item in items])
     return [_taken(connection, item, records.get(item.id)) for item in items]
 
@@ -298,7 +311,9 @@ def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> t
 
 
 def _is_held_by_another(record: JobRecord, item: _Taking) -> bool:
-    """True for a record that a delivery with the same fence has: the queue's server has forgotten its claim, in a failover perhaps."""
+    """True for a record that a delivery with the same fence has: the queue's server has forgotten its claim, in a
+    failover perhaps.
+    """
     if record.status != "running" or record.fence != _fence(item.job, item.envelope, record):
         return False
     # The same worker and moment is this taking itself, written before; its answer never came.
@@ -311,7 +326,9 @@ def _is_record_of(record: JobRecord, job: Job) -> bool:
 
 
 def _has_moved(record: JobRecord, job: Job, envelope: Envelope) -> bool:
-    """True for a job whose record is in another queue: it was sent there as a later generation, or both queues of a moved schedule had the same tick."""
+    """True for a job whose record is in another queue: it was sent there as a later generation, or both queues of a
+    moved schedule had the same tick.
+    """
     is_tick = job.scheduler_id is not None and run_of(job.stored_id) is not None
     is_later = record.generation > envelope.generation
     return record.type == job.name and record.queue != job.queue and (is_tick or is_later)
@@ -336,7 +353,8 @@ def _attempts(job: Job, envelope: Envelope, record: JobRecord | None) -> int:
 
 
 def _rest_ms(item: _Taking, record: JobRecord) -> int:
-    """How long the job is still to rest, ms: its worker died after it had recorded a pause, and the queue never heard of that.
+    """How long the job is still to rest, ms: its worker died after it had recorded a pause, and the queue never heard
+    of that.
 
     A job that somebody has promoted in the queue does not rest: there its attempt is counted, and no worker had died.
     """
@@ -366,7 +384,8 @@ def _ms(time: datetime | None) -> int | None:
 def envelope_of(job: Job) -> Envelope | None:
     """The envelope of a claimed job. None for one without, and for one whose options cannot be read.
 
-    Taurine's own member stands last in the options that it writes, and few differ in it; so it is read by itself, once for all that have the same.
+    Taurine's own member stands last in the options that it writes, and few differ in it; so it is read by itself, once
+    for all that have the same.
     """
     if job.corrupt:
         return None

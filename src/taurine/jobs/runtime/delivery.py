@@ -17,11 +17,14 @@ __all__ = ["Delivery"]
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """id: of the record, which for a job that others added may be another than the queue's. attempt: 1 for the first that is charged. started: ms since the epoch.
+    """id: of the record, which for a job that others added may be another than the queue's. attempt: 1 for the first
+    that is charged. started: ms since the epoch.
 
-    job_type: None where the catalog has none of the job's name. record: as it stood at the admission; None for a first delivery, which does not ask for it.
+    job_type: None where the catalog has none of the job's name. record: as it stood at the admission; None for a first
+    delivery, which does not ask for it.
     payload_json: what the handler gets; the record's where that is of a later generation than the copy in the queue.
-    shown: True if the admission has written that the job runs. trace: the context that came with the job; once the attempt has a span, that one's.
+    shown: True if the admission has written that the job runs. trace: the context that came with the job; once the
+    attempt has a span, that one's.
     """
 
     id: str

@@ -1,7 +1,8 @@
 """One delivery of one job, from the claim to the settled record.
 
-The order is what the promises rest on. A delivery that may not be the first asks the ledger before it runs. The outcome is committed to the ledger, fenced,
-before the queue hears of it. If the process dies between the two, the job is delivered again, and the ledger says that it need not run.
+The order is what the promises rest on. A delivery that may not be the first asks the ledger before it runs. The outcome
+is committed to the ledger, fenced, before the queue hears of it. If the process dies between the two, the job is
+delivered again, and the ledger says that it need not run.
 
     admit ──► run ──► record ──► tell the queue
       │        │         │
@@ -9,8 +10,9 @@ before the queue hears of it. If the process dies between the two, the job is de
       │        └─ cut off (the worker stops, the lease is lost): handed back at no charge, nothing is recorded but what was saved
       └─ ended before: acknowledged unrun
 
-A handler that blocks the event loop past its lease may lose the job to another worker, since leases are renewed on the same loop. Its outcome is refused then: the other
-worker has taken the record when it was given the job. No thread renews leases meanwhile, on purpose: a loop that is stuck for good would hold its jobs for ever.
+A handler that blocks the event loop past its lease may lose the job to another worker, since leases are renewed on the
+same loop. Its outcome is refused then: the other worker has taken the record when it was given the job. No thread
+renews leases meanwhile, on purpose: a loop that is stuck for good would hold its jobs for ever.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ __all__ = ["Execution"]
 class Execution:
     """Runs what a queue's worker claims.
 
-    run: called by the engine for each claimed job; refuse: for one that must not run. What they return or raise settles the queue.
+    run: called by the engine for each claimed job; refuse: for one that must not run. What they return or raise settles
+    the queue.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class Execution:
         self._spans = spans
 
     async def run(self, job: Job) -> Any:
-        """Run a claimed job and record what became of it; returns the result for the queue, or raises what the queue is to do."""
+        """Run a claimed job and record what became of it; returns the result for the queue, or raises what the queue is
+        to do.
+        """
         delivery = await self._admission.admit(job)
         if isinstance(delivery, Acknowledged):
             return delivery.value
@@ -160,7 +165,9 @@ class Execution:
         )
 
     def _spans_of(self, delivery: Delivery) -> Spans | None:
-        """Those of what its handler does, where anybody sees them; the attempt's own, which the engine has begun, is told the rest."""
+        """Those of what its handler does, where anybody sees them; the attempt's own, which the engine has begun, is
+        told the rest.
+        """
         span = delivery.job.span
         if self._spans is None or span is None or not span.is_recording:
             return None
@@ -225,7 +232,9 @@ class Execution:
     async def _cut_off(
         self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, error: asyncio.CancelledError
     ) -> Any:
-        """The run was cancelled: for the job's sake, as the worker stops, as the lease is lost or another delivery has the job, or by the handler itself."""
+        """The run was cancelled: for the job's sake, as the worker stops, as the lease is lost or another delivery has
+        the job, or by the handler itself.
+        """
         if run.context.returned is not None:
             return await self._returned_late(delivery, job_type, run, run.context.returned[0])
         if run.cancelled:
@@ -242,8 +251,9 @@ class Execution:
     async def _returned_late(self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, value: Any) -> Any:
         """The handler returned after it was to stop.
 
-        If its job was cancelled, that stands, and what it returned is kept as far as it got. If the worker stops or the lease is lost, a handler that was told
-        may have left off in the middle: only one that was not has completed the job.
+        If its job was cancelled, that stands, and what it returned is kept as far as it got. If the worker stops or the
+        lease is lost, a handler that was told may have left off in the middle: only one that was not has completed the
+        job.
         """
         if run.cancelled:
             return await self._cancelled(delivery, run, _encoded_partial(job_type, value))
@@ -271,7 +281,10 @@ class Execution:
 
 
 def _bound(handler: Callable[..., Any], payload: Any, context: Context, *, is_async: bool) -> Callable[[], Any]:
-    """How an executor calls the handler. What it returns is kept in the context too: one that was told to stop may return all the same."""
+    """How an executor calls the handler.
+
+    What it returns is kept in the context too: one that was told to stop may return all the same.
+    """
 
     def call() -> Any:
         return handler(payload, context) if takes_context(handler) else handler(payload)
@@ -303,7 +316,9 @@ def _encoded_result(job_type: JobType[Any, Any], value: Any) -> str:
 
 
 def _encoded_partial(job_type: JobType[Any, Any], value: Any) -> str | None:
-    """What a cancelled handler returned: as its result if it is one, as plain JSON if it is not, and nothing if it is not even that."""
+    """What a cancelled handler returned: as its result if it is one, as plain JSON if it is not, and nothing if it is
+    not even that.
+    """
     try:
         return job_type.result.encode(job_type.result.check(value))
     except PayloadError:

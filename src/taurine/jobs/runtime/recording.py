@@ -1,10 +1,11 @@
 """Recording what became of an attempt: to the ledger first, fenced, and only then is the queue told.
 
-However long the ledger is away, an outcome waits for it, with its slot and its lease: one that is reported and then forgotten would be worse than a late one. A worker that is
-stopped meanwhile hands the job back, and it runs again.
+However long the ledger is away, an outcome waits for it, with its slot and its lease: one that is reported and then
+forgotten would be worse than a late one. A worker that is stopped meanwhile hands the job back, and it runs again.
 
-An outcome that the ledger will never take (a constraint or the database's own rules refuse this one, not all) must not wait for ever: the job is recorded as failed for
-that reason instead, and if even that is refused, the queue alone is told.
+An outcome that the ledger will never take (a constraint or the database's own rules refuse this one, not all) must not
+wait for ever: the job is recorded as failed for that reason instead, and if even that is refused, the queue alone is
+told.
 """
 
 from __future__ import annotations
@@ -174,7 +175,10 @@ class Recorder:
         denied: bool = False,
         attempts: int | None = None,
     ) -> Any:
-        """No attempt remains, or none is worth it: the job is failed, and has its dead letter. attempts: made. Default: this one was the last."""
+        """No attempt remains, or none is worth it: the job is failed, and has its dead letter.
+
+        attempts: made. Default: this one was the last.
+        """
         failure = failure_of(error, self._redact)
         settled = await self._record(delivery, context, "failed", failure, dead_letter=reason, attempts=attempts)
         if settled is not None:
@@ -238,9 +242,11 @@ class Recorder:
         raise Decided(Permanent("expired before it ran"), None)
 
     async def hand_back(self, delivery: Delivery, context: Context, *, shown: bool) -> None:
-        """The attempt was cut off for no fault of its own: what it saved stays, and a record that says `running` goes back to `queued`, at no charge.
+        """The attempt was cut off for no fault of its own: what it saved stays, and a record that says `running` goes
+        back to `queued`, at no charge.
 
-        As far as the ledger answers at once; whoever runs the job next writes its record anyway. Never raises but for a cancellation.
+        As far as the ledger answers at once; whoever runs the job next writes its record anyway. Never raises but for a
+        cancellation.
         """
         try:
             async with asyncio.timeout(_HAND_BACK_TIME):
@@ -335,7 +341,10 @@ class Recorder:
             log.error("job %s: %s", context.shown_id, error, extra=line_fields(context))
 
     async def _commit(self, apply: Apply[ItemT, Granted], item: ItemT, delivery: Delivery) -> Granted:
-        """Write an outcome. Raises Decided for one that the ledger refuses; then the record says that, if it can be made to."""
+        """Write an outcome.
+
+        Raises Decided for one that the ledger refuses; then the record says that, if it can be made to.
+        """
         try:
             return await self.patiently(apply, item)
         except Exception as refusal:  # noqa: BLE001 - whatever it is, another try ends in the same way
@@ -365,7 +374,10 @@ class Recorder:
             self._tally.ended(*kind, "crashed")
 
     async def waiting_for(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """What `call` returns once the ledger takes it. Raises what it raises of itself, an item that the ledger refuses included."""
+        """What `call` returns once the ledger takes it.
+
+        Raises what it raises of itself, an item that the ledger refuses included.
+        """
         return await waited_out(
             call,
             clock=self._clock,
@@ -374,7 +386,10 @@ class Recorder:
         )
 
     async def _overruled(self, delivery: Delivery, granted: Granted, output: str | None) -> Any:
-        """The record did not take the outcome: something else came first. Returns, or raises, what the queue is told then."""
+        """The record did not take the outcome: something else came first.
+
+        Returns, or raises, what the queue is told then.
+        """
         log.warning(
             "job %s (%s): the outcome of attempt %d was refused, the record is %s",
             *(self._id(delivery), one_line(delivery.job.name), delivery.attempt, granted),
@@ -433,7 +448,10 @@ _SQLITE_ABOUT_THE_ITEM = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqli
 
 
 def _is_about_the_item(error: LedgerError) -> bool:
-    """True for a refusal of this one write: another may well be taken. A full disk and their like refuse all of them, and pass."""
+    """True for a refusal of this one write: another may well be taken.
+
+    A full disk and their like refuse all of them, and pass.
+    """
     cause = error.__cause__
     if not isinstance(error, LedgerRefused) or not isinstance(cause, DBAPIError):
         return False

@@ -1,7 +1,9 @@
-"""The context of a handler in a process of its own. It has the same names as in the worker; what it says, and what it asks, goes through the line to the worker.
+"""The context of a handler in a process of its own.
 
-`ctx.deps` is what the application there has: the process imports the module that makes the application, and so makes its own. What `app.worker(deps=…)` was given
-lives in the worker alone.
+It has the same names as in the worker; what it says, and what it asks, goes through the line to the worker.
+
+`ctx.deps` is what the application there has: the process imports the module that makes the application, and so makes
+its own. What `app.worker(deps=…)` was given lives in the worker alone.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from taurine.telemetry import ContextManager, SpanContext, Telemetry
 __all__ = ["ProcessContext", "bind"]
 
 _TELL_SECONDS = 0.05
-"""Seconds between two times that progress is told to the worker, which saves it less often still. What was not told goes with the end."""
+"""Seconds between two times that progress is told to the worker, which saves it less often still. What was not told
+goes with the end.
+"""
 
 
 def bind(found: Any, handler: Callable[..., Any], payload: str, snapshot: Mapping[str, Any], link: Link) -> Bound:
@@ -55,7 +59,9 @@ def bind(found: Any, handler: Callable[..., Any], payload: str, snapshot: Mappin
 
 
 def _traced(invoke: Callable[[], Any], contexts: ContextManager, carried: str) -> Callable[[], Any]:
-    """`invoke` with the attempt's context as the active one: what the handler adds, and the spans of its libraries, are children of the attempt."""
+    """`invoke` with the attempt's context as the active one: what the handler adds, and the spans of its libraries, are
+    children of the attempt.
+    """
 
     def traced() -> Any:
         context = contexts.extract(carried)

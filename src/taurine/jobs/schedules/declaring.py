@@ -1,4 +1,7 @@
-"""What the code declares of schedules. Declaring opens nothing and creates nothing; workers install what is declared here."""
+"""What the code declares of schedules.
+
+Declaring opens nothing and creates nothing; workers install what is declared here.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from taurine.queue.scheduler import Schedule, check_scheduler_id
 __all__ = ["DeclaredSchedule", "TickedBy", "Timetable"]
 
 TickedBy: TypeAlias = Literal["workers", "http"]
-"""Who sees to it that a schedule ticks: the queue, once a worker has installed it there; or somebody outside, who calls `/cron/{id}` when its time has come."""
+"""Who sees to it that a schedule ticks: the queue, once a worker has installed it there; or somebody outside, who calls
+`/cron/{id}` when its time has come.
+"""
 
 _TICKED_BY: tuple[TickedBy, ...] = get_args(TickedBy)
 
@@ -32,8 +37,9 @@ _LONG_AGO = 1_000_000_000.0
 class DeclaredSchedule:
     """One schedule of an application.
 
-    id: what it is called for ever: the queue's scheduler has this id, and each tick's. times: an interval, or a pattern with its zone. payload: of each tick,
-    the type's with all its defaults. tenant: whose job each tick is, as that payload says. by: who sees to it that it ticks.
+    id: what it is called for ever: the queue's scheduler has this id, and each tick's. times: an interval, or a pattern
+    with its zone. payload: of each tick, the type's with all its defaults. tenant: whose job each tick is, as that
+    payload says. by: who sees to it that it ticks.
     """
 
     id: str
@@ -54,7 +60,11 @@ class DeclaredSchedule:
         *,
         by: TickedBy = "workers",
     ) -> DeclaredSchedule:
-        """A schedule of a job type. Raises InvalidName, InvalidOption for times that cannot be, and CatalogError for a payload that needs to be given something."""
+        """A schedule of a job type.
+
+        Raises InvalidName, InvalidOption for times that cannot be, and CatalogError for a payload that needs to be
+        given something.
+        """
         check_scheduler_id(schedule_id)
         if by not in _TICKED_BY:
             raise InvalidOption(f"schedule {schedule_id!r}: expected by to be 'workers' or 'http', got {by!r:.40}")
@@ -95,7 +105,10 @@ class DeclaredSchedule:
 
     @property
     def source(self) -> str:
-        """Where a run comes from that is asked for from outside, as its record says. No caller of the HTTP API can say so."""
+        """Where a run comes from that is asked for from outside, as its record says.
+
+        No caller of the HTTP API can say so.
+        """
         return f"schedule {self.id}"
 
 
@@ -106,7 +119,10 @@ class Timetable:
         self._schedules: dict[str, DeclaredSchedule] = {}
 
     def add(self, schedule: DeclaredSchedule) -> None:
-        """Declare a schedule. Raises AlreadyDeclared for an id that is taken: its ticks could not be told from the other's."""
+        """Declare a schedule.
+
+        Raises AlreadyDeclared for an id that is taken: its ticks could not be told from the other's.
+        """
         self.require_free(schedule.id)
         self._schedules[schedule.id] = schedule
 
@@ -133,7 +149,9 @@ class Timetable:
         return [schedule for schedule in self if schedule.queue in wanted and schedule.by == "workers"]
 
     def kept_for(self, job_id: str) -> str | None:
-        """The source of requests for which an id is kept, since it is that of a run of a schedule here; None for any other id."""
+        """The source of requests for which an id is kept, since it is that of a run of a schedule here; None for any
+        other id.
+        """
         found = _RUN.fullmatch(job_id)
         schedule = None if found is None else self._schedules.get(found[1])
         return None if schedule is None else schedule.source

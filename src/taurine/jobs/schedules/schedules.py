@@ -1,4 +1,6 @@
-"""Schedules as operators see them: which there are, when they tick next, a tick out of turn, and the end of one that nobody declares any more."""
+"""Schedules as operators see them: which there are, when they tick next, a tick out of turn, and the end of one that
+nobody declares any more.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class ScheduleInfo:
     text: str
     """When it ticks, in words: "at 03:00, every day"."""
     next_run: datetime | None
-    """When the queue has the next tick; in the past where it waits for a worker. None for one that no worker has installed yet."""
+    """When the queue has the next tick; in the past where it waits for a worker. None for one that no worker has
+    installed yet.
+    """
     declared: bool
     """False for one that stands in a queue and that this code does not declare."""
     by: TickedBy
@@ -55,7 +59,10 @@ class ScheduleInfo:
 
 
 class Schedules:
-    """`Taurine.schedules`. The text of errors names the schedule. What asks a queue raises StoreUnavailable or StoreRefused where it does not answer."""
+    """`Taurine.schedules`. The text of errors names the schedule.
+
+    What asks a queue raises StoreUnavailable or StoreRefused where it does not answer.
+    """
 
     def __init__(
         self,
@@ -96,7 +103,8 @@ class Schedules:
     def next_runs(self, schedule_id: str, count: int = 5, *, after: datetime | None = None) -> builtins.list[datetime]:
         """When a declared schedule ticks next, by its declaration alone; asks no server.
 
-        after: an aware datetime. Default: now. The answer is in the schedule's zone, UTC for an interval. Raises ScheduleNotFound, InvalidOption.
+        after: an aware datetime. Default: now. The answer is in the schedule's zone, UTC for an interval. Raises
+        ScheduleNotFound, InvalidOption.
         """
         times = self._timetable.get(schedule_id).times
         if after is not None and after.tzinfo is None:
@@ -109,8 +117,9 @@ class Schedules:
     ) -> JobHandle[Any]:
         """Run a declared schedule's job now, as a job of its own: no tick is moved or left out.
 
-        scheduled_for: an aware datetime, what `ctx.scheduled_for` is: one job for each such time, however often it is asked for (`JobHandle.duplicate`). Default: now, and a job
-        for each call. user: who asks for it. Default: unknown. Raises ScheduleNotFound, InvalidOption, and what `JobType.enqueue` raises.
+        scheduled_for: an aware datetime, what `ctx.scheduled_for` is: one job for each such time, however often it is
+        asked for (`JobHandle.duplicate`). Default: now, and a job for each call. user: who asks for it. Default:
+        unknown. Raises ScheduleNotFound, InvalidOption, and what `JobType.enqueue` raises.
         """
         schedule = self._timetable.get(schedule_id)
         now = self._clock.now()
@@ -128,9 +137,11 @@ class Schedules:
         )
 
     async def remove(self, schedule_id: str, *, user: str | None = None) -> None:
-        """End a schedule that is not declared any more, and take its next tick out of the queue; one that has begun goes on.
+        """End a schedule that is not declared any more, and take its next tick out of the queue; one that has begun
+        goes on.
 
-        user: who asks for it. Raises InvalidOption for one that is declared, which workers would install again, ScheduleNotFound, NotAuthorized.
+        user: who asks for it. Raises InvalidOption for one that is declared, which workers would install again,
+        ScheduleNotFound, NotAuthorized.
         """
         left = [info for info in await self.list() if info.id == schedule_id and not info.declared]
         if not left:
@@ -147,7 +158,9 @@ class Schedules:
 
 
 def _info(schedule: DeclaredSchedule, now: float) -> ScheduleInfo:
-    """A schedule as it is declared, and as no worker has installed it yet; one that workers do not install has its next run all the same."""
+    """A schedule as it is declared, and as no worker has installed it yet; one that workers do not install has its next
+    run all the same.
+    """
     times = schedule.times
     next_run = next(iter(_next_runs(times, 1, now=now)), None) if schedule.by == "http" else None
     return ScheduleInfo(
@@ -168,7 +181,10 @@ def _info(schedule: DeclaredSchedule, now: float) -> ScheduleInfo:
 
 
 def _standing(scheduler: Scheduler, queue: str, declared: DeclaredSchedule | None, now: float) -> ScheduleInfo:
-    """A schedule as its queue has it. The times are the queue's: those of the code hold from the start of the next worker on."""
+    """A schedule as its queue has it.
+
+    The times are the queue's: those of the code hold from the start of the next worker on.
+    """
     times = scheduler.schedule
     return ScheduleInfo(
         id=scheduler.id,

@@ -17,7 +17,9 @@ from taurine.options import RateLimit, Seconds, require_count, to_seconds
 __all__ = ["Concurrency", "Slots", "WorkerOptions", "WorkerRules"]
 
 Slots: TypeAlias = int | Literal["io", "cpu"]
-"""Jobs at once: a number; "io", 100, for jobs that wait for others; "cpu", the number of processors, for jobs that compute."""
+"""Jobs at once: a number; "io", 100, for jobs that wait for others; "cpu", the number of processors, for jobs that
+compute.
+"""
 
 Concurrency: TypeAlias = Slots | Mapping[str, Slots]
 """Jobs at once: of each queue, or for each queue by name."""
@@ -35,7 +37,8 @@ class WorkerOptions(TypedDict, total=False):
     queues: Sequence[str] | None
     """Those that it works on. Default: all that have a handler in this process."""
     concurrency: Concurrency | None
-    """Jobs at once of each queue, "io" or "cpu", or a mapping by queue. Default: the setting; the number of processors for a queue whose handlers all
+    """Jobs at once of each queue, "io" or "cpu", or a mapping by queue. Default: the setting; the number of processors
+    for a queue whose handlers all
     run in processes."""
     rate_limits: Mapping[str, RateLimit]
     """Job starts per window, by queue, over all workers. Default: none."""
@@ -48,13 +51,17 @@ class WorkerOptions(TypedDict, total=False):
     grace: Seconds
     """Seconds that running jobs may take when it stops. Default: 30."""
     max_processes: int | None
-    """Child processes at once, for handlers that run in processes; further such jobs wait for one. Default: the number of processors."""
+    """Child processes at once, for handlers that run in processes; further such jobs wait for one. Default: the number
+    of processors.
+    """
     max_jobs_per_process: int | None
     """A child process is replaced after so many jobs. Default: never."""
     max_memory: int | None
     """Bytes; a child process that holds more after a job is replaced. Default: no limit."""
     redis_url: str | None
-    """How the worker reaches the queues where producers take another way: other time-outs, another user. Default: the application's."""
+    """How the worker reaches the queues where producers take another way: other time-outs, another user. Default: the
+    application's.
+    """
     upkeep: Upkeep | None
     """How it looks after the application beside running jobs. Default: see `Upkeep`."""
     deps: Any
@@ -62,12 +69,15 @@ class WorkerOptions(TypedDict, total=False):
     name: str | None
     """Shown with jobs that it ran. Default: made of host and process."""
     health_port: int | None
-    """Where it answers `/health/live`, `/health/ready` and `/metrics` over HTTP, by a thread that answers though the event loop is stuck; 0 for any that is free. With
+    """Where it answers `/health/live`, `/health/ready` and `/metrics` over HTTP, by a thread that answers though the
+    event loop is stuck; 0 for any that is free. With
     `processes` the parent has it, and answers for all. Default: none."""
     health_host: str
     """The address of the health port. Default: "127.0.0.1"; "0.0.0.0" for probes from other machines."""
     metrics_token: str | None
-    """What callers of the health port's `/metrics` show, as `Authorization: Bearer …`. Default: none; then it answers on loopback alone."""
+    """What callers of the health port's `/metrics` show, as `Authorization: Bearer …`. Default: none; then it answers
+    on loopback alone.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +140,10 @@ class WorkerRules:
         return to_seconds(self.grace, "grace")
 
     def queues_of(self, catalog: Catalog) -> list[str]:
-        """The queues of the application to work on. Raises InvalidOption for a name that no job type goes to, and when no handler is here."""
+        """The queues of the application to work on.
+
+        Raises InvalidOption for a name that no job type goes to, and when no handler is here.
+        """
         known = catalog.all_queues
         chosen = self.queues
         if chosen is None:

@@ -11,7 +11,11 @@ __all__ = ["Pulse"]
 
 
 class Pulse(Service[None]):
-    """The service. A handler that blocks the event loop keeps it from its next pass, and so it is told from outside that the loop is stuck."""
+    """The service.
+
+    A handler that blocks the event loop keeps it from its next pass, and so it is told from outside that the loop is
+    stuck.
+    """
 
     def __init__(self, *, clock: Clock, random: Random) -> None:
         super().__init__(name="event loop", interval=1.0, clock=clock, random=random)

@@ -1,7 +1,7 @@
 """What a worker tells the ledger every few seconds: how it is, and what its jobs came to.
 
-Both go in one transaction, and that is what makes the counts exact: a report whose commit may or may not have happened is found, or not, by the time that the worker's row
-shows, and is added once.
+Both go in one transaction, and that is what makes the counts exact: a report whose commit may or may not have happened
+is found, or not, by the time that the worker's row shows, and is added once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _LAST_WORD = 2.0
 class WorkerReport(Service[int]):
     """The service. A pass returns how many rows of counts it has added.
 
-    look: the worker as it is now. Its counts are kept until the ledger has taken them, however long it is away. interval: seconds from one report to the next.
+    look: the worker as it is now. Its counts are kept until the ledger has taken them, however long it is away.
+    interval: seconds from one report to the next.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class WorkerReport(Service[int]):
         return await self._report()
 
     async def stop(self) -> None:
-        """End the loop, and tell that the worker has stopped and what is not told yet, if the ledger answers within two seconds."""
+        """End the loop, and tell that the worker has stopped and what is not told yet, if the ledger answers within two
+        seconds.
+        """
         was_running = self.running
         await super().stop()
         if not was_running:
@@ -77,7 +80,10 @@ class WorkerReport(Service[int]):
         return added + await self._send()
 
     async def _send(self) -> int:
-        """Write the report at hand, unless it turns out to be written. It is sent again as it is, until it is certain that it has arrived."""
+        """Write the report at hand, unless it turns out to be written.
+
+        It is sent again as it is, until it is certain that it has arrived.
+        """
         assert self._pending is not None
         row, counts = self._pending
 

@@ -1,10 +1,11 @@
-"""The worker of an application: runs the jobs of one or several queues, and keeps the loops going that the promises need.
+"""The worker of an application: runs the jobs of one or several queues, and keeps the loops going that the promises
+need.
 
-Each queue has an engine's worker of its own, with its own slots and limit. They share what is the process's: one connection, which is not the producers', the
-executors, and the attendant that looks after running handlers.
+Each queue has an engine's worker of its own, with its own slots and limit. They share what is the process's: one
+connection, which is not the producers', the executors, and the attendant that looks after running handlers.
 
-It ends in good order: nothing more is claimed from the moment it is told to, running jobs have the grace time, all queues at once, and what has not ended
-then is handed back unharmed. Neither server need answer for that.
+It ends in good order: nothing more is claimed from the moment it is told to, running jobs have the grace time, all
+queues at once, and what has not ended then is handed back unharmed. Neither server need answer for that.
 """
 
 from __future__ import annotations
@@ -61,10 +62,14 @@ _MOST_THREADS = 10_000
 """Threads are made when they are needed, and it is the queues' slots that bound them; those may be raised at any time."""
 
 _SYSTEM_SLOTS = 2
-"""Jobs at once of each queue of Taurine's own: they are few and long, and must not take the server's time from the application's."""
+"""Jobs at once of each queue of Taurine's own: they are few and long, and must not take the server's time from the
+application's.
+"""
 
 _LAST_WORD = 2.0
-"""Seconds in which handlers that were given up, a process that had to be killed perhaps, have their records put back: the queue has their jobs already."""
+"""Seconds in which handlers that were given up, a process that had to be killed perhaps, have their records put back:
+the queue has their jobs already.
+"""
 
 
 class HealthPort(Protocol):
@@ -76,7 +81,10 @@ class HealthPort(Protocol):
 
 
 class JobWorker:
-    """Made by `Taurine.worker`. As an async context manager it runs in the background and stops at the end of the block."""
+    """Made by `Taurine.worker`.
+
+    As an async context manager it runs in the background and stops at the end of the block.
+    """
 
     def __init__(
         self,
@@ -148,7 +156,10 @@ class JobWorker:
 
     @property
     def queues(self) -> list[str]:
-        """The queues that it works on. One that was given none by name also works on Taurine's own, which is not listed."""
+        """The queues that it works on.
+
+        One that was given none by name also works on Taurine's own, which is not listed.
+        """
         return list(self._queues)
 
     @property
@@ -158,7 +169,10 @@ class JobWorker:
 
     @property
     def heartbeats(self) -> list[Heartbeat]:
-        """When each of its loops has turned last, that of the event loop included. Safe to read from another thread; empty while it does not run."""
+        """When each of its loops has turned last, that of the event loop included.
+
+        Safe to read from another thread; empty while it does not run.
+        """
         if self._ended.is_set():
             return []
         services: list[Service[Any]] = [*self._services, self._backend.outbox]
@@ -178,18 +192,23 @@ class JobWorker:
         return self._slots[self._checked(queue)]
 
     def set_concurrency(self, queue: str, value: int) -> None:
-        """Change it, also while the worker runs; running jobs above a lower value run on. Raises InvalidOption as `concurrency` does, and for no number."""
+        """Change it, also while the worker runs; running jobs above a lower value run on.
+
+        Raises InvalidOption as `concurrency` does, and for no number.
+        """
         self._slots[self._checked(queue)] = require_count(value, "concurrency", minimum=1)
         if queue in self._workers:
             self._workers[queue].concurrency = value
 
     async def run(self, *, handle_signals: bool = False) -> None:
-        """Work until `stop`; returns at once when that was called before. Outages of either server are waited out, also at the start.
+        """Work until `stop`; returns at once when that was called before.
 
-        handle_signals: the process is this worker's own: SIGINT and SIGTERM call `stop`, a second one ends the grace at once, and the garbage collector
-        looks less often, which saves a tenth of the time of short jobs. Default: False.
-        Raises InvalidOption when it runs already, and outside the main thread with `handle_signals`; SchemaMismatch, LedgerRefused, StoreRefused and
-        WorkerProcessNotStarted when it cannot start.
+        Outages of either server are waited out, also at the start.
+
+        handle_signals: the process is this worker's own: SIGINT and SIGTERM call `stop`, a second one ends the grace at
+        once, and the garbage collector looks less often, which saves a tenth of the time of short jobs. Default: False.
+        Raises InvalidOption when it runs already, and outside the main thread with `handle_signals`; SchemaMismatch,
+        LedgerRefused, StoreRefused and WorkerProcessNotStarted when it cannot start.
         """
         if not self._ended.is_set():
             raise InvalidOption(f"the worker {self.name} runs already")
@@ -217,11 +236,12 @@ class JobWorker:
             log.info("worker %s has ended", self.name)
 
     async def stop(self, *, grace: Seconds | None = None) -> None:
-        """Claim nothing more, let running jobs end, hand back the rest with no attempt charged, and return when it has ended.
+        """Claim nothing more, let running jobs end, hand back the rest with no attempt charged, and return when it has
+        ended.
 
-        grace: seconds that running jobs may take, of all queues together. Default: the worker's. A server that does not answer delays the end by some seconds
-        more, not for ever. Safe to call again, with another grace, and before `run`. Called by a handler of its own it returns at once, and that job is
-        waited for as the others are.
+        grace: seconds that running jobs may take, of all queues together. Default: the worker's. A server that does not
+        answer delays the end by some seconds more, not for ever. Safe to call again, with another grace, and before
+        `run`. Called by a handler of its own it returns at once, and that job is waited for as the others are.
         """
         seconds = self._rules.grace_seconds if grace is None else to_seconds(grace, "grace")
         if not self._stopping:
@@ -235,7 +255,9 @@ class JobWorker:
         await self._background.ended()
 
     async def pause(self, queue: str | None = None) -> None:
-        """Claim nothing more of `queue` until `resume`; only this worker. Returns when its running jobs have ended. Default: of all its queues.
+        """Claim nothing more of `queue` until `resume`; only this worker. Returns when its running jobs have ended.
+
+        Default: of all its queues.
 
         Raises InvalidOption for a queue that is not worked on.
         """
@@ -244,14 +266,21 @@ class JobWorker:
         await asyncio.gather(*(self._workers[name].pause() for name in chosen if name in self._workers))
 
     def resume(self, queue: str | None = None) -> None:
-        """Claim again after `pause`. Default: of all its queues. Raises InvalidOption for a queue that is not worked on."""
+        """Claim again after `pause`. Default: of all its queues.
+
+        Raises InvalidOption for a queue that is not worked on.
+        """
         for name in self._chosen(queue):
             self._paused.discard(name)
             if name in self._workers:
                 self._workers[name].resume()
 
     async def __aenter__(self) -> Self:
-        """Run in the background. Returns when it is ready, or waits for a server that does not answer; raises what `run` raises when it cannot start."""
+        """Run in the background.
+
+        Returns when it is ready, or waits for a server that does not answer; raises what `run` raises when it cannot
+        start.
+        """
         await self._background.start(self.run(), stop=partial(self.stop, grace=0))
         return self
 
@@ -364,7 +393,9 @@ class JobWorker:
         return worker
 
     async def _ledger_answers(self) -> bool:
-        """Wait until the ledger answers, since an outage later on is waited out too; False when the worker is to stop meanwhile."""
+        """Wait until the ledger answers, since an outage later on is waited out too; False when the worker is to stop
+        meanwhile.
+        """
         pauses = Pauses(longest=1.0)  # `stop` waits for the end of one
         while not self._stopping:
             try:

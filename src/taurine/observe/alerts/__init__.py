@@ -1,7 +1,7 @@
 """Alerts: rules, what is raised and over by them, and who is told.
 
-A rule looks at figures of each queue or schedule, or names a kind of event. What it finds is a row of the ledger; a change of it is written by one process of all that run the watch, and that one, or
-another if it dies, tells the sinks.
+A rule looks at figures of each queue or schedule, or names a kind of event. What it finds is a row of the ledger; a
+change of it is written by one process of all that run the watch, and that one, or another if it dies, tells the sinks.
 
     rule, queues, failures, schedules, defaults   what is looked at
     look                                          figures, read once for all rules

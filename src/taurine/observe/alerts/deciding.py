@@ -17,7 +17,8 @@ __all__ = ["after_event", "after_finding", "after_quiet", "alert_in", "subject_o
 def after_finding(rule: LimitRule, row: AlertRow | None, found: Finding, now: int, application: str) -> AlertRow | None:
     """The row that follows; None where its state stays as it is. now: ms since the epoch.
 
-    It is raised once it has been above the limit for as long as the rule says, and is over at or below the lower limit. In between it stays as it is; what is pending begins anew.
+    It is raised once it has been above the limit for as long as the rule says, and is over at or below the lower limit.
+    In between it stays as it is; what is pending begins anew.
     """
     above = found.value > rule.limit
     if row is None or row.state == "over":
@@ -52,7 +53,10 @@ def after_event(rule: EventRule, row: AlertRow | None, alert: Alert, now: int) -
 
 
 def after_quiet(rule: EventRule, row: AlertRow, now: int) -> AlertRow | None:
-    """The row that follows when no event came. Of the end of events nobody is told: what has happened is not over. Whom the event itself has not reached, it still does."""
+    """The row that follows when no event came. Of the end of events nobody is told: what has happened is not over.
+
+    Whom the event itself has not reached, it still does.
+    """
     if row.state != "firing":
         return None
     if now - row.seen_at >= rule.quiet_ms:
@@ -65,7 +69,10 @@ def after_quiet(rule: EventRule, row: AlertRow, now: int) -> AlertRow | None:
 
 
 def subject_of(alert: Alert) -> str:
-    """What events are told together by: those of a job type in a queue, unless they name a subject. A forged job may say of itself what it likes, so there it is the queue alone."""
+    """What events are told together by: those of a job type in a queue, unless they name a subject.
+
+    A forged job may say of itself what it likes, so there it is the queue alone.
+    """
     subject = alert.subject or (alert.queue if alert.kind == "forged_job" else f"{alert.queue}/{alert.job_type}")
     # As both databases hold it.
     return one_line(subject).encode(errors="replace").decode()

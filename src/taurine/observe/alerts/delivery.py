@@ -19,7 +19,9 @@ from taurine.observe.alerts.sinks.sink import Sink
 __all__ = ["MOST_TRIES", "Delivery"]
 
 MOST_TRIES = 10
-"""Tries of one alert: with the pauses between them an hour and a half. Who could not be told by then is told of the next one."""
+"""Tries of one alert: with the pauses between them an hour and a half. Who could not be told by then is told of the
+next one.
+"""
 
 _FIRST_PAUSE_MS = 15_000
 _LONGEST_PAUSE_MS = 900_000
@@ -30,11 +32,15 @@ _AT_ONCE = 10
 _SINK_SECONDS = 15.0
 
 _CLAIM_MS = 60_000
-"""For so long nobody else tells an alert: longer than its sinks may take. One whose teller died is told by another then."""
+"""For so long nobody else tells an alert: longer than its sinks may take. One whose teller died is told by another
+then.
+"""
 
 
 class Delivery:
-    """Tells of alerts. sinks: of each kind of rule, by its name; the names of rules that are not here are the affair of another program.
+    """Tells of alerts.
+
+    sinks: of each kind of rule, by its name; the names of rules that are not here are the affair of another program.
 
     redact: what no sink is told, and no log line says.
     """

@@ -30,7 +30,8 @@ class _InWindow(QueueRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRate(_InWindow):
-    """Of the jobs of a queue that ended in `window` seconds, a larger share than `limit` failed for good, and at least `least_ended` ended. Defaults: 0.05, 300 and 20.
+    """Of the jobs of a queue that ended in `window` seconds, a larger share than `limit` failed for good, and at least
+    `least_ended` ended. Defaults: 0.05, 300 and 20.
 
     The window begins with a minute, so that it may be up to 60 s longer. It is over as well when too few end.
     """
@@ -60,7 +61,9 @@ class FailureRate(_InWindow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedRising(_InWindow):
-    """More jobs of a queue than `limit` failed for good in `window` seconds, whatever became of them since. Defaults: 50 and 300.
+    """More jobs of a queue than `limit` failed for good in `window` seconds, whatever became of them since.
+
+    Defaults: 50 and 300.
 
     Not among the default rules: `FailureRate` and `DeadLettersGrowing` tell of the same.
     """
@@ -101,7 +104,10 @@ class DeadLettersOpen(QueueRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLettersGrowing(_InWindow):
-    """More dead letters of a queue than `limit` are of the last `window` seconds, and still open. Defaults: 25 and 3600."""
+    """More dead letters of a queue than `limit` are of the last `window` seconds, and still open.
+
+    Defaults: 25 and 3600.
+    """
 
     KIND: ClassVar[str] = "dead_letters_growing"
 

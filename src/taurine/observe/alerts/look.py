@@ -17,7 +17,11 @@ _IN_LINE: tuple[JobState, ...] = ("waiting", "prioritized")
 
 
 class Look:
-    """What the rules go by. queues: those that are declared here, and those of Taurine's own that are in use; of others this process knows too little."""
+    """What the rules go by.
+
+    queues: those that are declared here, and those of Taurine's own that are in use; of others this process knows too
+    little.
+    """
 
     def __init__(self, backend: Backend, readings: Readings) -> None:
         self.readings = readings
@@ -36,7 +40,8 @@ class Look:
     def in_line(self, queue: str) -> int | None:
         """Jobs that could run now, as the server of queues counts them; None while neither server answers.
 
-        While that one does not answer, the records that are queued, if any of them is due: how many of those are due later is not known then.
+        While that one does not answer, the records that are queued, if any of them is due: how many of those are due
+        later is not known then.
         """
         if (store := self.readings.store) is not None and (found := store.queues.get(queue)) is not None:
             return sum(found.counts.get(state, 0) for state in _IN_LINE)

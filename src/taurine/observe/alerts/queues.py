@@ -58,9 +58,12 @@ class OldestWaiting(QueueRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoWorker(QueueRule):
-    """A queue has more jobs in line than `limit`, and no worker that runs. A paused queue is spared. Default: 0, for a minute.
+    """A queue has more jobs in line than `limit`, and no worker that runs. A paused queue is spared.
 
-    Workers that do not report (`Upkeep(report_every=None)`) are not known. Nor are BullMQ's own, so a shared queue is spared as well.
+    Default: 0, for a minute.
+
+    Workers that do not report (`Upkeep(report_every=None)`) are not known. Nor are BullMQ's own, so a shared queue is
+    spared as well.
     """
 
     KIND: ClassVar[str] = "no_worker"

@@ -28,7 +28,10 @@ _TRIES = 5
 
 
 class EventRecorder:
-    """Writes events that a rule asks for. What it writes leaves the application, so it is redacted. woken: called when there is something to tell."""
+    """Writes events that a rule asks for. What it writes leaves the application, so it is redacted.
+
+    woken: called when there is something to tell.
+    """
 
     def __init__(
         self,

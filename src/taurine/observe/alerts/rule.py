@@ -25,7 +25,10 @@ _LONGEST_QUIET = 24 * 3600.0
 
 
 class Finding(NamedTuple):
-    """What a rule found. subject: a queue, or a schedule. text: the figure in words, without a full stop. queue: "" where it is about none."""
+    """What a rule found.
+
+    subject: a queue, or a schedule. text: the figure in words, without a full stop. queue: "" where it is about none.
+    """
 
     subject: str
     value: float
@@ -35,9 +38,12 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule(ABC):
-    """What all rules have. name: under which it is kept, and which differs from that of every other rule. Default: its kind.
+    """What all rules have.
 
-    every: seconds after which it is told again for as long as it lasts; None for never. Default: None. severity: for those who are told; nothing else depends on it.
+    name: under which it is kept, and which differs from that of every other rule. Default: its kind.
+
+    every: seconds after which it is told again for as long as it lasts; None for never. Default: None. severity: for
+    those who are told; nothing else depends on it.
     """
 
     name: str = ""
@@ -71,7 +77,8 @@ class AlertRule(ABC):
 class LimitRule(AlertRule):
     """A figure and its limit, looked at for each subject by itself.
 
-    limit: above which it is raised; what is equal to it is no worry. lower: at or below which it is over. Default: four fifths of the limit.
+    limit: above which it is raised; what is equal to it is no worry. lower: at or below which it is over. Default: four
+    fifths of the limit.
     for_seconds: how long it must have been above at each look before it is raised. Default: see the rule.
     Raises InvalidOption for a limit below 0, and one that is below `lower`.
     """
@@ -108,14 +115,21 @@ class LimitRule(AlertRule):
 
     @abstractmethod
     async def findings(self, look: Look) -> Sequence[Finding]:
-        """What there is to say of each subject. One of which nothing can be said, since a server does not answer, is left out: its state stays as it is."""
+        """What there is to say of each subject.
+
+        One of which nothing can be said, since a server does not answer, is left out: its state stays as it is.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule(AlertRule):
-    """Something that happens to jobs, or at the API. The first of a job type, or of a caller, is told at once; those that follow are counted until none has come for `quiet`, so that ten thousand of them are one message.
+    """Something that happens to jobs, or at the API.
 
-    of: the kind of event; see `Alert.kind`. quiet: seconds without one after which the next is told again, up to a day. Default: 900.
+    The first of a job type, or of a caller, is told at once; those that follow are counted until none has come for
+    `quiet`, so that ten thousand of them are one message.
+
+    of: the kind of event; see `Alert.kind`. quiet: seconds without one after which the next is told again, up to a day.
+    Default: 900.
     """
 
     of: str
@@ -136,7 +150,10 @@ class EventRule(AlertRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRule(LimitRule):
-    """A rule that looks at queues. queues: which. Default: all that are declared, and those of Taurine's own that are in use."""
+    """A rule that looks at queues.
+
+    queues: which. Default: all that are declared, and those of Taurine's own that are in use.
+    """
 
     queues: Collection[str] | None = None
 

@@ -16,7 +16,8 @@ __all__ = ["ScheduleLate"]
 class ScheduleLate(LimitRule):
     """The next run of a declared schedule has been due for more seconds than `limit`. Default: 60.
 
-    A run that nobody starts stays the next one, so that a missed one is late until it is made. Those that somebody outside ticks are never late.
+    A run that nobody starts stays the next one, so that a missed one is late until it is made. Those that somebody
+    outside ticks are never late.
     """
 
     KIND: ClassVar[str] = "schedule_late"

@@ -34,9 +34,12 @@ _KEPT_MS = 24 * 3600 * 1000
 
 
 class AlertWatch(Service[None]):
-    """Looks by the rules of an application, and tells its sinks. Any number of processes run it: one of them looks, and one tells, each time anew.
+    """Looks by the rules of an application, and tells its sinks.
 
-    readings: what both servers say; see `Taurine.readings`. alerts: those of the worker, whose hook hears of events from the worker itself, and from here of figures. Default: no hook.
+    Any number of processes run it: one of them looks, and one tells, each time anew.
+
+    readings: what both servers say; see `Taurine.readings`. alerts: those of the worker, whose hook hears of events
+    from the worker itself, and from here of figures. Default: no hook.
     """
 
     def __init__(

@@ -31,11 +31,14 @@ _SUBJECT_LENGTH = 150
 class EmailSink:
     """Sends each alert as a letter.
 
-    sender, to: addresses. tls: "starttls", which a server without it is refused for; "implicit", encrypted from the first byte; "none". Default: "starttls".
-    port: Default: 587, 465 or 25, by `tls`. user, password: for servers that ask; they are not sent without encryption. context: whom to trust. Default: the machine's authorities.
+    sender, to: addresses. tls: "starttls", which a server without it is refused for; "implicit", encrypted from the
+    first byte; "none". Default: "starttls".
+    port: Default: 587, 465 or 25, by `tls`. user, password: for servers that ask; they are not sent without encryption.
+    context: whom to trust. Default: the machine's authorities.
     timeout: seconds that each step may take. Default: 10.
 
-    A letter that one of several receivers is refused counts as sent. Raises InvalidOption for an address with a line break or without `@`, no receiver, and a password without `tls`.
+    A letter that one of several receivers is refused counts as sent. Raises InvalidOption for an address with a line
+    break or without `@`, no receiver, and a password without `tls`.
     """
 
     def __init__(

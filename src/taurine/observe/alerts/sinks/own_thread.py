@@ -11,7 +11,9 @@ __all__ = ["in_own_thread"]
 
 
 async def in_own_thread(call: Callable[[], None]) -> None:
-    """Run `call` in a thread that nobody waits for at the end: one that hangs in a server must neither keep the process, nor a place among the threads of the loop."""
+    """Run `call` in a thread that nobody waits for at the end: one that hangs in a server must neither keep the
+    process, nor a place among the threads of the loop.
+    """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 

@@ -19,11 +19,17 @@ class Sink(Protocol):
 
     @property
     def name(self) -> str:
-        """Under which it is kept whom an alert has reached: the same in all processes, of no other sink, and without secrets, as it is in the log."""
+        """Under which it is kept whom an alert has reached: the same in all processes, of no other sink, and without
+        secrets, as it is in the log.
+        """
         ...
 
     async def tell(self, alert: Alert) -> None:
-        """Tell of an alert. What it raises is logged, and it is called again later: with pauses from 15 s to 15 minutes, ten times in all. It has 15 seconds."""
+        """Tell of an alert.
+
+        What it raises is logged, and it is called again later: with pauses from 15 s to 15 minutes, ten times in all.
+        It has 15 seconds.
+        """
         ...
 
 

@@ -31,11 +31,15 @@ class WebhookRefused(TaurineError):
 class WebhookSink:
     """Sends each alert with POST to `url`.
 
-    form: "json", an `AlertDocument`; "slack", a message for an incoming webhook of Slack, or of those that speak its words. Default: "json".
-    secret: with it each request is signed; see `is_signed`. Default: it is not. timeout: seconds that connecting, and each read, may take. Default: 10.
+    form: "json", an `AlertDocument`; "slack", a message for an incoming webhook of Slack, or of those that speak its
+    words. Default: "json".
+    secret: with it each request is signed; see `is_signed`. Default: it is not. timeout: seconds that connecting, and
+    each read, may take. Default: 10.
 
-    An answer from 200 to 299 is a success; redirects are not followed, and what is answered is not read. The address may be a secret, as Slack's are: logs show its scheme and host alone.
-    The variables of the environment for proxies hold. Raises InvalidOption for an address that is not http or https, and for an empty secret.
+    An answer from 200 to 299 is a success; redirects are not followed, and what is answered is not read. The address
+    may be a secret, as Slack's are: logs show its scheme and host alone.
+    The variables of the environment for proxies hold. Raises InvalidOption for an address that is not http or https,
+    and for an empty secret.
     """
 
     def __init__(
@@ -97,8 +101,9 @@ class _NoRedirects(HTTPRedirectHandler):
 def is_signed(body: bytes, *, timestamp: str, signature: str, secret: str, within: Seconds = 300.0) -> bool:
     """Whether a request comes from a `WebhookSink` with this secret: what a receiver asks before it believes it.
 
-    body: as it was received. timestamp, signature: the headers `Taurine-Timestamp`, seconds since the epoch, and `Taurine-Signature`: "v1=" and the HMAC-SHA256, in hexadecimal digits, of the timestamp, a
-    dot and the body. within: seconds that the time may be off; one that is older may be a request that somebody has recorded. Default: 300.
+    body: as it was received. timestamp, signature: the headers `Taurine-Timestamp`, seconds since the epoch, and
+    `Taurine-Signature`: "v1=" and the HMAC-SHA256, in hexadecimal digits, of the timestamp, a dot and the body. within:
+    seconds that the time may be off; one that is older may be a request that somebody has recorded. Default: 300.
     """
     expected = f"v1={_signature(secret, timestamp, body)}"
     if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
