@@ -1,4 +1,6 @@
-"""The SQL databases of a run: one PostgreSQL server, and for each figure of each peer an empty database, there or in SQLite."""
+"""The SQL databases of a run: one PostgreSQL server, and for each figure of each peer an empty database, there or in
+SQLite.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ SYNCS = 100
 class PeerDatabase:
     """The database of one figure of one peer. kind is None, and url empty, for a peer that keeps nothing in SQL.
 
-    server: the PostgreSQL server that it is on, None for SQLite. It is of the tests' class, whose folder the type checker does not see from here.
+    server: the PostgreSQL server that it is on, None for SQLite. It is of the tests' class, whose folder the type
+    checker does not see from here.
     """
 
     kind: Database | None = None
@@ -68,7 +71,10 @@ class PeerDatabase:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def cpu_seconds(self) -> float:
-        """CPU time so far of the database's server: all its processes, those that have ended included. 0 where there is none."""
+        """CPU time so far of the database's server: all its processes, those that have ended included.
+
+        0 where there is none.
+        """
         if self.server is None:
             return 0.0
         main = psutil.Process(self.server.pid)

@@ -71,7 +71,9 @@ def page(
 
 
 def required_table(figures: Sequence[Figure], peers: Sequence[Peer], results: Results) -> str:
-    """A line for each requirement: the value, what it is compared with, the ratio or value that counts, and whether it is met."""
+    """A line for each requirement: the value, what it is compared with, the ratio or value that counts, and whether it
+    is met.
+    """
     titles = {peer.key: peer.title for peer in peers}
     lines = [
         _required_line(row, required, titles, results)

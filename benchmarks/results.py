@@ -16,8 +16,8 @@ ABSOLUTE = "absolute"
 class Requirement:
     """A bound on a value of one peer's.
 
-    of: the peer's key. baseline: what its value is divided by. `peer:KEY`: the value of the peer of that key in the same row. `own`: its own
-    value in the row `own_row`. `absolute`: nothing.
+    of: the peer's key. baseline: what its value is divided by. `peer:KEY`: the value of the peer of that key in the
+    same row. `own`: its own value in the row `own_row`. `absolute`: nothing.
     aim: a bound beyond the required one, which is shown beside it; None for none.
     """
 

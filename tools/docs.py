@@ -1,7 +1,8 @@
 """Builds the documentation site from docs/ into build/site: `make docs`.
 
-Pages name files of the repository: the test that tries to break a promise, the source that keeps it. A site of docs/ alone would not have them. So the pages
-are laid out anew in build/pages, where each file that is linked is a page too, with its tests and classes as headings; the site is built from there, strictly.
+Pages name files of the repository: the test that tries to break a promise, the source that keeps it. A site of docs/
+alone would not have them. So the pages are laid out anew in build/pages, where each file that is linked is a page too,
+with its tests and classes as headings; the site is built from there, strictly.
 A page that would make the reader's browser ask another host is an error.
 """
 

@@ -1,4 +1,7 @@
-"""Unpack Debian's Prometheus and promtool below .cache/prometheus, for the tests that use them. Installs nothing; needs apt-get and dpkg-deb."""
+"""Unpack Debian's Prometheus and promtool below .cache/prometheus, for the tests that use them.
+
+Installs nothing; needs apt-get and dpkg-deb.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a job costs behind an HTTP request: Taurine's API, which has recorded a job before it answers, beside a FastAPI application that answers alone."""
+"""What a job costs behind an HTTP request: Taurine's API, which has recorded a job before it answers, beside a FastAPI
+application that answers alone.
+"""
 
 from __future__ import annotations
 

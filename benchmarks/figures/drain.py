@@ -58,7 +58,8 @@ def drain(bench: Bench, peer: Peer, *, jobs: int, concurrency: int) -> Drained:
 def check_drained(bench: Bench, peer: Peer, jobs: int, *, ended_before: int = 0) -> None:
     """The work that was timed has been done. Raises PeerFailed.
 
-    On BullMQ's wire nothing waits or runs, and as many jobs are kept as were asked for; in SQL all have ended well, and none is open.
+    On BullMQ's wire nothing waits or runs, and as many jobs are kept as were asked for; in SQL all have ended well, and
+    none is open.
     """
     if peer.on_bullmq_wire:
         left = {state: bench.server.length(f"bull:bench:{state}") for state in ("wait", "active", "completed")}

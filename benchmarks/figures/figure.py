@@ -24,7 +24,8 @@ class Sizes:
 
     jobs: of a drain and of the adds, for the peers with a full share. awaited_jobs: added one after another.
     paced_jobs: for the latency, after warmup_jobs that are not counted. backlog: jobs that wait in the backlog figure.
-    window_seconds: how long an idle worker is watched. finished: records of ended jobs in a long ledger. grown: jobs that a worker's memory is watched over.
+    window_seconds: how long an idle worker is watched. finished: records of ended jobs in a long ledger. grown: jobs
+    that a worker's memory is watched over.
     """
 
     jobs: int = 20_000
@@ -76,7 +77,8 @@ class Figure:
     """One thing that is measured of every peer that can do it, on an empty server and in an empty database.
 
     key: its name for --only; figures may share one. action: what a peer must have a call for.
-    peers: the only ones it is measured of; empty: all that keep nothing in SQL. repeated: False where one round says enough.
+    peers: the only ones it is measured of; empty: all that keep nothing in SQL. repeated: False where one round says
+    enough.
     """
 
     key: str
@@ -92,6 +94,8 @@ class Figure:
         return chosen and peer.can(self.action)
 
     def rounds_of(self, peer: Peer, rounds: int) -> int:
-        """How often it is measured: once where no requirement is about the peer, for the numbers are there to be looked at only."""
+        """How often it is measured: once where no requirement is about the peer, for the numbers are there to be looked
+        at only.
+        """
         concerned = {key for row in self.rows for bound in row.required for key in (bound.of, bound.baseline_peer)}
         return rounds if self.repeated and peer.key in concerned else 1

@@ -1,4 +1,6 @@
-"""Jobs with their records in SQL: what the records cost, beside our engine without them and beside peers that keep their jobs in PostgreSQL."""
+"""Jobs with their records in SQL: what the records cost, beside our engine without them and beside peers that keep
+their jobs in PostgreSQL.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ class Peer:
     lacks: actions that the library has no call for.
     jobs_share: its share of the jobs that BullMQ and Taurine get, so that a slow library does not hold up the run.
     on_bullmq_wire: its keys are BullMQ's, so that what it did can be checked on the server.
-    ended: SQL that counts the jobs that have ended well, and open: those that have not ended, for the same check in SQL.
+    ended: SQL that counts the jobs that have ended well, and open: those that have not ended, for the same check in
+    SQL.
     """
 
     key: str

@@ -1,4 +1,7 @@
-"""A FastAPI application that answers 202 and keeps nothing: what its users have before there is a job behind it. On one uvicorn process, as Taurine's API."""
+"""A FastAPI application that answers 202 and keeps nothing: what its users have before there is a job behind it.
+
+On one uvicorn process, as Taurine's API.
+"""
 
 from __future__ import annotations
 

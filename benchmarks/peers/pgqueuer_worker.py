@@ -1,5 +1,5 @@
-"""pgqueuer, set up by its guide to performance: asyncpg, one connection for the worker and a pool for the producer, its own
-settings for autovacuum, large batches. What has ended moves to its table of logs.
+"""pgqueuer, set up by its guide to performance: asyncpg, one connection for the worker and a pool for the producer, its
+own settings for autovacuum, large batches. What has ended moves to its table of logs.
 """
 
 from __future__ import annotations

@@ -70,7 +70,9 @@ class Program(ABC):
         """
 
     def serving(self, port: int, key_file: str) -> AbstractAsyncContextManager[None]:
-        """Inside the block, `POST /v1/jobs/bench.noop` is answered on this port of loopback, to callers with the key in that file."""
+        """Inside the block, `POST /v1/jobs/bench.noop` is answered on this port of loopback, to callers with the key in
+        that file.
+        """
         raise NotImplementedError
 
     async def some_ids(self, count: int) -> list[str]:
@@ -78,7 +80,9 @@ class Program(ABC):
         raise NotImplementedError
 
     async def settled(self) -> None:  # noqa: B027 - most libraries cannot be asked
-        """Return when all jobs are settled whose handlers have returned, where on_done comes before that but it can be asked."""
+        """Return when all jobs are settled whose handlers have returned, where on_done comes before that but it can be
+        asked.
+        """
 
 
 async def add_in_chunks(program: Program, jobs: int, chunk: int) -> None:
@@ -245,7 +249,9 @@ async def post(program: Program, args: argparse.Namespace) -> None:
 
 
 async def follow(program: Program, args: argparse.Namespace) -> None:
-    """Clients that each have a stream of events open, of a job that has ended and may be run again: they have been told what it is, and wait."""
+    """Clients that each have a stream of events open, of a job that has ended and may be run again: they have been told
+    what it is, and wait.
+    """
     key = await asyncio.to_thread(Path(args.key_file).read_text)
     connections = [await _open_stream(args.port, key, job_id) for job_id in await program.some_ids(args.clients)]
     _report("ready")

@@ -1,4 +1,6 @@
-"""What the tests of the command line share: an application in a folder of the test's own, and running `taurine` there as its user does."""
+"""What the tests of the command line share: an application in a folder of the test's own, and running `taurine` there
+as its user does.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ async def walk(gate: str, ctx: Context) -> int:
 
 @pytest.fixture
 def environment(redis_url: str, prefix: str, tmp_path: Path) -> dict[str, str]:
-    """The settings that the commands and the test's own application share: the test run's server, and SQLite in the folder."""
+    """The settings that the commands and the test's own application share: the test run's server, and SQLite in the
+    folder.
+    """
     return {
         "TAURINE_REDIS_URL": redis_url,
         "TAURINE_DATABASE_URL": f"sqlite:///{tmp_path / 'taurine.db'}",
@@ -107,7 +111,9 @@ def process(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def here(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
-    """The same in this process, which is a good deal quicker: with these variables alone, in the folder, one command at a time."""
+    """The same in this process, which is a good deal quicker: with these variables alone, in the folder, one command at
+    a time.
+    """
     turn = asyncio.Lock()
 
     async def run(*words: str, stdin: str = "", **more: str) -> Ended:
@@ -121,7 +127,8 @@ def here(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
 def taurine(here: Callable[..., Any], process: Callable[..., Any]) -> Callable[..., Any]:
     """Run a command to its end, in this process where that can be.
 
-    One that listens to signals needs a process of its own; one that may wait for ever gets one, which ends with its test.
+    One that listens to signals needs a process of its own; one that may wait for ever gets one, which ends with its
+    test.
     """
 
     async def run(*words: str, **more: str) -> Ended:

@@ -40,8 +40,8 @@ def ended_here(
 
     both_as_one: stderr is written where stdout is, as on a terminal. Default: False.
 
-    It finds the working directory, the variables, the imported modules and the warnings as a process of its own would, and leaves them as
-    they were.
+    It finds the working directory, the variables, the imported modules and the warnings as a process of its own would,
+    and leaves them as they were.
     """
     out = io.StringIO()
     err = out if both_as_one else io.StringIO()

@@ -114,7 +114,10 @@ async def test_ctrl_c_ends_dev_at_every_stage(
 async def test_a_worker_that_reloads_hands_over_what_it_ran(
     terminal: Callable[..., Terminal], variables: dict[str, str], tmp_path: Path
 ) -> None:
-    """SEED-079: the worker is a process of its own, and its code is anew when a file changes. A job that outlives the grace runs again in the new process."""
+    """SEED-079: the worker is a process of its own, and its code is anew when a file changes.
+
+    A job that outlives the grace runs again in the new process.
+    """
     worker = terminal("worker", "--reload", "--grace", "0.1")
     enqueue = terminal("enqueue", "list.walk", '"gate"', "--id", "w")
     await enqueue.ended()

@@ -1,4 +1,6 @@
-"""The program as a whole: its help, how quickly it is there, pipes that close, completion, and words for what they mean."""
+"""The program as a whole: its help, how quickly it is there, pipes that close, completion, and words for what they
+mean.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ COMMANDS = (
 )
 
 HEAVY = ("sqlalchemy", "redis", "alembic", "asyncio", "rich", "taurine.app", "taurine.settings")
-"""What takes long to import. Typer itself takes Pydantic to read the words of a command; not for the help of the program."""
+"""What takes long to import. Typer itself takes Pydantic to read the words of a command; not for the help of the
+program.
+"""
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,9 @@ async def test_completion_knows_commands_options_and_job_types(
 
 
 async def test_json_is_one_value_on_stdout(process: Callable[..., Any], here: Callable[..., Any], app: Taurine) -> None:
-    """Every command that ends by itself; one of them as its own process, where nothing else stands between it and stdout."""
+    """Every command that ends by itself; one of them as its own process, where nothing else stands between it and
+    stdout.
+    """
     await app.migrate()
     ended = {"doctor": await process("doctor", "--json")}
     for words in ("jobs", "queues", "dead", "workers", "top --once", "verify", "migrate", "bench --jobs 5"):

@@ -211,7 +211,10 @@ async def test_it_is_said_why_a_job_does_not_start(terminal: Callable[..., Termi
 
 
 async def test_a_worker_works_until_nothing_is_left(taurine: Callable[..., Any], app: Taurine) -> None:
-    """PEER-128: exit 0 at empty, retries included; a job of a later time is left. SEED-097 to 099, 104: each step is a line. SEED-254: a file is enough, nothing is built."""
+    """PEER-128: exit 0 at empty, retries included; a job of a later time is left.
+
+    SEED-097 to 099, 104: each step is a line. SEED-254: a file is enough, nothing is built.
+    """
     await taurine("enqueue", "invite.send", ADA)
     await taurine("enqueue", "file.copy", '"a"', "--id", "copied")
     await taurine("enqueue", "invite.send", ADA, "--id", "later", "--delay", "1d")

@@ -104,7 +104,9 @@ def _as_of(row: Any, seen_at: int) -> Any:
 
 
 async def test_busy_slots_are_shown_where_they_are_told(taurine: Callable[..., Any], app: Taurine) -> None:
-    """A worker of two queues tells of all its jobs together, so that neither queue's line has them; the last line has the sum."""
+    """A worker of two queues tells of all its jobs together, so that neither queue's line has them; the last line has
+    the sum.
+    """
     for name, queue in (("invite.send", "mail"), ("file.copy", "files"), ("list.walk", "slow")):
         app.job(name, queue=queue)(_nothing)
     async with app.worker(queues=["mail", "files"], concurrency=3), app.worker(queues=["slow"], concurrency=2):

@@ -41,7 +41,9 @@ def variables(variables: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 async def told(app: Taurine) -> None:
-    """A job that failed and one that was cancelled, with a secret wherever somebody may write; and an alert that was written before the rule was made."""
+    """A job that failed and one that was cancelled, with a secret wherever somebody may write; and an alert that was
+    written before the rule was made.
+    """
 
     @app.job("ill", queue="ill", retry=Retry.NONE)
     async def ill(text: str, ctx: Any) -> None:

@@ -112,7 +112,9 @@ class PowerCut(Exception):
 
 @pytest.mark.parametrize("saves", range(5))
 def test_an_export_goes_on_where_it_was_cut_off(office: Office, saves: int) -> None:
-    """SEED-208, 210, 266: the last page is short; each ticket has one line, and the export one row, wherever the first attempt ends."""
+    """SEED-208, 210, 266: the last page is short; each ticket has one line, and the export one row, wherever the first
+    attempt ends.
+    """
     routed(office.tickets, 3, 1, 2, 7, 5, 6, 4)
     order, left = Export(name="all", page=2), saves
 

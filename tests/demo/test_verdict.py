@@ -33,7 +33,10 @@ def letter(number: int, name: str, recipient: str = TEAM) -> Letter:
 
 
 def good() -> Evidence:
-    """Six tickets. 2 was the poison, 3's letter came again later; worker-2 held 4, 5 and the export, and 4's letter was in doubt."""
+    """Six tickets.
+
+    2 was the poison, 3's letter came again later; worker-2 held 4, 5 and the export, and 4's letter was in doubt.
+    """
     return Evidence(
         records={
             **{f"triage:{number}": triaged(number, looked_up=number == 4) for number in NUMBERS},

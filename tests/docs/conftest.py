@@ -1,4 +1,6 @@
-"""What the tests of pages share: settings over a prefix and a folder of the test's own, for programs and for code that is run here."""
+"""What the tests of pages share: settings over a prefix and a folder of the test's own, for programs and for code that
+is run here.
+"""
 
 from __future__ import annotations
 

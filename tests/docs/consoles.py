@@ -69,7 +69,10 @@ def run(step: Step, folder: Path, environment: dict[str, str]) -> str:
 
 
 def differences(step: Step, shown: str) -> str:
-    """What was shown instead of what the page says; nothing where they agree. How wide a column is depends on what … stands for, so spaces are not counted."""
+    """What was shown instead of what the page says; nothing where they agree.
+
+    How wide a column is depends on what … stands for, so spaces are not counted.
+    """
     pattern = "".join(re.escape(_spaced(line)).replace("…", "(?:.|\n)*") + "\n" for line in step.says)
     if re.fullmatch(pattern, _spaced(shown)):
         return ""

@@ -1,7 +1,8 @@
-"""The figures of docs/guarantees.md: which tests belong to which promise, and the table that is made of what they printed.
+"""The figures of docs/guarantees.md: which tests belong to which promise, and the table that is made of what they
+printed.
 
-`make test ARGS="tests/faults tests/jobs" | python tests/docs/figures.py` writes the table anew from the section "figures" at the end of that output. A test
-that printed nothing there loses its line.
+`make test ARGS="tests/faults tests/jobs" | python tests/docs/figures.py` writes the table anew from the section
+"figures" at the end of that output. A test that printed nothing there loses its line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 
 
 def linked_tests(text: str) -> dict[str, set[str]]:
-    """The names of the tests that the page links for each promise; a link without a test's name stands for all of its file or folder."""
+    """The names of the tests that the page links for each promise; a link without a test's name stands for all of its
+    file or folder.
+    """
     rows = re.findall(r"^\| \*\*(P\d) .*\|([^|]+)\|$", text, re.MULTILINE)
     return {promise: set(_linked(cell)) for promise, cell in rows}
 

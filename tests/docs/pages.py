@@ -1,4 +1,6 @@
-"""Pages of the documentation whose code is run: what is in them, and running a section as the prompt of `python -m asyncio` would."""
+"""Pages of the documentation whose code is run: what is in them, and running a section as the prompt of `python -m
+asyncio` would.
+"""
 
 from __future__ import annotations
 

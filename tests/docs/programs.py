@@ -21,7 +21,10 @@ def programs(section: str) -> list[str]:
 def run_program(
     *words: str, folder: Path, environment: Mapping[str, str] | None = None, path: str = str(SOURCE)
 ) -> subprocess.CompletedProcess[str]:
-    """`python …` in a folder, which must end well. environment: beside where Taurine is. path: where it is, and what else is imported."""
+    """`python …` in a folder, which must end well.
+
+    environment: beside where Taurine is. path: where it is, and what else is imported.
+    """
     ended = subprocess.run(
         [sys.executable, *words],
         cwd=folder,

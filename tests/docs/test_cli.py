@@ -1,4 +1,6 @@
-"""docs/cli.md: its commands are run as they stand there and print what follows them, and its lists are those of the program."""
+"""docs/cli.md: its commands are run as they stand there and print what follows them, and its lists are those of the
+program.
+"""
 
 from __future__ import annotations
 

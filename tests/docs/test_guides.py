@@ -1,4 +1,6 @@
-"""The guides, docs/how-it-works.md and docs/upgrading.md: their code is run as it stands there, and prints what its comments say."""
+"""The guides, docs/how-it-works.md and docs/upgrading.md: their code is run as it stands there, and prints what its
+comments say.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""docs/recipes: the files of each page are laid out as it says and its programs run; what stops a worker is what a worker needs."""
+"""docs/recipes: the files of each page are laid out as it says and its programs run; what stops a worker is what a
+worker needs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The documentation site: every page is in its navigation, every link leads somewhere, every command is one, every public name is in the reference.
+"""The documentation site: every page is in its navigation, every link leads somewhere, every command is one, every
+public name is in the reference.
 
 `make docs` builds it, strictly; these are what it is built from, and need no builder.
 """

@@ -1,4 +1,6 @@
-"""docs/testing.md: each section's code is run as it stands there, and prints what its comments say; its test module is run by pytest."""
+"""docs/testing.md: each section's code is run as it stands there, and prints what its comments say; its test module is
+run by pytest.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ EXAMPLES = SOURCE.parent / "examples"
 
 @pytest.fixture
 def started(tmp_path: Path) -> Callable[..., str]:
-    """`started("csv_export")` runs that program in an empty folder, with the embedded server, and returns what it prints."""
+    """`started("csv_export")` runs that program in an empty folder, with the embedded server, and returns what it
+    prints.
+    """
 
     def start(name: str, *arguments: str) -> str:
         ended = subprocess.run(
@@ -44,7 +46,9 @@ def started(tmp_path: Path) -> Callable[..., str]:
 async def imported(
     redis_socket_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Any]]:
-    """`imported("csv_export", clock=clock)` imports it, its application on the shared server with these options of `Taurine`."""
+    """`imported("csv_export", clock=clock)` imports it, its application on the shared server with these options of
+    `Taurine`.
+    """
     modules: list[Any] = []
     usual: dict[str, Any] = {"redis_url": redis_socket_url, "home": tmp_path, "prefix": prefix}
 

@@ -55,7 +55,10 @@ def test_the_program_exports_two_tenants_and_nothing_for_the_third(started: Call
 
 @pytest.mark.parametrize("number", [1, 499, 500, 501, 1000])
 async def test_a_header_and_each_row_once(example: Any, number: int) -> None:
-    """SEED-208, SEED-207: exact multiples of a page too, and nothing of another tenant. All rows are of one time, so that only ids tell pages apart (SEED-263)."""
+    """SEED-208, SEED-207: exact multiples of a page too, and nothing of another tenant.
+
+    All rows are of one time, so that only ids tell pages apart (SEED-263).
+    """
     add_customers(example, number)
     add_customers(example, 7, tenant="globex")
 
@@ -103,7 +106,9 @@ async def test_exports_leave_the_database_to_others(example: Any, monkeypatch: p
 async def test_rows_that_come_meanwhile_shift_no_page(
     example: Any, clock: TestClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SEED-263, SEED-265: what is written before and after the cursor between two pages; none of the start set is missing or doubled, and the whole stays the whole."""
+    """SEED-263, SEED-265: what is written before and after the cursor between two pages; none of the start set is
+    missing or doubled, and the whole stays the whole.
+    """
     add_customers(example, 1200)
     turned: list[int] = []
     pages = example.pages
@@ -130,7 +135,9 @@ async def test_rows_that_come_meanwhile_shift_no_page(
 async def test_a_retry_goes_on_and_leaves_one_row(
     example: Any, clock: TestClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SEED-204, SEED-210, SEED-266, SEED-267: it breaks in the third page, then after the file; each time five seconds before the other attempt, which is on the next day."""
+    """SEED-204, SEED-210, SEED-266, SEED-267: it breaks in the third page, then after the file; each time five seconds
+    before the other attempt, which is on the next day.
+    """
     add_customers(example, 1200)
     clock.advance(NOON.replace(hour=23, minute=59, second=59) - clock.datetime)
     read: list[int] = []
@@ -164,7 +171,9 @@ async def test_a_retry_goes_on_and_leaves_one_row(
 async def test_what_was_written_after_the_last_save_is_written_again(
     example: Any, clock: TestClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that is killed leaves a file that is longer than the state says that was saved last; and rows that were in it may be gone since."""
+    """A process that is killed leaves a file that is longer than the state says that was saved last; and rows that were
+    in it may be gone since.
+    """
     add_customers(example, 1200)
     request = example.ExportRequest(tenant_id="acme", user_id="ada")
     killed = DetachedContext(clock=clock)

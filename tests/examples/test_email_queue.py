@@ -31,7 +31,9 @@ def test_the_program_delivers_what_was_refused(started: Callable[..., str]) -> N
 async def test_the_pauses_of_a_letter_whose_server_stays_away(
     imported: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SEED-193, SEED-196, SEED-197: five attempts after 2, 4, 8 and 16 s; what the log says of each, and at which level."""
+    """SEED-193, SEED-196, SEED-197: five attempts after 2, 4, 8 and 16 s; what the log says of each, and at which
+    level.
+    """
     clock = TestClock()
     example = imported("email_queue", clock=clock)
     server = example.MailServer()
@@ -121,7 +123,9 @@ class SlowServer:
 
 
 async def test_the_rules_of_a_letter(imported: Callable[..., Any]) -> None:
-    """SEED-193, SEED-199: what the queue keeps; priority and delay; an id of four parts, of which the first three find it."""
+    """SEED-193, SEED-199: what the queue keeps; priority and delay; an id of four parts, of which the first three find
+    it.
+    """
     clock = TestClock()
     example = imported("email_queue", clock=clock)
     options = example.deliver.options

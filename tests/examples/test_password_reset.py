@@ -43,7 +43,9 @@ def test_the_program_mails_once_or_each_time_as_declared(started: Callable[..., 
 
 
 async def test_repeated_clicks_on_invite_are_one_mail(example: Any, ada: Any) -> None:
-    """SEED-077, SEED-078, SEED-085, SEED-086: an id of two parts; the second call gets the first one's job, and hears so, also when it has ended."""
+    """SEED-077, SEED-078, SEED-085, SEED-086: an id of two parts; the second call gets the first one's job, and hears
+    so, also when it has ended.
+    """
     mailer = example.Mailer()
     first, second = await example.invite(ada), await example.invite(ada)
     await drain(example.app, deps=mailer)
@@ -127,7 +129,9 @@ async def test_a_bad_id_or_address_is_refused(example: Any, payload: dict[str, s
 
 
 async def test_the_catalog_is_the_map_of_types(example: Any, ada: Any) -> None:
-    """SEED-080, SEED-081, SEED-083: dotted names, each with a payload and a function; any other is refused with the near miss."""
+    """SEED-080, SEED-081, SEED-083: dotted names, each with a payload and a function; any other is refused with the
+    near miss.
+    """
     assert {job_type.name for job_type in example.app.catalog} == {
         "email.sendInvite",
         "email.resendInvite",

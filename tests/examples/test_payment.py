@@ -62,7 +62,9 @@ async def test_a_payment_is_one_job_and_one_row(example: Any) -> None:
 
 
 async def test_whoever_dies_wherever_the_card_is_charged_once(example: Any) -> None:
-    """SEED-257: also between the charge and the commit of the row, where the next attempt finds the intent and asks the provider."""
+    """SEED-257: also between the charge and the commit of the row, where the next attempt finds the intent and asks the
+    provider.
+    """
     provider = example.Provider()
 
     def reset() -> None:

@@ -62,7 +62,9 @@ def test_the_window_is_the_day_before_by_the_clocks_of_the_zone(example: Any, ti
 
 
 async def test_a_tick_that_is_late_and_run_twice_is_of_its_own_day(example: Any, clock: TestClock) -> None:
-    """SEED-202, SEED-203, SEED-268: no worker ran on Tuesday; on Thursday the report is Monday's, and made again it is the same and mails nobody."""
+    """SEED-202, SEED-203, SEED-268: no worker ran on Tuesday; on Thursday the report is Monday's, and made again it is
+    the same and mails nobody.
+    """
     desk = example.Desk()
     async with example.app.worker(deps=desk):
 

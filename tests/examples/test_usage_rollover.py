@@ -56,7 +56,10 @@ def test_the_program_rolls_over_and_then_has_nothing_to_do(started: Callable[...
 
 
 async def test_a_late_tick_books_into_its_own_hour(example: Any, clock: TestClock) -> None:
-    """SEED-054, SEED-244: it was due at 10:05 and runs at 11:30; the usage since is not its business. Both times are in the record."""
+    """SEED-054, SEED-244: it was due at 10:05 and runs at 11:30; the usage since is not its business.
+
+    Both times are in the record.
+    """
     await install(example)
     use(example, TEN - timedelta(minutes=30), 5)
     use(example, TEN + timedelta(minutes=30), 7)

@@ -1,7 +1,8 @@
 """A process of an application, which the fault tests kill: a worker with its loops, or a relay of the outbox alone.
 
-Its one argument is the JSON that JobProcess makes. It writes `ready`, works until SIGTERM or the end of its input, and records in the history what its
-handler does. A relay may be told a point at which it kills itself, the first time that it comes there.
+Its one argument is the JSON that JobProcess makes. It writes `ready`, works until SIGTERM or the end of its input, and
+records in the history what its handler does. A relay may be told a point at which it kills itself, the first time that
+it comes there.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def make_application(
 ) -> tuple[Taurine, JobType[Load, str], JobType[Load, str]]:
     """The application of the fault tests, with one job type on the queue `q` and one on `r`.
 
-    The setting `lock_seconds` is for tests whose ledger is away: how long a call waits for it. It holds for the whole process.
+    The setting `lock_seconds` is for tests whose ledger is away: how long a call waits for it. It holds for the whole
+    process.
     """
     if "lock_seconds" in settings:
         database._LOCK_SECONDS = settings["lock_seconds"]  # pyright: ignore[reportPrivateUsage] - scaled
@@ -112,7 +114,9 @@ def make_outbox(backend: Backend, outbox: Callable[..., Outbox] = Outbox, **opti
 
 
 def _note_ends(history: History, worker: str) -> None:
-    """Put down the end of each delivery that has run: the ledger has answered to its outcome, and what befalls its lease from now on repeats nothing."""
+    """Put down the end of each delivery that has run: the ledger has answered to its outcome, and what befalls its
+    lease from now on repeats nothing.
+    """
     run = Execution.run
 
     async def run_and_note(self: Execution, job: Job) -> Any:

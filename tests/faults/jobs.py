@@ -54,10 +54,11 @@ def hits_all_leases(history: History, note: str, *workers: str) -> None:
 
 
 async def with_its_leases(store: RawStore, prefix: str, *command: str | int) -> Counter[str]:
-    """Have the server do something that ends all leases; returns the jobs of the queue `q` that were leased at that very moment.
+    """Have the server do something that ends all leases; returns the jobs of the queue `q` that were leased at that
+    very moment.
 
-    The workers' own notes tell of others: a handler starts a while after its lease, when the reply has come; and on a busy machine leases are granted between a note here and the
-    command. So jobs would run twice that no fault explains.
+    The workers' own notes tell of others: a handler starts a while after its lease, when the reply has come; and on a
+    busy machine leases are granted between a note here and the command. So jobs would run twice that no fault explains.
     """
     async with store.pipeline(transaction=True) as both:
         both.lrange(f"{prefix}:q:active", 0, -1)
@@ -134,7 +135,8 @@ async def judge(
     *,
     faults: Mapping[str, int] | None = None,
 ) -> Verdict:
-    """Judge by the records what has come to rest, print the figures, and require that nothing is wrong and every job completed.
+    """Judge by the records what has come to rest, print the figures, and require that nothing is wrong and every job
+    completed.
 
     figures: put before those of the verdict. faults: as for `check`.
     """

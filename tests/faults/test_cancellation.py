@@ -1,4 +1,6 @@
-"""F11: calls and handlers that are cancelled at any point leave nothing behind: no reply for another, no slot taken for ever."""
+"""F11: calls and handlers that are cancelled at any point leave nothing behind: no reply for another, no slot taken for
+ever.
+"""
 
 from __future__ import annotations
 

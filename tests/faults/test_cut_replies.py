@@ -1,6 +1,8 @@
-"""F24: the connection is reset after k bytes of the reply to a turn, for every k: the worker cannot know whether the turn ran.
+"""F24: the connection is reset after k bytes of the reply to a turn, for every k: the worker cannot know whether the
+turn ran.
 
-Each job must complete once, run once and be charged one attempt; a job that was claimed by the cut turn comes to run all the same.
+Each job must complete once, run once and be charged one attempt; a job that was claimed by the cut turn comes to run
+all the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """F01, F02, F03, F12: workers that are killed, frozen, or only quick.
 
-Scaled for two busy cores: 1,500 jobs of 40 ms on 4 workers x 10, leases of 2 s and sweeps each second, kills by progress
-rather than by the clock.
+Scaled for two busy cores: 1,500 jobs of 40 ms on 4 workers x 10, leases of 2 s and sweeps each second, kills by
+progress rather than by the clock.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ async def test_f01_a_worker_is_killed_again_and_again(
 async def test_f02_one_new_worker_finds_every_orphan(
     *, redis_url: str, prefix: str, base: str, raw: RawStore, history: History, figure: Figure
 ) -> None:
-    """F02, its wait of 60 s scaled to the end of every lease: all workers die, and one comes later, without a producer's help."""
+    """F02, its wait of 60 s scaled to the end of every lease: all workers die, and one comes later, without a
+    producer's help.
+    """
     total = 1000
     async with Queue("q", redis_url, prefix=prefix) as queue, AsyncExitStack() as stack:
         crew = [WorkerProcess(redis_url, prefix, history, name=f"w{number}", **OPTIONS) for number in range(3)]
@@ -152,7 +154,9 @@ async def test_f03_the_old_owners_progress_and_logs_are_refused(
 async def _freeze_the_owner(
     url: str, prefix: str, raw: RawStore, history: History, data: dict[str, Any], **broken: Any
 ) -> None:
-    """One job and two workers: whoever got it is stopped for 3 leases, wakes when the other one runs it, and both go on to the end."""
+    """One job and two workers: whoever got it is stopped for 3 leases, wakes when the other one runs it, and both go on
+    to the end.
+    """
     lease = 0.5
     options: dict[str, Any] = {**OPTIONS, "lease": lease, "stalled_interval": 0.3, **broken}
     async with (

@@ -1,6 +1,7 @@
 """F33: the ledger is away, for longer than a lease, while jobs finish; the server of queues is there (P3).
 
-Scaled for two busy cores: 600 jobs of 10 ms on 2 workers x 10, two outages of 2.5 s, leases of 2 s, and a wait of 1 s for the ledger.
+Scaled for two busy cores: 600 jobs of 10 ms on 2 workers x 10, two outages of 2.5 s, leases of 2 s, and a wait of 1 s
+for the ledger.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class LockedFile:
 
 
 class KilledServer:
-    """PostgreSQL: killed in the midst of its work, and started again out of the application's reach, so that the test sees what it has recovered before anybody adds to it."""
+    """PostgreSQL: killed in the midst of its work, and started again out of the application's reach, so that the test
+    sees what it has recovered before anybody adds to it.
+    """
 
     def __init__(self, server: PostgresServer, proxy: FaultProxy, database: str) -> None:
         self.own_url = server.url_of(database)
@@ -124,7 +127,9 @@ async def test_f33_recorded_jobs_outlive_outages_of_the_ledger(
     figure: Figure,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """F33: no end is told to the queue that the ledger has not; each waits for the ledger, keeps its lease, and is recorded once. Producers get a typed error."""
+    """F33: no end is told to the queue that the ledger has not; each waits for the ledger, keeps its lease, and is
+    recorded once. Producers get a typed error.
+    """
     monkeypatch.setattr("taurine.ledger.database._LOCK_SECONDS", 1.0)
     settings: dict[str, Any] = {
         "url": redis_url, "prefix": prefix, "home": str(tmp_path), "database_url": lost_ledger.url,

@@ -1,6 +1,8 @@
-"""F17, F19, F25: the server of queues loses what it was told, all of it or the newest part; the ledger puts it back (P1, P3).
+"""F17, F19, F25: the server of queues loses what it was told, all of it or the newest part; the ledger puts it back
+(P1, P3).
 
-Scaled for two busy cores: 800 jobs of 10 ms (500 where the ledger is on PostgreSQL) on 2 workers x 10, which keep few ended jobs in the queue. A reconciler runs in each worker, every 0.5 s.
+Scaled for two busy cores: 800 jobs of 10 ms (500 where the ledger is on PostgreSQL) on 2 workers x 10, which keep few
+ended jobs in the queue. A reconciler runs in each worker, every 0.5 s.
 """
 
 from __future__ import annotations
@@ -134,7 +136,9 @@ async def test_f17_a_failover_loses_the_newest_writes(
     history: History,
     figure: Figure,
 ) -> None:
-    """F17: the replica that takes over has not heard of the last jobs, nor of the last ends: the ones run, the others do not run again."""
+    """F17: the replica that takes over has not heard of the last jobs, nor of the last ends: the ones run, the others
+    do not run again.
+    """
     total = _total(settings)
     primary, replica = server_factory(), server_factory()
     async with FaultProxy(primary.port) as proxy, open_store(primary) as first, open_store(replica) as second:

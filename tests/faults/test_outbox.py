@@ -42,7 +42,9 @@ def settings(tmp_path: Path, prefix: str, redis_url: str, ledger: str) -> dict[s
 
 
 async def _record(database: Database, first: int, count: int) -> list[str]:
-    """Records as a process leaves them that died between its commit and its handing over; two queues in turn, one a millisecond."""
+    """Records as a process leaves them that died between its commit and its handing over; two queues in turn, one a
+    millisecond.
+    """
     names = [f"j{number:05}" for number in range(first, first + count)]
     created_at = round(time.time() * 1000) - 100_000
     records = [
@@ -116,7 +118,9 @@ async def _added(raw: RawStore, prefix: str) -> list[str]:
 async def test_f31_two_relays_at_once_keep_the_order(
     settings: dict[str, Any], history: History, raw: RawStore, prefix: str, figure: Figure
 ) -> None:
-    """F31: two processes relay the same backlog; nothing is created twice, and each queue has its jobs in the order of their acceptance."""
+    """F31: two processes relay the same backlog; nothing is created twice, and each queue has its jobs in the order of
+    their acceptance.
+    """
     app, *_ = make_application(settings)
     backend = backend_of(app)
     await backend.ready()
@@ -146,7 +150,9 @@ async def test_f32_the_server_is_down_while_jobs_are_accepted(
     prefix: str,
     figure: Figure,
 ) -> None:
-    """F32, its 5 min scaled to 2 s: everything is accepted, and handed over in order, at a bounded rate, when the server is back."""
+    """F32, its 5 min scaled to 2 s: everything is accepted, and handed over in order, at a bounded rate, when the
+    server is back.
+    """
     outage, server = 2.0, server_factory()
     settings["url"] = server.url
     server.stop()

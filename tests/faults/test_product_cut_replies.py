@@ -1,7 +1,9 @@
-"""F24 with whole applications: the worker cannot know whether what it has told a server was heard, since the connection is reset after k bytes of the answer, for every k.
+"""F24 with whole applications: the worker cannot know whether what it has told a server was heard, since the connection
+is reset after k bytes of the answer, for every k.
 
-Once the queue's server, which is told of an attempt's end and asked for the next job in one turn; once the ledger, which commits that end. Each job must be recorded as
-completed once, run once and be charged one attempt. No loop of the worker's looks after what it might have lost.
+Once the queue's server, which is told of an attempt's end and asked for the next job in one turn; once the ledger,
+which commits that end. Each job must be recorded as completed once, run once and be charged one attempt. No loop of the
+worker's looks after what it might have lost.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ LANES = 12
 """Queues that are cut side by side, since each reset costs a pause."""
 
 WORKERS = 4
-"""Applications whose ledger is cut, side by side for the same reason: the jobs of one would be recorded together, by one request."""
+"""Applications whose ledger is cut, side by side for the same reason: the jobs of one would be recorded together, by
+one request.
+"""
 
 BEYOND = 100_000
 
@@ -44,7 +48,8 @@ ALONE = Upkeep(reconcile_every=None, expire_every=None, purge_every=None)
 
 
 class Lane:
-    """One queue, whose jobs cut the next answer that the worker gets to a request with their mark; the desk, which takes jobs on, is not cut.
+    """One queue, whose jobs cut the next answer that the worker gets to a request with their mark; the desk, which
+    takes jobs on, is not cut.
 
     Jobs that `chat` say something, which is saved together with how they ended.
     """

@@ -1,7 +1,8 @@
-"""F13, F14, F22, with whole applications: connections, scripts and the server of queues go away under load, over a ledger.
+"""F13, F14, F22, with whole applications: connections, scripts and the server of queues go away under load, over a
+ledger.
 
-Scaled for two busy cores: 1,000 jobs of 10 ms on 2 workers x 10, faults by progress, an outage of 3.5 s. The checker judges by what the records say; besides, every record
-must agree with its queue.
+Scaled for two busy cores: 1,000 jobs of 10 ms on 2 workers x 10, faults by progress, an outage of 3.5 s. The checker
+judges by what the records say; besides, every record must agree with its queue.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ async def _under_load(
     *,
     faults: int,
 ) -> list[str]:
-    """Run the load with `fault` at even shares of its progress, also for the producer, and judge; what the workers said on stderr.
+    """Run the load with `fault` at even shares of its progress, also for the producer, and judge; what the workers said
+    on stderr.
 
     No fault explains a repeat, since it takes nobody's lease.
     """
@@ -94,7 +96,9 @@ async def _under_load(
 async def test_f13_recorded_jobs_outlive_killed_connections(
     server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
 ) -> None:
-    """F13: every connection of workers and producer is killed, 12 times; each job is accepted, recorded once and run once."""
+    """F13: every connection of workers and producer is killed, 12 times; each job is accepted, recorded once and run
+    once.
+    """
     server = server_factory()
     settings["url"] = server.url
     async with open_store(server) as store:
@@ -114,7 +118,9 @@ async def test_f13_recorded_jobs_outlive_killed_connections(
 async def test_f22_recorded_jobs_outlive_flushed_scripts(
     redis_url: str, settings: dict[str, Any], raw: RawStore, history: History, figure: Figure
 ) -> None:
-    """F22: the scripts are sent again, 20 times; workers and producer notice nothing, and no line of an error is written."""
+    """F22: the scripts are sent again, 20 times; workers and producer notice nothing, and no line of an error is
+    written.
+    """
     settings["url"] = redis_url
     said = await _under_load(settings, history, figure, raw.script_flush, faults=20)
     assert said == ["", ""]
@@ -123,7 +129,9 @@ async def test_f22_recorded_jobs_outlive_flushed_scripts(
 async def test_f14_recorded_jobs_outlive_a_stop_of_the_server(
     server_factory: ServerFactory, settings: dict[str, Any], history: History, figure: Figure
 ) -> None:
-    """F14, its 30 s scaled to 3.5, which is more than a lease, P2: producers are answered as ever, workers resume without a restart, and what was accepted meanwhile runs too."""
+    """F14, its 30 s scaled to 3.5, which is more than a lease, P2: producers are answered as ever, workers resume
+    without a restart, and what was accepted meanwhile runs too.
+    """
     outage, server = 3.5, server_factory(appendonly="yes")
     settings["url"] = server.url
     app, task, _ = make_application(settings)

@@ -1,6 +1,8 @@
-"""F01, F06, F08, F09, F10 and rolling restarts, with whole applications: processes that are killed, poisoned and told to end, over a ledger.
+"""F01, F06, F08, F09, F10 and rolling restarts, with whole applications: processes that are killed, poisoned and told
+to end, over a ledger.
 
-Scaled for two busy cores: leases of 2 s and looks each second, kills by progress rather than by the clock. The checker judges by what the records say;
+Scaled for two busy cores: leases of 2 s and looks each second, kills by progress rather than by the clock. The checker
+judges by what the records say;
 besides, every record must agree with its queue.
 """
 
@@ -191,7 +193,9 @@ async def test_f06_a_poisonous_job_is_dead_after_so_many_crashes(shop: Shop, poi
 
 
 async def test_f08_long_jobs_are_handed_back_at_once(shop: Shop, figure: Figure) -> None:
-    """F08, P7, SEED-103: nothing is fetched after the signal, what has not ended in the grace is handed back and costs no attempt."""
+    """F08, P7, SEED-103: nothing is fetched after the signal, what has not ended in the grace is handed back and costs
+    no attempt.
+    """
     numbers = await shop.enqueue(30, seconds=30.0)
     async with shop.worker("w1", grace=1.0) as worker:
         await eventually(lambda: len(shop.started()) == 10 or None, 30, "the worker is not full")

@@ -1,6 +1,7 @@
 """F13, F14, F15, F20, F22: connections, scripts, memory and the server itself go away under load.
 
-Scaled for two busy cores: 1,500 jobs of 10 ms on 2 workers x 10, faults by progress, an outage of 3.5 s, a watchdog of 1 s.
+Scaled for two busy cores: 1,500 jobs of 10 ms on 2 workers x 10, faults by progress, an outage of 3.5 s, a watchdog of
+1 s.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ async def test_f22_scripts_are_flushed_under_load(
 async def test_f14_the_server_stops_and_comes_back(
     server_factory: ServerFactory, prefix: str, history: History, figure: Figure
 ) -> None:
-    """F14, its 30 s scaled to 3.5, which is more than a lease: producers fail fast with a typed error, and workers resume without a restart."""
+    """F14, its 30 s scaled to 3.5, which is more than a lease: producers fail fast with a typed error, and workers
+    resume without a restart.
+    """
     outage, base = 3.5, f"{prefix}:q:"
     server = server_factory(appendonly="yes")
     async with (
@@ -163,7 +166,8 @@ async def test_f15_an_idle_worker_outlives_a_black_hole(
 ) -> None:
     """F15: no byte passes and nothing is closed; after the network is back the next job is picked up, with no help.
 
-    The blocking read lasts 0.5 s on the server and is given up 2 s later, so 3 s of silence stand for the 60 s of an outage.
+    The blocking read lasts 0.5 s on the server and is given up 2 s later, so 3 s of silence stand for the 60 s of an
+    outage.
     """
     ran = asyncio.Queue[str]()
 

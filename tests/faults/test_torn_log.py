@@ -1,4 +1,5 @@
-"""F26: the append-only file ends at any byte of its last entry, as after a power cut: the server starts, and there is no half job.
+"""F26: the append-only file ends at any byte of its last entry, as after a power cut: the server starts, and there is
+no half job.
 
 Every byte is loaded by DEBUG LOADAOF, which is what a start does with the file; some of them by a start.
 """

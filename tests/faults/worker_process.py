@@ -1,8 +1,10 @@
-"""A worker as a process of its own, which the fault tests freeze and kill. Its one argument is the JSON that WorkerProcess makes.
+"""A worker as a process of its own, which the fault tests freeze and kill.
 
-It writes `ready`, works until SIGTERM or the end of its input, and records in the history what it does. `broken` makes it break a
-promise, as a bug would: the checker must find that. Beside what perform() knows, a job's data may say `reports`: how often it is to
-report progress and a log line.
+Its one argument is the JSON that WorkerProcess makes.
+
+It writes `ready`, works until SIGTERM or the end of its input, and records in the history what it does. `broken` makes
+it break a promise, as a bug would: the checker must find that. Beside what perform() knows, a job's data may say
+`reports`: how often it is to report progress and a log line.
 """
 
 from __future__ import annotations

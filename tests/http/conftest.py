@@ -1,4 +1,6 @@
-"""What the tests of the API share: an application over the shared server and a database of the test's own, and clients that call its API in this process."""
+"""What the tests of the API share: an application over the shared server and a database of the test's own, and clients
+that call its API in this process.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ async def app_factory(
 ) -> AsyncIterator[Callable[..., Taurine]]:
     """Make applications over the test's prefix: `app_factory(clock=clock)`; each is closed after the test.
 
-    Takes the arguments of Taurine. Default: the shared server by its unix socket; `ledger_url` in a test that has it, else SQLite.
+    Takes the arguments of Taurine. Default: the shared server by its unix socket; `ledger_url` in a test that has it,
+    else SQLite.
     """
     if database_url.startswith("postgresql"):  # whose tables somebody plans; SQLite gets them at the first call
         database = open_database(database_url)
@@ -75,7 +78,9 @@ def app(app_factory: Callable[..., Taurine]) -> Taurine:
 
 @pytest.fixture
 async def client_of() -> AsyncIterator[Callable[..., Client]]:
-    """Make clients of an application's API: `client_of(app, access=Access(…), max_body=100)`; takes the options of `create_app`."""
+    """Make clients of an application's API: `client_of(app, access=Access(…), max_body=100)`; takes the options of
+    `create_app`.
+    """
     async with contextlib.AsyncExitStack() as stack:
 
         def make(app: Taurine, **options: object) -> Client:

@@ -1,4 +1,6 @@
-"""Calls that nobody thought of: what schemathesis makes of the OpenAPI document, against a server, with no 5xx and no answer that the document does not describe."""
+"""Calls that nobody thought of: what schemathesis makes of the OpenAPI document, against a server, with no 5xx and no
+answer that the document does not describe.
+"""
 
 from __future__ import annotations
 

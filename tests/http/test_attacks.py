@@ -1,4 +1,6 @@
-"""Attacks on the API as it is served, byte by byte over sockets: what in-process calls cannot send (A01 to A05, A24, A31, A32, A34, A38, A40, A41, A46, A54, A56)."""
+"""Attacks on the API as it is served, byte by byte over sockets: what in-process calls cannot send (A01 to A05, A24,
+A31, A32, A34, A38, A40, A41, A46, A54, A56).
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,10 @@ def status_of(answer: bytes) -> int:
 
 @pytest.fixture
 async def serving(app: Taurine) -> AsyncIterator[Callable[..., Any]]:
-    """Serve the API: `served = await serving(max_body=100)`; takes the options of `create_app`. large: bytes that GET /large answers with."""
+    """Serve the API: `served = await serving(max_body=100)`; takes the options of `create_app`.
+
+    large: bytes that GET /large answers with.
+    """
     async with contextlib.AsyncExitStack() as stack:
 
         @asynccontextmanager
@@ -188,7 +193,9 @@ async def test_half_open_uploads_are_let_go(serving: Callable[..., Any]) -> None
 
 
 async def test_who_never_says_what_it_wants_is_let_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A38, A54: nothing, half a request, and the same on a connection that was used before; a stream that is silent stays."""
+    """A38, A54: nothing, half a request, and the same on a connection that was used before; a stream that is silent
+    stays.
+    """
     monkeypatch.setattr(Connection, "head_within", 0.3)
     for words in (b"", b"G", b"GET /health/live HTTP/1.1\r\nHost: loc"):
         assert await served.say(words) == b""
@@ -264,7 +271,9 @@ class Stopped(asyncio.Transport):
 
 
 def test_who_reads_slowly_is_not_dropped() -> None:
-    """A38: the time is for some of an answer, not for all of it; what waits for more to say is no answer that nobody reads."""
+    """A38: the time is for some of an answer, not for all of it; what waits for more to say is no answer that nobody
+    reads.
+    """
     now = 100.0
     buffers = Buffers(seconds=10, monotonic=lambda: now)
     slow, stuck, closed, says_little = Stopped(10**6), Stopped(10**6), Stopped(1, closing=True), Stopped(65_536)
@@ -354,7 +363,9 @@ NOISE = {
 
 
 async def test_noise_is_refused_and_the_server_goes_on(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    """A54, A40: 4xx or nothing, whatever is said before any credential; no error in the log, and no words of ours about it."""
+    """A54, A40: 4xx or nothing, whatever is said before any credential; no error in the log, and no words of ours about
+    it.
+    """
     with caplog.at_level(logging.DEBUG):
         for name, noise in NOISE.items():
             answer = await served.say(noise, eof=True)
@@ -426,7 +437,9 @@ STRANGE = (
 
 
 async def test_no_parameter_of_any_route_does_harm_or_comes_back_as_a_page(client: Client) -> None:
-    """A30, A31, A32, A41, A49: whatever route there is, by the document; each answer is JSON or plain text, and nothing of ours is loaded from elsewhere."""
+    """A30, A31, A32, A41, A49: whatever route there is, by the document; each answer is JSON or plain text, and nothing
+    of ours is loaded from elsewhere.
+    """
     document = (await client.get("/openapi.json")).json()
     asked = 0
     for path, operations in document["paths"].items():

@@ -1,4 +1,7 @@
-"""`/v1/bulk` and `/v1/dead-letters`: many at once, by a durable job, and one by one. TRG-70, ING-86; A31, A32, A36, A37, A39."""
+"""`/v1/bulk` and `/v1/dead-letters`: many at once, by a durable job, and one by one.
+
+TRG-70, ING-86; A31, A32, A36, A37, A39.
+"""
 
 from __future__ import annotations
 

@@ -172,7 +172,9 @@ async def test_a_payload_that_is_the_body_itself_is_told_what_to_send(client: Cl
 async def test_the_hook_is_asked_before_anything_is_looked_at(
     app_factory: Callable[..., Taurine], client_of: Callable[..., Client]
 ) -> None:
-    """SEED-001: authorise, then validate, then record, then queue; who may not leaves nothing behind, whatever the payload."""
+    """SEED-001: authorise, then validate, then record, then queue; who may not leaves nothing behind, whatever the
+    payload.
+    """
     asked: list[AccessRequest] = []
 
     def refuse(request: AccessRequest) -> bool:

@@ -1,4 +1,6 @@
-"""Looking at jobs, and changing one: SEED-019, SEED-151, SEED-234, SEED-275, SEED-276, SEED-285; TRG-67 to 69; CON-11, CON-12; A29, A31, A32, A34, A37, A42, A49."""
+"""Looking at jobs, and changing one: SEED-019, SEED-151, SEED-234, SEED-275, SEED-276, SEED-285; TRG-67 to 69; CON-11,
+CON-12; A29, A31, A32, A34, A37, A42, A49.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""F58: the API's process is killed between the commit and the answer, and its client asks again with the same Idempotency-Key."""
+"""F58: the API's process is killed between the commit and the answer, and its client asks again with the same
+Idempotency-Key.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Live streams: server-sent events and WebSockets for a job, a tag and a tenant (SEED-111, 223, 285, 286; TRG-61, 62; A24, A37, A38)."""
+"""Live streams: server-sent events and WebSockets for a job, a tag and a tenant (SEED-111, 223, 285, 286; TRG-61, 62;
+A24, A37, A38).
+"""
 
 from __future__ import annotations
 
@@ -162,7 +164,9 @@ async def test_a_tag_and_a_tenant_are_followed_from_the_last_id_on(site_of: Call
 
 
 async def test_what_nobody_may_see_is_not_told_a37(site_of: Callable[..., Any]) -> None:
-    """A24, A37, TRG-62: without credentials 401, another tenant's job 404, and a token reaches what it is bound to; the same over a WebSocket."""
+    """A24, A37, TRG-62: without credentials 401, another tenant's job 404, and a token reaches what it is bound to; the
+    same over a WebSocket.
+    """
     async with site_of(access=Access(open_on_loopback=False, secret="s" * 32)) as site:
         await add(site, "acme", 1, tags=["import"])
         await add(site, "globex", 1)

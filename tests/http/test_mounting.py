@@ -1,4 +1,6 @@
-"""The API as a part of something else: CON-11, A34; root application, mounts of several kinds, and what opens and closes it."""
+"""The API as a part of something else: CON-11, A34; root application, mounts of several kinds, and what opens and
+closes it.
+"""
 
 from __future__ import annotations
 

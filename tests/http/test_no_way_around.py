@@ -1,4 +1,6 @@
-"""What a caller of one tenant cannot reach in a roundabout way: orders of Taurine's own, and what another tenant has put in the place of its jobs (A36, A37)."""
+"""What a caller of one tenant cannot reach in a roundabout way: orders of Taurine's own, and what another tenant has
+put in the place of its jobs (A36, A37).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`/v1/queues`, `/v1/schedules`, `/v1/workers`, `/v1/audit`: SEED-153, SEED-154, SEED-187; BMQ-038, 041, 042, 046, 047; A11, A12, A14, A29, A36, A37, A50."""
+"""`/v1/queues`, `/v1/schedules`, `/v1/workers`, `/v1/audit`: SEED-153, SEED-154, SEED-187; BMQ-038, 041, 042, 046, 047;
+A11, A12, A14, A29, A36, A37, A50.
+"""
 
 from __future__ import annotations
 
@@ -170,7 +172,9 @@ LOOKS = ["/v1/queues", "/v1/queues/mail", "/v1/schedules", "/v1/schedules/nightl
 
 
 async def test_who_may_change(anybody: Client) -> None:
-    """SEED-153, A36, A37: 401 without a caller, 403 for one without the scope, and for one of a tenant whatever it may do."""
+    """SEED-153, A36, A37: 401 without a caller, 403 for one without the scope, and for one of a tenant whatever it may
+    do.
+    """
     callers = [as_caller(), as_caller("read"), as_caller("enqueue", "read"), as_caller("admin", tenant="acme")]
     for method, path, body in WRITES:
         unknown = await anybody.request(method, path, json=body)

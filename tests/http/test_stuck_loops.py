@@ -1,4 +1,6 @@
-"""`/health/live` of the API: its process has loops of its own, and one that is stuck is told of; an outage of a server is not (SEED-185, F60)."""
+"""`/health/live` of the API: its process has loops of its own, and one that is stuck is told of; an outage of a server
+is not (SEED-185, F60).
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,9 @@ class Bullmq:
         return await self.call("flow", tree=tree)
 
     async def worker(self, queue: str, name: str = "node", *, history: Path | None = None, **options: Any) -> None:
-        """Start a `Worker` that does what each job's data says: `perform` of tests/support/tasks.py is the same on our side."""
+        """Start a `Worker` that does what each job's data says: `perform` of tests/support/tasks.py is the same on our
+        side.
+        """
         directory = None if history is None else str(history)
         await self.call("worker", queue=queue, name=name, history=directory, options=options)
 

@@ -1,4 +1,6 @@
-"""The same few calls on either engine, for tests that ask them of both: one side adds, the other claims and settles by hand."""
+"""The same few calls on either engine, for tests that ask them of both: one side adds, the other claims and settles by
+hand.
+"""
 
 from __future__ import annotations
 

@@ -111,7 +111,9 @@ async def test_a_child_that_fails_its_parent(
 async def test_a_child_that_lets_its_parent_continue_at_once(
     node: Bullmq, worker: StartWorker, raw: RawStore, prefix: str, parents_worker: str
 ) -> None:
-    """Released while another child is pending, the parent ends only when that one has: BullMQ refuses its result till then."""
+    """Released while another child is pending, the parent ends only when that one has: BullMQ refuses its result till
+    then.
+    """
     bad = _child("bad", {"failures": 9, "error": "nö"}, continueParentOnFailure=True)
     await node.flow(_parent([bad, _child("good")]))
     async with worker(concurrency=1):

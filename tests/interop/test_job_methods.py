@@ -1,4 +1,6 @@
-"""Our Job's methods on jobs that Node adds and runs, and what Node makes of the changes: BMQ-013, BMQ-014, BMQ-018, BMQ-067 to BMQ-071."""
+"""Our Job's methods on jobs that Node adds and runs, and what Node makes of the changes: BMQ-013, BMQ-014, BMQ-018,
+BMQ-067 to BMQ-071.
+"""
 
 from __future__ import annotations
 

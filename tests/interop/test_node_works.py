@@ -1,4 +1,6 @@
-"""We add the jobs and BullMQ's worker runs them; and what stands in the store is what BullMQ itself would have put there."""
+"""We add the jobs and BullMQ's worker runs them; and what stands in the store is what BullMQ itself would have put
+there.
+"""
 
 from __future__ import annotations
 

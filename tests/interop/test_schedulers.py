@@ -1,6 +1,7 @@
 """One scheduler, two engines: BullMQ on Node and Taurine make, advance, read and remove each other's schedulers.
 
-BMQ-119 to BMQ-128. Node has the machine's clock, so ours stands where Node's was, and runs are made due by moving their score.
+BMQ-119 to BMQ-128. Node has the machine's clock, so ours stands where Node's was, and runs are made due by moving their
+score.
 """
 
 from __future__ import annotations

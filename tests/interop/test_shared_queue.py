@@ -1,4 +1,5 @@
-"""BullMQ's workers and ours on one queue, killed in turn: nothing is lost, and nothing runs twice that no kill explains.
+"""BullMQ's workers and ours on one queue, killed in turn: nothing is lost, and nothing runs twice that no kill
+explains.
 
 F28, BMQ wire checklist: shared load, and the recovery of orphans in both directions.
 """

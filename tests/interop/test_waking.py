@@ -1,7 +1,7 @@
 """Idle workers of one engine start the other's jobs at once; pauses, concurrency and rate limits hold for both.
 
-Every worker here would look by itself only after a minute (Node: after its longest block, 10 s), so a job that starts within
-`AT_ONCE` was announced by the marker.
+Every worker here would look by itself only after a minute (Node: after its longest block, 10 s), so a job that starts
+within `AT_ONCE` was announced by the marker.
 """
 
 from __future__ import annotations

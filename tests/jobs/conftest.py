@@ -1,4 +1,6 @@
-"""What the tests of jobs share: applications over a prefix of the test's own, on the shared server and on SQLite, or on either database."""
+"""What the tests of jobs share: applications over a prefix of the test's own, on the shared server and on SQLite, or on
+either database.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest) -> str:
-    """A database of this test alone, of the kind that the test's id shows; on PostgreSQL, where somebody plans them, with the tables."""
+    """A database of this test alone, of the kind that the test's id shows; on PostgreSQL, where somebody plans them,
+    with the tables.
+    """
     # Asked for by name, so that the tests with SQLite start no server.
     return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_ledger_url")
 
@@ -38,7 +42,8 @@ async def app_factory(
 ) -> AsyncIterator[Callable[..., Taurine]]:
     """Make applications over the test's prefix: `app_factory(clock=clock)`; each is closed after the test.
 
-    Takes the arguments of Taurine. Default: the shared server by its unix socket; `ledger_url` in a test that has it, else SQLite.
+    Takes the arguments of Taurine. Default: the shared server by its unix socket; `ledger_url` in a test that has it,
+    else SQLite.
     """
     if database_url.startswith("sqlite"):
         await ledgers.sqlite(tmp_path / "taurine.db")
@@ -68,7 +73,9 @@ def app(app_factory: Callable[..., Taurine]) -> Taurine:
 async def worker_program(
     request: pytest.FixtureRequest, prefix: str, redis_url: str, tmp_path: Path
 ) -> AsyncIterator[Callable[[str], Program]]:
-    """Start worker processes of the test's application: `worker_program("slow")`; the modes are in `support/executed_worker.py`."""
+    """Start worker processes of the test's application: `worker_program("slow")`; the modes are in
+    `support/executed_worker.py`.
+    """
     database_url = request.getfixturevalue("ledger_url" if "ledger_url" in request.fixturenames else "sqlite_url")
     settings = {"redis_url": redis_url, "database_url": database_url, "prefix": prefix, "home": str(tmp_path)}
     programs: list[Program] = []

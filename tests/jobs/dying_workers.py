@@ -1,9 +1,11 @@
 """A program that forks workers, one after the other, each of which is killed at the moment of the test's choice.
 
-    python dying_workers.py '{"redis_url": …, "database_url": …, "prefix": …, "home": …, "kills": 50, "points": ["before", "during", "after"]}'
+    python dying_workers.py '{"redis_url": …, "database_url": …, "prefix": …, "home": …, "kills": 50, "points":
+    ["before", "during", "after"]}'
 
-Each worker takes orders that fail, and kills itself (SIGKILL) once, at the first last failure that it meets: before its commit, during it, or after it
-and before the queue is told; or, at the point "handler", while the first handler runs. Ends when `kills` workers are dead; prints how many died by each point.
+Each worker takes orders that fail, and kills itself (SIGKILL) once, at the first last failure that it meets: before its
+commit, during it, or after it and before the queue is told; or, at the point "handler", while the first handler runs.
+Ends when `kills` workers are dead; prints how many died by each point.
 """
 
 from __future__ import annotations

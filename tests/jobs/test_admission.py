@@ -1,4 +1,6 @@
-"""Deliveries that look like first ones and are not: their job was cancelled, edited, put back or taken by another while its copy stood in the queue."""
+"""Deliveries that look like first ones and are not: their job was cancelled, edited, put back or taken by another while
+its copy stood in the queue.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ async def act(app: Taurine, worker: JobWorker, job_id: str, sql: str = "select 1
 
 
 async def paused(app: Taurine, worker: JobWorker) -> None:
-    """Its first look is behind it, so a delivery that nobody has acted on goes straight to its handler; nothing is claimed."""
+    """Its first look is behind it, so a delivery that nobody has acted on goes straight to its handler; nothing is
+    claimed.
+    """
     await eventually(lambda: worker.is_ready, message="the worker is not ready")
     await eventually(lambda: "nobody's" not in worker._attendant.acted_on, message="the worker has not looked yet")
     await worker.pause()

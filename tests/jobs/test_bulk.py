@@ -133,7 +133,9 @@ async def test_it_goes_on_where_its_worker_stopped(app: Taurine) -> None:
 
 
 async def test_a_step_that_is_repeated_changes_nothing(app: Taurine) -> None:
-    """After a crash between its commit and the saving of its place: what was run again, and has failed anew meanwhile, is not run a third time."""
+    """After a crash between its commit and the saving of its place: what was run again, and has failed anew meanwhile,
+    is not run a third time.
+    """
     declare_orders(app)
     (job_id,) = await fail(app, 1)
     seen = await app.bulk.count("retry")

@@ -1,4 +1,6 @@
-"""The catalog: closed, typed, and declared without a server (SEED-050, 052, 057, 077 to 083, 107, 201, 270, 280, CON-08, CON-22)."""
+"""The catalog: closed, typed, and declared without a server (SEED-050, 052, 057, 077 to 083, 107, 201, 270, 280,
+CON-08, CON-22).
+"""
 
 from __future__ import annotations
 
@@ -412,7 +414,9 @@ async def test_a_wrong_payload_is_refused_by_the_types_fields(app: Taurine) -> N
 
 
 def test_import_and_start_need_no_server_and_leave_nothing(tmp_path: Path) -> None:
-    """SEED-105, SEED-106, SEED-280: no file, no thread, no socket before the first enqueue, though neither server is there."""
+    """SEED-105, SEED-106, SEED-280: no file, no thread, no socket before the first enqueue, though neither server is
+    there.
+    """
     (tmp_path / "shop.py").write_text(
         textwrap.dedent("""
         from pydantic import BaseModel

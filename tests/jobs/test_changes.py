@@ -1,4 +1,6 @@
-"""Listening to what changes: one look at the ledger for all who listen, places to go on from, and bounds (TRG-61, SEED-286)."""
+"""Listening to what changes: one look at the ledger for all who listen, places to go on from, and bounds (TRG-61,
+SEED-286).
+"""
 
 from __future__ import annotations
 
@@ -420,7 +422,9 @@ async def test_a_change_is_told_though_its_time_is_before_the_listener_came(step
 
 
 async def test_a_source_to_which_nobody_listens_rests_for_as_long_as_that_is_so(app_factory: Factory) -> None:
-    """F60: who waits for something to do is not stuck; who hangs in a pass is, and who waits for a server's next try is not."""
+    """F60: who waits for something to do is not stuck; who hangs in a pass is, and who waits for a server's next try is
+    not.
+    """
     clock = TestClock()
     app = app_factory(clock=clock)
     source = app._backend().changes

@@ -110,7 +110,9 @@ async def test_a_job_that_others_have_delayed_says_when_it_was_to_start(app: Tau
 
 
 async def test_the_start_that_was_asked_for_outlives_attempts_and_the_queue(app: Taurine, queue: Queue) -> None:
-    """P1: the queue lost the job while it waited for its second attempt; it is put back with its pause, and says when it was to start at first."""
+    """P1: the queue lost the job while it waited for its second attempt; it is put back with its pause, and says when
+    it was to start at first.
+    """
     seen: list[datetime | None] = []
 
     @app.job("ticket.triage", queue="tasks", retry=Retry(attempts=2, backoff=Fixed(600)))

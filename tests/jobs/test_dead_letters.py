@@ -1,4 +1,6 @@
-"""Dead letters: one for each generation that failed for good, whatever became of its worker, and what may be done with them."""
+"""Dead letters: one for each generation that failed for good, whatever became of its worker, and what may be done with
+them.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ async def killed_workers(app: Taurine, **settings: Any) -> dict[str, int]:
 async def test_kill_at_the_moment_of_the_last_failure(
     ledger_url: str, app: Taurine, figure: Callable[[str], None]
 ) -> None:
-    """SEED-259: a worker is killed 50 times (24 on PostgreSQL) as it records a last failure; afterwards each job has failed, with one entry."""
+    """SEED-259: a worker is killed 50 times (24 on PostgreSQL) as it records a last failure; afterwards each job has
+    failed, with one entry.
+    """
     kills = 50 if ledger_url.startswith("sqlite") else 24
     await app.migrate()
     orders = declare_orders(app, retry=Retry.NONE)
@@ -161,7 +165,9 @@ async def test_log_line_at_error_level(app: Taurine, caplog: pytest.LogCaptureFi
 
 
 def test_fields_are_a_superset_of_the_usual_ones() -> None:
-    """SEED-136, SEED-138, SEED-198, CON-07: original job, queue, id, data, error, time of failure, attempts; one view with the queue as a field."""
+    """SEED-136, SEED-138, SEED-198, CON-07: original job, queue, id, data, error, time of failure, attempts; one view
+    with the queue as a field.
+    """
     names = {entry.name for entry in fields(DeadLetter)} | {"payload", "error"}
 
     assert names >= {"job_id", "type", "queue", "tenant", "payload", "error", "failed_at", "attempts", "reason"}
@@ -171,7 +177,9 @@ def test_fields_are_a_superset_of_the_usual_ones() -> None:
 
 
 async def test_everything_needed_to_judge(ledger_url: str, app: Taurine) -> None:
-    """All attempts with their errors and times, the lines, the payload, and who did what; a later generation's attempts are not among them."""
+    """All attempts with their errors and times, the lines, the payload, and who did what; a later generation's attempts
+    are not among them.
+    """
     await app.migrate()
 
     @app.job("flaky", queue="flaky", retry=Retry(attempts=2, backoff=Fixed(0.001)))

@@ -1,4 +1,6 @@
-"""Enqueueing: authorise, check, record, queue, in this order; what each option does; and what happens while a server is away."""
+"""Enqueueing: authorise, check, record, queue, in this order; what each option does; and what happens while a server is
+away.
+"""
 
 from __future__ import annotations
 
@@ -357,7 +359,9 @@ async def test_redis_down_does_not_block(
     prefix: str,
     figure: Callable[[str], None],
 ) -> None:
-    """P2, SEED-035, SEED-036, CON-10: the record is committed, the call returns, and the outbox delivers when the server is back."""
+    """P2, SEED-035, SEED-036, CON-10: the record is committed, the call returns, and the outbox delivers when the
+    server is back.
+    """
     server = server_factory()
     app = app_factory(redis_url=server.url)
     triage = declare_triage(app)

@@ -170,7 +170,9 @@ async def test_a_binder_of_the_runtimes_own() -> None:
 async def test_a_handler_over_its_limit_is_killed(
     executor: ProcessExecutor, handler: Any, figure: Callable[[str], None]
 ) -> None:
-    """F05, SEED-219, CON-28: a loop, a call that blocks in C with the interpreter's lock, one that ignores all, one that waits."""
+    """F05, SEED-219, CON-28: a loop, a call that blocks in C with the interpreter's lock, one that ignores all, one
+    that waits.
+    """
     victim = await executor.run(call_of(handlers.pid), timeout=30)
     context, began = RecordingContext(), time.monotonic()
     with pytest.raises(TimeLimitExceeded, match="its process was killed"):

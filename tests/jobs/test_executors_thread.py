@@ -164,7 +164,9 @@ async def test_sleep_in_a_thread_frees_the_slot() -> None:
 
 
 async def test_an_interruption_never_hits_another_job() -> None:
-    """Limits that pass just when the function ends are the race: whatever wins, the next job of the thread is untouched."""
+    """Limits that pass just when the function ends are the race: whatever wins, the next job of the thread is
+    untouched.
+    """
     executor, hits, limited = ThreadExecutor(max_threads=2, grace=0.0004), 0, 0
 
     def brief(_: Any) -> None:

@@ -1,4 +1,7 @@
-"""What handlers make of themselves: endless texts, errors that cannot be looked at. The job ends, what is kept is bounded, and the worker goes on (A17, A19)."""
+"""What handlers make of themselves: endless texts, errors that cannot be looked at.
+
+The job ends, what is kept is bounded, and the worker goes on (A17, A19).
+"""
 
 from __future__ import annotations
 

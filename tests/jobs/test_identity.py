@@ -1,4 +1,6 @@
-"""Which enqueues are the same job: once for each entity, once in a window, every time (CON-15, SEED-087, SEED-252, SEED-253)."""
+"""Which enqueues are the same job: once for each entity, once in a window, every time (CON-15, SEED-087, SEED-252,
+SEED-253).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class _Parts(BaseModel):
 
 
 async def test_once_for_each_entity(app: Taurine) -> None:
-    """SEED-013, SEED-042, SEED-086: the same ticket is the same job, however often it is asked for; another one is another."""
+    """SEED-013, SEED-042, SEED-086: the same ticket is the same job, however often it is asked for; another one is
+    another.
+    """
     triage = declare_triage(app)
     first, again, other = [await triage.enqueue(ticket(number)) for number in (7, 7, 8)]
     assert first.id == again.id == "ticket-triage:acme:7"
@@ -70,7 +74,9 @@ def test_the_text_of_every_time_stands_in_front_so_that_jobs_of_one_entity_are_f
 
 @pytest.mark.parametrize("template", ["{a}", "invite:{a}", "k:{a}:{b}", "email:{a}:{b}:{c}"], ids="1234")
 async def test_ids_of_one_to_four_parts(app: Taurine, template: str, redis_socket_url: str, prefix: str) -> None:
-    """CON-13, SEED-013, SEED-078, SEED-129, SEED-199: BullMQ refuses some of these; here they are accepted, and reach the queue under their own name."""
+    """CON-13, SEED-013, SEED-078, SEED-129, SEED-199: BullMQ refuses some of these; here they are accepted, and reach
+    the queue under their own name.
+    """
     parts = app.declare("parts.use", _Parts, job_id=template, queue="parts")
     handle = await parts.enqueue(_Parts(a="x"))
     assert handle.id.count(":") == template.count(":")

@@ -176,7 +176,9 @@ async def test_counts(app: Taurine) -> None:
 
 
 async def test_attempts_lines_and_audit(ledger_url: str, app: Taurine) -> None:
-    """Each attempt with its error and times, and the one that completed; the lines that the handler wrote; who did what."""
+    """Each attempt with its error and times, and the one that completed; the lines that the handler wrote; who did
+    what.
+    """
     await app.migrate()
 
     @app.job("flaky", queue="flaky", retry=declare_orders(app).options.retry)

@@ -36,7 +36,9 @@ def mirror_of(app: Taurine) -> DeadLetterMirror:
 
 
 async def test_a_copy_in_the_queue_of_ones_own(app: Taurine, redis_socket_url: str, prefix: str) -> None:
-    """SEED-194, SEED-136, SEED-138, SEED-198: in `email-dlq`, with all the names that hand-written dead letter queues use, and the payload as it travelled."""
+    """SEED-194, SEED-136, SEED-138, SEED-198: in `email-dlq`, with all the names that hand-written dead letter queues
+    use, and the payload as it travelled.
+    """
     app.queue("email", dead_letter_queue="email-dlq")
     declare_orders(app, queue="email")
     (job_id,) = await fail_orders(app, 1, tenant="acme")

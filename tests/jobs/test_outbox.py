@@ -171,7 +171,10 @@ async def test_a_relay_that_comes_late_makes_no_job_run_twice(
 async def test_an_accepting_call_that_another_relay_overtakes_makes_no_job_run_twice(
     app_factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P3: it was about to add the job; the outbox was faster, and the job has ended, and still stands in the queue. Both bear the time of acceptance."""
+    """P3: it was about to add the job; the outbox was faster, and the job has ended, and still stands in the queue.
+
+    Both bear the time of acceptance.
+    """
     notes = Notes(app_factory())
     add = Queue.add
 
@@ -336,7 +339,9 @@ class _Wound(SystemClock):
 async def test_a_job_that_can_never_be_stored_fails_and_lets_the_others_by(
     app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As many as one look takes stand before another; each is logged once when it is refused, and once when it is given up."""
+    """As many as one look takes stand before another; each is logged once when it is refused, and once when it is given
+    up.
+    """
     notes = Notes(app_factory())
     names = [f"b{number:03}" for number in range(500)]
     await _recorded(notes.app, *names)
@@ -362,7 +367,10 @@ async def test_a_job_that_can_never_be_stored_fails_and_lets_the_others_by(
 async def test_a_job_that_somebody_else_has_is_not_given_up(
     app_factory: Factory, raw: RawStore, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was redriven meanwhile: what this outbox has read is an older run, and its end is refused by the fence. Nothing is said or counted."""
+    """It was redriven meanwhile: what this outbox has read is an older run, and its end is refused by the fence.
+
+    Nothing is said or counted.
+    """
     notes = Notes(app_factory())
     await _recorded(notes.app, "a")
     await raw.set(f"{prefix}:q:note-a", "not a job")

@@ -1,4 +1,6 @@
-"""Payloads: what is accepted, what is refused and how little the refusal tells (SEED-002, SEED-004, SEED-168 to 170, A03 to A08)."""
+"""Payloads: what is accepted, what is refused and how little the refusal tells (SEED-002, SEED-004, SEED-168 to 170,
+A03 to A08).
+"""
 
 from __future__ import annotations
 

@@ -178,7 +178,9 @@ async def test_pausing_is_asked_for_and_noted(app_factory: Callable[..., Taurine
 
 
 async def test_cleaning_by_status_and_age(app: Taurine, raw: RawStore, prefix: str) -> None:
-    """BMQ-042: what has ended for long enough goes, with what the server has of it; dead letters stay, and what is younger."""
+    """BMQ-042: what has ended for long enough goes, with what the server has of it; dead letters stay, and what is
+    younger.
+    """
     write = declare(app)
     for number in range(3):
         await write.enqueue("a", job_id=f"done-{number}")

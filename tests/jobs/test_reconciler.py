@@ -295,7 +295,10 @@ async def test_what_is_declared_of_a_queue_is_set_again(app_factory: Factory, ra
 async def test_a_completed_job_that_the_server_has_forgotten_is_not_run_again(
     app_factory: Factory, redis_socket_url: str, raw: RawStore, prefix: str
 ) -> None:
-    """P3: the server comes back with old data, as another process. The delivery looks like the first one, and the ledger is asked."""
+    """P3: the server comes back with old data, as another process.
+
+    The delivery looks like the first one, and the ledger is asked.
+    """
     notes = Notes(app_factory())
     await notes.add("done")
     async with notes.working():
@@ -342,7 +345,9 @@ async def test_an_end_that_is_older_than_the_record_is_not_its_own(
 async def test_a_stale_reading_takes_out_no_job_that_runs_again(
     app_factory: Factory, raw: RawStore, prefix: str
 ) -> None:
-    """It was read as cancelled, and its rerun is in line since; nor is what we take out ourselves taken for an operator's work."""
+    """It was read as cancelled, and its rerun is in line since; nor is what we take out ourselves taken for an
+    operator's work.
+    """
     notes = Notes(app_factory())
     await notes.add("a")
     stale = await notes.app.cancel("note-a")

@@ -43,7 +43,9 @@ async def locked(path: Path) -> AsyncGenerator[None]:
 async def test_a_worker_that_was_overtaken_changes_nothing_any_more(
     app: Taurine, worker_program: Callable[..., Program], tmp_path: Path
 ) -> None:
-    """F03: SIGSTOP beyond the lease; after SIGCONT its progress, its lines and its finish are refused, and its handler is cancelled."""
+    """F03: SIGSTOP beyond the lease; after SIGCONT its progress, its lines and its finish are refused, and its handler
+    is cancelled.
+    """
     task, path = run_worker.declare(app, "finish"), tmp_path / "notes"
     handle = await task.enqueue(Task(path=str(path)))
     stale = worker_program("slow")
@@ -211,7 +213,9 @@ async def test_a_finish_waits_for_the_ledger_and_keeps_its_lease(
 async def test_a_worker_that_stops_during_the_outage_hands_the_job_back(
     app: Taurine, tmp_path: Path, prefix: str, redis_socket_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """F33: what could not be recorded is never said to be done; the job runs again, unless the write that was given up reached the ledger after all."""
+    """F33: what could not be recorded is never said to be done; the job runs again, unless the write that was given up
+    reached the ledger after all.
+    """
     monkeypatch.setattr("taurine.ledger.database._LOCK_SECONDS", 1.0)
     runs: list[int] = []
     running, outage, returned = asyncio.Event(), asyncio.Event(), asyncio.Event()

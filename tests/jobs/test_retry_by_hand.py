@@ -157,7 +157,9 @@ async def test_the_hook_is_asked(app_factory: Callable[..., Taurine]) -> None:
 async def test_while_the_server_of_queues_is_down(
     app_factory: Callable[..., Taurine], server_factory: Callable[..., ValkeyServer]
 ) -> None:
-    """A new generation is accepted and delivered later; a job that waits in the queue cannot be moved, and the call may be repeated."""
+    """A new generation is accepted and delivered later; a job that waits in the queue cannot be moved, and the call may
+    be repeated.
+    """
     server = server_factory(appendonly="yes")
     app = app_factory(redis_url=server.url)
     orders = declare_orders(app, retry=Retry(attempts=2, backoff=Fixed(600)))

@@ -82,7 +82,10 @@ def test_an_interval_is_counted_from_1970(app: Taurine) -> None:
 
 
 def test_declaring_creates_nothing(app: Taurine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SEED-280: a test may import the module that declares schedules. No loop runs here, so that no server could be asked."""
+    """SEED-280: a test may import the module that declares schedules.
+
+    No loop runs here, so that no server could be asked.
+    """
 
     def opened(*_: object) -> None:
         pytest.fail("a socket was opened")

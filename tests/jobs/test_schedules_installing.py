@@ -181,7 +181,9 @@ async def test_a_moved_schedule_that_an_older_process_puts_back_is_ended_there_a
 async def test_of_two_versions_that_know_both_queues_one_schedule_is_left(
     app_factory: Factory, raw: RawStore, prefix: str
 ) -> None:
-    """Each ends that of the other and installs its own in the same look, so that whichever ends first takes nothing with it."""
+    """Each ends that of the other and installs its own in the same look, so that whichever ends first takes nothing
+    with it.
+    """
     versions: list[Any] = []
     for queue, other in (("q", "reports"), ("reports", "q")):
         app = app_factory(clock=clock_at())

@@ -169,7 +169,10 @@ async def _binary(url: str) -> AsyncGenerator[Any]:
 async def test_a_tick_that_the_server_loses_is_put_back_as_what_it_was(
     app_factory: Factory, clock: TestClock, raw: RawStore, prefix: str
 ) -> None:
-    """P1: it waits for its second attempt when Redis is flushed. Its record is put back under the same id, and the schedule is installed again."""
+    """P1: it waits for its second attempt when Redis is flushed.
+
+    Its record is put back under the same id, and the schedule is installed again.
+    """
     retry = Retry(attempts=3, backoff=Fixed(600.0))
     ticking = Ticking(app_factory(clock=clock), clock, failing=1, retry=retry)
     service = installer(ticking.app)

@@ -1,4 +1,6 @@
-"""Queue and record are two things: what is not in the queue is put there, and what the queue tells is not the state (SEED-021, 026 to 028, 039, 226)."""
+"""Queue and record are two things: what is not in the queue is put there, and what the queue tells is not the state
+(SEED-021, 026 to 028, 039, 226).
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def broken_add(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 async def test_a_job_that_was_recorded_and_not_added_is_repaired(
     app_factory: Callable[..., Taurine], broken_add: pytest.MonkeyPatch
 ) -> None:
-    """SEED-226: nobody is told that it waits for ever: `why` says where it is, and the outbox adds it as soon as it can."""
+    """SEED-226: nobody is told that it waits for ever: `why` says where it is, and the outbox adds it as soon as it
+    can.
+    """
     app = app_factory()
     handle = await declare_orders(app).enqueue(Order(number=21))
     record = await handle.record()
@@ -72,7 +76,9 @@ async def test_a_job_whose_producer_died_before_the_add_is_repaired_by_a_worker(
 
 
 async def test_the_application_owns_what_the_queue_does_not_know(app: Taurine, raw: RawStore, prefix: str) -> None:
-    """SEED-021, SEED-026: who asked, for whom, by which key, what came of it, and who did what; also when the queue has lost it all."""
+    """SEED-021, SEED-026: who asked, for whom, by which key, what came of it, and who did what; also when the queue has
+    lost it all.
+    """
     orders = declare_orders(app, tenant=None)
     given: dict[str, Any] = {"tenant": "acme", "user": "ada", "idempotency_key": "req-1"}
     handle = await orders.enqueue(Order(number=1), **given)

@@ -1,4 +1,6 @@
-"""Recipes that the product's own pieces must carry: handlers that may run twice, exports, reports (SEED-059, 064, 066, 242, 249, 263, 266 to 268)."""
+"""Recipes that the product's own pieces must carry: handlers that may run twice, exports, reports (SEED-059, 064, 066,
+242, 249, 263, 266 to 268).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ async def test_two_workers_of_one_process_have_what_each_was_given(app: Taurine)
 
 
 async def test_most_tests_of_an_application_need_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SEED-249, SEED-076: declarations, payloads, ids, the judging of errors, and handlers; here no socket can be opened."""
+    """SEED-249, SEED-076: declarations, payloads, ids, the judging of errors, and handlers; here no socket can be
+    opened.
+    """
 
     def refuse(*_: Any) -> None:
         raise AssertionError("it opened a socket")
@@ -128,7 +132,9 @@ async def test_a_processed_at_column_absorbs_the_second_run(app: Taurine, shop: 
 async def test_an_export_misses_and_repeats_nothing_while_rows_are_inserted(
     app: Taurine, shop: sqlite3.Connection
 ) -> None:
-    """SEED-263: the cursor is (time, id), since times may be equal; it is kept in the state, and the set is what there was at the job's start."""
+    """SEED-263: the cursor is (time, id), since times may be equal; it is kept in the state, and the set is what there
+    was at the job's start.
+    """
     shop.execute("create table sale (at integer, id text, primary key (at, id))")
     before = [(1_000 + number // 10, f"s{number:03}") for number in range(95)]  # ten share each time
     shop.executemany("insert into sale values (?, ?)", before)

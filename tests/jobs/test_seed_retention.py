@@ -1,4 +1,5 @@
-"""What the queue keeps of ended jobs with the rules of a job type that says nothing, and with its own (SEED-010, 011, 090 to 092, 251, CON-02, CON-03).
+"""What the queue keeps of ended jobs with the rules of a job type that says nothing, and with its own (SEED-010, 011,
+090 to 092, 251, CON-02, CON-03).
 
 The ledger's own retention is elsewhere; here the record is always still there.
 """

@@ -1,4 +1,6 @@
-"""Where the queues are, and what they are called: said once, and wrong settings are told at the start (SEED-005, 006, 101, 241)."""
+"""Where the queues are, and what they are called: said once, and wrong settings are told at the start (SEED-005, 006,
+101, 241).
+"""
 
 from __future__ import annotations
 

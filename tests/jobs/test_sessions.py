@@ -1,4 +1,6 @@
-"""Joining the caller's transaction: a job is there exactly if the caller's own rows are (F29, section 4 of the life of a job)."""
+"""Joining the caller's transaction: a job is there exactly if the caller's own rows are (F29, section 4 of the life of
+a job).
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,9 @@ async def test_a_rollback_leaves_nothing(
 async def test_a_list_that_is_the_first_of_its_transaction(
     app: Taurine, sessions: async_sessionmaker[AsyncSession], ledger_url: str
 ) -> None:
-    """SQLite's driver begins at the first write: a savepoint before that would be a transaction of its own, and its end a commit."""
+    """SQLite's driver begins at the first write: a savepoint before that would be a transaction of its own, and its end
+    a commit.
+    """
     triage = declare_triage(app)
     async with sessions() as session:
         await triage.enqueue_many([ticket(1), ticket(2)], session=session)
@@ -288,7 +292,9 @@ async def test_an_async_session_is_refused_without_its_loop(
 async def test_the_callers_lock_is_no_deadlock(
     app: Taurine, sessions: async_sessionmaker[AsyncSession], waiting: Any
 ) -> None:
-    """The caller's transaction holds the write lock; the record goes through it, and everybody else waits for its end and no longer."""
+    """The caller's transaction holds the write lock; the record goes through it, and everybody else waits for its end
+    and no longer.
+    """
     triage = declare_triage(app)
     async with sessions() as session:
         await session.execute(insert(order).values(id=1))

@@ -1,4 +1,6 @@
-"""`processes=N`: what the supervisor does when its processes crash, fail to start, are told to end, and when it dies itself."""
+"""`processes=N`: what the supervisor does when its processes crash, fail to start, are told to end, and when it dies
+itself.
+"""
 
 from __future__ import annotations
 

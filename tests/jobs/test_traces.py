@@ -287,7 +287,9 @@ def declare_two(app: Taurine) -> None:
 async def test_without_a_telemetry_a_handlers_jobs_go_on_with_what_came(
     app_factory: MakeApp, recorded: Recorded
 ) -> None:
-    """A worker that tells nobody does not tear a trace apart either: the context of the request goes on to the jobs of its job."""
+    """A worker that tells nobody does not tear a trace apart either: the context of the request goes on to the jobs of
+    its job.
+    """
     accepting, working = app_factory(telemetry=recorded.telemetry), app_factory()
     for app in (accepting, working):
         declare_two(app)

@@ -42,7 +42,10 @@ def _lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 async def test_a_type_is_alerted_when_a_second_look_finds_it_and_again_after_an_hour(
     ledger_url: str, app_factory: Factory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SEED-139: as after a type was renamed. One alert, though it waits for two queues, and though more than one is looked at in an hour."""
+    """SEED-139: as after a type was renamed.
+
+    One alert, though it waits for two queues, and though more than one is looked at in an hour.
+    """
     clock = TestClock()
     app = app_factory(clock=clock)
     Notes(app)

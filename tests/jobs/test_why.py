@@ -564,7 +564,9 @@ async def test_all_of_it_is_json(app: Taurine) -> None:
 
 
 async def test_a_job_that_ends_while_it_is_looked_at(app_factory: Callable[..., Taurine], valkey: ValkeyServer) -> None:
-    """The record is read before the queue is asked; when the queue does not have the job any more, the record is read anew."""
+    """The record is read before the queue is asked; when the queue does not have the job any more, the record is read
+    anew.
+    """
     app = app_factory()
     orders = declare_orders(app, keep_completed=False)
     handle = await orders.enqueue(Order(number=1))
@@ -607,7 +609,9 @@ async def test_jobs_that_others_put_in_are_not_shown(app: Taurine, queue: Queue)
 
 
 async def test_a_job_that_others_added(app: Taurine, queue: Queue) -> None:
-    """On a shared queue it has a number there, and a record under an id of its own: it is found all the same, and can be retried."""
+    """On a shared queue it has a number there, and a record under an id of its own: it is found all the same, and can
+    be retried.
+    """
     app.queue("orders", shared=True)
     declare_orders(app, retry=Retry(attempts=2, backoff=Fixed(600)))
     async with app.worker():

@@ -1,4 +1,6 @@
-"""`app.why(job_id, tenant=…)`: a tenant is told what holds its job, and learns nothing of others, workers or servers by it (A37)."""
+"""`app.why(job_id, tenant=…)`: a tenant is told what holds its job, and learns nothing of others, workers or servers by
+it (A37).
+"""
 
 from __future__ import annotations
 

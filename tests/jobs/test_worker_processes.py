@@ -146,7 +146,9 @@ async def test_the_processes_end_with_their_parent(parent: ErrandProcess) -> Non
 async def test_from_within_a_program(
     importable: Taurine, history: History, server_factory: Callable[..., ValkeyServer]
 ) -> None:
-    """As a context manager, without signals; with a name, told apart by number; and a password that no list of processes shows."""
+    """As a context manager, without signals; with a name, told apart by number; and a password that no list of
+    processes shows.
+    """
     app, errands = importable, importable.catalog.get("errand.run")
     before = signal.getsignal(signal.SIGTERM)
     await enqueue_errands(errands, history, ["e1"])

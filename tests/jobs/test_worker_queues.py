@@ -1,4 +1,6 @@
-"""One worker on several queues: slots, limits, pauses and connections of its own for each, and its life as operators see it."""
+"""One worker on several queues: slots, limits, pauses and connections of its own for each, and its life as operators
+see it.
+"""
 
 from __future__ import annotations
 

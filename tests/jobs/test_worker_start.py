@@ -1,4 +1,6 @@
-"""A worker as a context manager: the block begins when it works, or when it waits for a server; a start that failed is raised."""
+"""A worker as a context manager: the block begins when it works, or when it waits for a server; a start that failed is
+raised.
+"""
 
 from __future__ import annotations
 

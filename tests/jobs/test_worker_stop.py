@@ -1,4 +1,6 @@
-"""A worker that is told to stop while a server is away: it ends in bounded time, and what it could not settle runs again. Signals are in tests/faults."""
+"""A worker that is told to stop while a server is away: it ends in bounded time, and what it could not settle runs
+again. Signals are in tests/faults.
+"""
 
 from __future__ import annotations
 

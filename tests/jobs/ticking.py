@@ -1,4 +1,6 @@
-"""What the tests of schedules work on: an application with a clock of its own, its queue's scheduler, and what its handlers saw."""
+"""What the tests of schedules work on: an application with a clock of its own, its queue's scheduler, and what its
+handlers saw.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,10 @@ def installer(app: Taurine, **options: Any) -> ScheduleInstaller:
 
 
 class Ticking:
-    """A schedule `report` on the queue `q`, at 03:00 UTC, and what its handler has seen. failing: attempts that fail before one succeeds."""
+    """A schedule `report` on the queue `q`, at 03:00 UTC, and what its handler has seen.
+
+    failing: attempts that fail before one succeeds.
+    """
 
     def __init__(
         self, app: Taurine, clock: TestClock, *, pattern: str = "0 3 * * *", failing: int = 0, **options: Any

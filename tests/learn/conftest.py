@@ -15,6 +15,8 @@ from taurine import Taurine
 
 @pytest.fixture
 async def app(redis_socket_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Taurine]:
-    """A program of your own says `Taurine("support-desk")`: without settings both servers are private ones in `.taurine/`."""
+    """A program of your own says `Taurine("support-desk")`: without settings both servers are private ones in
+    `.taurine/`.
+    """
     async with Taurine("support-desk", redis_url=redis_socket_url, prefix=prefix, home=tmp_path) as app:
         yield app

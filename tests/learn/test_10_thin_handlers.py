@@ -1,4 +1,6 @@
-"""Lesson 10: a handler takes the payload apart and delegates; what the job is about lives in a service that knows no queue."""
+"""Lesson 10: a handler takes the payload apart and delegates; what the job is about lives in a service that knows no
+queue.
+"""
 
 from __future__ import annotations
 

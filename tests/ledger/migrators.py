@@ -1,6 +1,8 @@
-"""Migrators that die: forked from a process that has imported everything, so that a death at each statement costs little.
+"""Migrators that die: forked from a process that has imported everything, so that a death at each statement costs
+little.
 
-Run as a program, it reads lines of JSON `{"url", "die_at", "scripts", "version"}` and answers each with how many statements were run.
+Run as a program, it reads lines of JSON `{"url", "die_at", "scripts", "version"}` and answers each with how many
+statements were run.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from taurine.ledger.migrate import migrate
 
 
 def _run(url: str, die_at: int | None, scripts: str | None, version: str | None) -> None:
-    """Migrate, and die by SIGKILL after the statement of this number, counted from 1; COMMIT counts as well, before it is sent."""
+    """Migrate, and die by SIGKILL after the statement of this number, counted from 1; COMMIT counts as well, before it
+    is sent.
+    """
     if scripts is not None and version is not None:
         module._MIGRATIONS, module.VERSION = Path(scripts), version
     seen = 0

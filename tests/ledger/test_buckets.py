@@ -46,7 +46,9 @@ def test_its_number_fits_a_column_of_64_bits() -> None:
     steps=st.lists(st.integers(0, 400), max_size=200),
 )
 def test_it_agrees_with_a_bucket_of_fractions(most: int, window_ms: int, steps: list[int]) -> None:
-    """No fraction is lost: what is taken is what a bucket with exact arithmetic gives, and the wait is the first millisecond that does."""
+    """No fraction is lost: what is taken is what a bucket with exact arithmetic gives, and the wait is the first
+    millisecond that does.
+    """
     bucket = Bucket(most, window_ms)
     level, now, full_at = Fraction(most), NOW, None
     for step in steps:

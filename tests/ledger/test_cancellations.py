@@ -149,7 +149,9 @@ async def test_a_worker_learns_that_another_attempt_has_its_job(database: Databa
 
 
 async def test_two_attempts_of_one_job_are_judged_each_by_its_own_fence(database: Database) -> None:
-    """A later attempt in the same process is not stopped for the earlier one's sake, and the earlier one is not told of a cancel."""
+    """A later attempt in the same process is not stopped for the earlier one's sake, and the earlier one is not told of
+    a cancel.
+    """
     await put_in(database, "j")
     await start(database, "j", fence=3)
 

@@ -1,4 +1,6 @@
-"""The database is locked, full, restarted or gone, and the program dies: calls end in bounded time with a typed error, and nothing is half written."""
+"""The database is locked, full, restarted or gone, and the program dies: calls end in bounded time with a typed error,
+and nothing is half written.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ async def _records(database: Database) -> set[str]:
 async def test_another_program_that_holds_the_write_lock_is_waited_for_in_bounded_time(
     sqlite: SQLiteDatabase, figure: Callable[[str], None]
 ) -> None:
-    """F36: fifty writes that wait for one lock do not wait one after the other; reads go on; nothing is lost or ghostly after."""
+    """F36: fifty writes that wait for one lock do not wait one after the other; reads go on; nothing is lost or ghostly
+    after.
+    """
     await sqlite.write(_put("before"))
     group = GroupCommit(sqlite)
     assert sqlite.url.database is not None
@@ -188,7 +192,9 @@ async def test_a_full_disk_refuses_and_leaves_nothing_half_written(
 async def test_a_program_killed_in_mid_write_leaves_whole_transactions(
     tmp_path: Path, writer: subprocess.Popen[str], seed: int, figure: Callable[[str], None]
 ) -> None:
-    """F38: SIGKILL at any moment; the file is sound each time, what was acknowledged is there, and no transaction in part."""
+    """F38: SIGKILL at any moment; the file is sound each time, what was acknowledged is there, and no transaction in
+    part.
+    """
     url = f"sqlite:///{tmp_path / 'taurine.db'}"
     database = open_database(url)
     await migrate(database)
@@ -208,7 +214,9 @@ async def test_a_program_killed_in_mid_write_leaves_whole_transactions(
 
 
 def _write_until_killed(writer: subprocess.Popen[str], url: str, first: int, chance: random.Random) -> int:
-    """Let a writer go on for some transactions and part of one, kill it, and return the last number that it acknowledged."""
+    """Let a writer go on for some transactions and part of one, kill it, and return the last number that it
+    acknowledged.
+    """
     assert writer.stdin is not None
     assert writer.stdout is not None
     writer.stdin.write(f"{url} {first}\n")
@@ -348,7 +356,9 @@ async def test_a_call_after_a_restart_of_the_server_works(
 async def test_connections_that_the_server_ends_fail_typed_or_not_at_all(
     postgres_url: str, postgres: PostgresServer, figure: Callable[[str], None]
 ) -> None:
-    """pg_terminate_backend under load: what was acknowledged is there with its tags, and what was not is there in whole or not at all."""
+    """pg_terminate_backend under load: what was acknowledged is there with its tags, and what was not is there in whole
+    or not at all.
+    """
     database = open_database(postgres_url)
     await migrate(database)
     name = postgres_url.rpartition("/")[2]

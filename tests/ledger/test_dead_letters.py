@@ -1,4 +1,6 @@
-"""Dead letters: what they hold, finding them, redriving and discarding (SEED-135 to 138, 177, 179, 194, 198, 217, 259 to 261)."""
+"""Dead letters: what they hold, finding them, redriving and discarding (SEED-135 to 138, 177, 179, 194, 198, 217, 259
+to 261).
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ async def _purge(database: Database, job_id: str) -> None:
 
 
 async def test_an_entry_has_what_is_needed_to_judge_it(database: Database) -> None:
-    """SEED-135, 136, 138, 198, 261: job, queue, payload, error, time, and the attempts as the record counts them; the job is failed, never completed."""
+    """SEED-135, 136, 138, 198, 261: job, queue, payload, error, time, and the attempts as the record counts them; the
+    job is failed, never completed.
+    """
     await put_in(database, "j", tenant="acme", queue="mail", max_attempts=5)
     await fail(database, "j", attempts=5, fence=5)
 
@@ -266,7 +270,9 @@ async def test_each_of_many_is_answered_by_itself(database: Database) -> None:
 
 
 async def test_an_entry_of_an_earlier_generation(database: Database) -> None:
-    """Its job was run again by its id meanwhile, with another payload: the entry is dealt with, and cannot be redriven on top."""
+    """Its job was run again by its id meanwhile, with another payload: the entry is dealt with, and cannot be redriven
+    on top.
+    """
     await put_in(database, "j")
     await fail(database, "j")
     first = await _entry_of(database, "j")
@@ -281,7 +287,9 @@ async def test_an_entry_of_an_earlier_generation(database: Database) -> None:
 
 
 async def test_an_id_that_was_used_again(database: Database) -> None:
-    """The record is gone, and another job has the id: one that completed is not run again for it, one that failed runs with the entry's payload."""
+    """The record is gone, and another job has the id: one that completed is not run again for it, one that failed runs
+    with the entry's payload.
+    """
     for job_id in ("done", "cancelled"):
         await put_in(database, job_id)
         await fail(database, job_id)

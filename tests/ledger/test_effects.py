@@ -1,4 +1,6 @@
-"""Effects: of all that want to do an operation one does it, and what nobody knows is never repeated (SEED-033 to 037, 236, 257, 258)."""
+"""Effects: of all that want to do an operation one does it, and what nobody knows is never repeated (SEED-033 to 037,
+236, 257, 258).
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ async def test_scopes_and_keys_do_not_meet(database: Database) -> None:
 
 
 async def test_a_crash_between_intent_and_result_leaves_the_unknown(database: Database) -> None:
-    """SEED-236, 257: killed after the charge and before the commit; the retry finds the intent and does not charge again."""
+    """SEED-236, 257: killed after the charge and before the commit; the retry finds the intent and does not charge
+    again.
+    """
     await put_in(database, "j")
     await _begin(database, _claim())
 

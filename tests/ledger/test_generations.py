@@ -1,4 +1,6 @@
-"""New generations: a job that has ended runs again, one that the queue lost is put back, and late writes of earlier ones are refused (P1, P4)."""
+"""New generations: a job that has ended runs again, one that the queue lost is put back, and late writes of earlier
+ones are refused (P1, P4).
+"""
 
 from __future__ import annotations
 
@@ -189,7 +191,9 @@ async def test_a_clock_that_is_behind_does_not_turn_back_the_record(database: Da
 async def test_generations_in_two_orders_do_not_wait_for_each_other(
     postgres_ledger: Database, postgres_ledger_url: str
 ) -> None:
-    """Rows are written by their ids, whatever the order of the requests: the first one that is held holds a writer up before it holds any."""
+    """Rows are written by their ids, whatever the order of the requests: the first one that is held holds a writer up
+    before it holds any.
+    """
     for job_id in "abc":
         await put_in(postgres_ledger, job_id)
         await fail(postgres_ledger, job_id)

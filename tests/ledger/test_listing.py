@@ -244,7 +244,9 @@ async def large(database: Database) -> Database:
 
 
 async def test_each_filter_walks_its_index_in_the_pages_order(large: Database) -> None:
-    """EXPLAIN on both databases, for the first page and for one in the middle: no scan of the table, and nothing is sorted."""
+    """EXPLAIN on both databases, for the first page and for one in the middle: no scan of the table, and nothing is
+    sorted.
+    """
     for name, (wanted, index) in PLANS.items():
         for after in (None, listing.Position(NOW + 10_000, "x")):
             for newest_first in (True, False):
@@ -309,7 +311,9 @@ async def test_an_empty_ledger_has_empty_pages_and_counts_of_none(database: Data
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 async def test_pages_of_several_statuses_follow_the_order_of_the_database(database: Database, ledger_url: str) -> None:
-    """A PostgreSQL with another collation than C puts `a1` in front of `B1`; the one of these tests has none, so SQLite is given one."""
+    """A PostgreSQL with another collation than C puts `a1` in front of `B1`; the one of these tests has none, so SQLite
+    is given one.
+    """
     await database.write(_ignore_case)
     opened = open_database(ledger_url)
     try:

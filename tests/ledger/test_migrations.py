@@ -1,4 +1,6 @@
-"""Migrations make exactly the tables of the code, one whole version at a time, whoever else migrates and whoever is killed."""
+"""Migrations make exactly the tables of the code, one whole version at a time, whoever else migrates and whoever is
+killed.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +147,9 @@ async def test_migrations_say_nothing_on_their_own_and_configure_no_logging(
 
 
 async def test_the_migrated_tables_are_those_of_the_code(database: Database, ledger_url: str, tmp_path: Path) -> None:
-    """Columns, types, defaults, keys and indexes by Alembic's comparison; checks and predicates, which it leaves out, by their text."""
+    """Columns, types, defaults, keys and indexes by Alembic's comparison; checks and predicates, which it leaves out,
+    by their text.
+    """
 
     def differences(connection: Connection) -> list[Any]:
         context = MigrationContext.configure(
@@ -181,7 +185,9 @@ def test_the_comparison_sees_a_predicate_and_a_check() -> None:
 
 
 def _details(connection: Connection) -> dict[str, Any]:
-    """Of each of our tables: the checks, foreign keys, primary key and the text of each index, as the database shows them."""
+    """Of each of our tables: the checks, foreign keys, primary key and the text of each index, as the database shows
+    them.
+    """
     looker = inspect(connection)
     return {
         name: {

@@ -233,7 +233,9 @@ async def test_values_stay_with_their_jobs_in_a_large_batch(database: Database) 
 
 
 async def test_one_job_twice_in_one_batch_has_one_end(one: Database) -> None:
-    """A stale run and the true one may end in the same group commit; the record holds one of them, and is not a mixture."""
+    """A stale run and the true one may end in the same group commit; the record holds one of them, and is not a
+    mixture.
+    """
     items = [completion(output='"old"', at=NOW + 20), completion(fence=SECOND, output='"new"', attempts=2, at=NOW + 30)]
     await one.write(lambda connection: apply_completions(connection, items))
     row = await one.read(row_of)

@@ -1,4 +1,6 @@
-"""How databases find rows: those of a batch by their ids, whatever PostgreSQL's statistics say of a ledger at rest, and those that a quota counts by an index of them alone."""
+"""How databases find rows: those of a batch by their ids, whatever PostgreSQL's statistics say of a ledger at rest, and
+those that a quota counts by an index of them alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Random sequences of what workers and operators write, against a plain model of one record: SEED-023, SEED-025, SEED-232, P3, P4."""
+"""Random sequences of what workers and operators write, against a plain model of one record: SEED-023, SEED-025,
+SEED-232, P3, P4.
+"""
 
 from __future__ import annotations
 

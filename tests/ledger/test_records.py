@@ -54,7 +54,9 @@ async def test_text_of_any_language_and_exact_numbers_survive(database: Database
 
 
 async def test_an_id_that_is_taken_gives_the_record_that_is_there(database: Database) -> None:
-    """SEED-016, SEED-017, SEED-227: the second call learns the present record and its present status, and changes nothing."""
+    """SEED-016, SEED-017, SEED-227: the second call learns the present record and its present status, and changes
+    nothing.
+    """
     await database.write(lambda connection: insert_records(connection, [new_record()]))
     await database.write(lambda connection: apply_starts(connection, [start()]))
     other = new_record(payload='{"to":"bob"}', created_at=NOW + 99)
@@ -128,7 +130,9 @@ async def test_a_record_that_is_not_there_is_none(database: Database) -> None:
 
 
 async def test_an_id_that_is_purged_just_then_is_free(postgres_ledger: Database) -> None:
-    """The old record was in the way of the new one, and was gone when it was to be read: the answer must not be that the new one was put in unless it was."""
+    """The old record was in the way of the new one, and was gone when it was to be read: the answer must not be that
+    the new one was put in unless it was.
+    """
     await postgres_ledger.write(lambda connection: insert_raw(connection, id="a", payload='"old"'))
 
     class Purging:

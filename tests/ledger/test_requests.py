@@ -1,4 +1,6 @@
-"""Accepting requests: one job per id and per idempotency key, re-runs on demand, and quotas (P5, SEED-016, 017, 019, 227 to 229, 252; CON-14 to 16)."""
+"""Accepting requests: one job per id and per idempotency key, re-runs on demand, and quotas (P5, SEED-016, 017, 019,
+227 to 229, 252; CON-14 to 16).
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ async def _ids(database: Database) -> set[str]:
 
 @pytest.mark.parametrize("job_id", ["invite-email:42", "payment:7", "evt_1PqX"])
 async def test_a_stable_id_gives_one_job_and_its_true_status(database: Database, job_id: str) -> None:
-    """SEED-016, 017, 067, 078, 129, 227, 228; CON-14: the second request gets the present record, whatever became of it."""
+    """SEED-016, 017, 067, 078, 129, 227, 228; CON-14: the second request gets the present record, whatever became of
+    it.
+    """
     assert await _accept(database, new_record(job_id)) == [Inserted(None)]
 
     [running] = await _accept(database, new_record(job_id, payload='{"to":"b"}'))
@@ -420,7 +424,9 @@ async def test_a_record_that_is_purged_before_it_runs_again_is_made_anew(postgre
     await complete(postgres_ledger, "j")
 
     class Purging:
-        """A connection on which the records go between the look at them and the new generation, as another transaction would let them."""
+        """A connection on which the records go between the look at them and the new generation, as another transaction
+        would let them.
+        """
 
         def __init__(self, connection: Connection) -> None:
             self._connection = connection

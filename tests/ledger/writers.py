@@ -1,7 +1,8 @@
 """Writers that die: forked from a process that has imported everything.
 
-Run as a program, it reads lines `url first`: a child then puts in records `job-<first>`, `job-<first + 1>`, …, ten a transaction, and writes the number of each
-once it is committed, until it is killed. Its first line is its process id; after its death the line `dead` follows.
+Run as a program, it reads lines `url first`: a child then puts in records `job-<first>`, `job-<first + 1>`, …, ten a
+transaction, and writes the number of each once it is committed, until it is killed. Its first line is its process id;
+after its death the line `dead` follows.
 """
 
 from __future__ import annotations

@@ -36,7 +36,10 @@ def database_url(request: pytest.FixtureRequest) -> str:
 async def app_factory(
     database_url: str, prefix: str, redis_socket_url: str, tmp_path: Path
 ) -> AsyncIterator[Callable[..., Taurine]]:
-    """Make applications: `app_factory(clock=clock)`; each is closed after the test. Takes the arguments of Taurine. Default: `ledger_url` in a test that has it, else SQLite."""
+    """Make applications: `app_factory(clock=clock)`; each is closed after the test. Takes the arguments of Taurine.
+
+    Default: `ledger_url` in a test that has it, else SQLite.
+    """
     if database_url.startswith("postgresql"):  # whose tables somebody plans; SQLite gets them at the first call
         database = open_database(database_url)
         await migrate(database)

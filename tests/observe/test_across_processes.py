@@ -1,4 +1,6 @@
-"""One trace, told by three processes: this one asks, a worker has the job, a process of its executor runs the handler, and that enqueues another job."""
+"""One trace, told by three processes: this one asks, a worker has the job, a process of its executor runs the handler,
+and that enqueues another job.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ def clock() -> TestClock:
 
 
 async def test_ten_watchers_send_one_message(app_factory: Factory, ledger_url: str, clock: TestClock) -> None:
-    """A raise and a recovery, each once, with five programs of two watches each on one ledger; the mark that decides is a row."""
+    """A raise and a recovery, each once, with five programs of two watches each on one ledger; the mark that decides is
+    a row.
+    """
     heard, figures = Heard(), Pretended(11)
     watches = [
         watch_of(app, figures, [heard]) for app in (app_factory(clock=clock) for _ in range(5)) for _ in range(2)
@@ -309,7 +311,9 @@ async def test_an_application_without_rules_watches_nothing(app_factory: Factory
 
 
 async def test_a_workers_watch_raises_and_ends_an_alert(app_factory: Factory, clock: TestClock) -> None:
-    """SEED-179: as it runs, from the real figures; a pending one and one that is over are listed where all are asked for."""
+    """SEED-179: as it runs, from the real figures; a pending one and one that is over are listed where all are asked
+    for.
+    """
     heard = Heard()
     rules = [DeadLettersOpen(limit=0)]
     app = app_factory(clock=clock, alerts=rules, alert_sinks=[heard])

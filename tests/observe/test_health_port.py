@@ -1,4 +1,6 @@
-"""The health port: what probes of a worker hear, also when its event loop is stuck, and of several processes from their parent."""
+"""The health port: what probes of a worker hear, also when its event loop is stuck, and of several processes from their
+parent.
+"""
 
 from __future__ import annotations
 

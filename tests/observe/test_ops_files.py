@@ -1,4 +1,6 @@
-"""The dashboard and the alert rules in `ops/`: made of metrics that there are, checked by promtool, evaluated by a real Prometheus."""
+"""The dashboard and the alert rules in `ops/`: made of metrics that there are, checked by promtool, evaluated by a real
+Prometheus.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ def value(samples: dict[Any, float], name: str, **labels: str) -> float:
 
 
 async def test_the_figures_of_jobs_queues_and_workers_are_there(app: Taurine) -> None:
-    """SEED-071 to 073, 154, 186, 248, BMQ-137, CON-25: own names, BullMQ's exporter's and those of the rows; a label with a quote is escaped."""
+    """SEED-071 to 073, 154, 186, 248, BMQ-137, CON-25: own names, BullMQ's exporter's and those of the rows; a label
+    with a quote is escaped.
+    """
 
     @app.job(WEIRD, queue="mail", retry=Retry(attempts=1))
     async def weird(number: int) -> None:
@@ -174,7 +176,9 @@ async def test_scrapes_within_a_second_share_one_look(app_factory: Callable[...,
 
 
 async def test_the_queue_of_bulk_operations_is_seen_once_it_is_in_use(app: Taurine) -> None:
-    """An order that nobody carries out is as bad as a job that nobody runs: metrics, health and `no_worker` tell of it, and know who works there."""
+    """An order that nobody carries out is as bad as a job that nobody runs: metrics, health and `no_worker` tell of it,
+    and know who works there.
+    """
 
     @app.job("mail.send", queue="mail")
     async def send(number: int) -> None: ...

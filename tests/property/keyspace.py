@@ -1,7 +1,8 @@
 """The keys of one queue as the server has them, and as they are to be: the data model, as a test.
 
-`stored` reads all that stands under the queue's base; `expected` builds the same from the model. A key that nobody knows is a difference. The event
-stream, the marker and the counter of priorities are left out: what holds of them is looked at by itself.
+`stored` reads all that stands under the queue's base; `expected` builds the same from the model. A key that nobody
+knows is a difference. The event stream, the marker and the counter of priorities are left out: what holds of them is
+looked at by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One queue in plain Python: what each command is to do to it, step by step, and nothing of how the engine does it.
 
-The model stands still between commands, knows one caller at a time, and is handed the time. Its parts have the names of the stored ones, so that
-what it holds can be laid beside the server's keys. Times are milliseconds. Jobs are named by their stored ids.
+The model stands still between commands, knows one caller at a time, and is handed the time. Its parts have the names of
+the stored ones, so that what it holds can be laid beside the server's keys. Times are milliseconds. Jobs are named by
+their stored ids.
 """
 
 from __future__ import annotations
@@ -277,7 +278,10 @@ class Model:
         return owner.id
 
     def _waits_under(self, dedup_id: str, owner: str) -> bool:
-        """True for a delayed job of this deduplication id. A throttle outlives its job, whose id another one may have by now."""
+        """True for a delayed job of this deduplication id.
+
+        A throttle outlives its job, whose id another one may have by now.
+        """
         return owner in self.delayed and self.jobs[owner].dedup_id == dedup_id
 
     def _is_followed(self, dedup: Dedup, owner: str) -> bool:
@@ -473,7 +477,9 @@ class Model:
         return stored_id, job.started
 
     def _settle_all(self, attempts: Sequence[Attempt], now: int) -> list[int]:
-        """Parents are judged by the children that they had before the batch, and wait for them before any of these is settled."""
+        """Parents are judged by the children that they had before the batch, and wait for them before any of these is
+        settled.
+        """
         at_first = {stored_id: self._children_code(stored_id) for stored_id, _, _ in attempts}
         codes = [0] * len(attempts)
         batch = Batch()

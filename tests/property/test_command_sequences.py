@@ -1,4 +1,5 @@
-"""Random sequences of commands on one queue, and after each of them the queue's API, its counts and its raw keys beside the model's.
+"""Random sequences of commands on one queue, and after each of them the queue's API, its counts and its raw keys beside
+the model's.
 
 PROPERTY_MINUTES=10 goes on for that long, round after round; PROPERTY_SEED=N starts with a round that failed.
 """
@@ -49,7 +50,9 @@ from taurine.testing import TestClock
 T = TypeVar("T")
 
 LEASE = 3600.0
-"""Longer than any run: the server ends no lease, window or throttle by itself. The test does, by deleting the key as the server would."""
+"""Longer than any run: the server ends no lease, window or throttle by itself. The test does, by deleting the key as
+the server would.
+"""
 
 COLLECTIONS: dict[JobState, Collection] = {
     "waiting": "wait",
@@ -126,7 +129,8 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Mark a method as one of the commands; it is drawn `weight` times as often as one of weight 1.
 
-    Rules of Hypothesis' own are drawn alike, and each test case does without some: few sequences would come to where jobs end.
+    Rules of Hypothesis' own are drawn alike, and each test case does without some: few sequences would come to where
+    jobs end.
     """
 
     def mark(method: Callable[..., None]) -> Callable[..., None]:
@@ -315,7 +319,9 @@ class Commands(RuleBasedStateMachine):
         return reply
 
     def started(self, job: Job) -> str | None:
-        """A job was claimed, and its worker has made the run that follows it in its schedule, if any: that one is returned."""
+        """A job was claimed, and its worker has made the run that follows it in its schedule, if any: that one is
+        returned.
+        """
         assert job.token is not None
         self.claims.append(Claim(job.stored_id, job.token, job.attempts_started, job))
         self.known_ids[job.stored_id] = None

@@ -1,4 +1,5 @@
-"""A fuzz run of the parsers that text of strangers reaches: each gives a value, or raises the error that it names, and nothing else; and what is long takes no longer than it may.
+"""A fuzz run of the parsers that text of strangers reaches: each gives a value, or raises the error that it names, and
+nothing else; and what is long takes no longer than it may.
 
 Those with a file of their own are tried there: bodies, envelopes and retry policies, stored options, URLs.
 """
@@ -132,7 +133,9 @@ def test_a_text_is_read_or_refused_in_the_way_that_is_said(parser: str) -> None:
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_a_long_text_takes_no_longer_than_it_may(parser: str) -> None:
-    """A03, A50: 64 KiB, as a head of a request may have; a pattern that goes back over it again and again would take hours."""
+    """A03, A50: 64 KiB, as a head of a request may have; a pattern that goes back over it again and again would take
+    hours.
+    """
     read, refusal = PARSERS[parser]
     for part in REPEATED:
         started = time.process_time()

@@ -311,7 +311,9 @@ async def test_drain_leaves_no_key_of_a_removed_job(queue: Queue, raw: Redis, ke
 async def test_drain_keeps_the_next_run_of_a_scheduler(
     queue: Queue, worker: ByHand, raw: Redis, monkeypatch: pytest.MonkeyPatch, position: str
 ) -> None:
-    """BMQ-041: BullMQ cuts as many entries as it removed from the other end, so it may lose the run and leave a removed id."""
+    """BMQ-041: BullMQ cuts as many entries as it removed from the other end, so it may lose the run and leave a removed
+    id.
+    """
     before, after = {"first": (0, 4), "middle": (2, 2), "last": (4, 0)}[position]
     await queue.add_many([("n", {}, {"job_id": f"before{n}"}) for n in range(before)])
     armed = await queue.upsert_scheduler("tick", every=60)
@@ -711,7 +713,9 @@ class Gauge:
 
 
 async def test_concurrency_holds_over_all_workers(redis_socket_url: str, prefix: str) -> None:
-    """BMQ-046: two workers of five, a limit of three; raising it wakes workers that look by themselves only after minutes."""
+    """BMQ-046: two workers of five, a limit of three; raising it wakes workers that look by themselves only after
+    minutes.
+    """
     gauge = Gauge()
 
     def worker() -> Worker:
@@ -763,7 +767,9 @@ async def test_a_rate_limit_of_the_queue_comes_before_the_workers(
 
 
 async def test_two_workers_share_a_rate_limit(redis_socket_url: str, prefix: str) -> None:
-    """BMQ-047: five starts in each window of 0.2 s, so the last of 20 jobs come three windows after the first; half of that shows it."""
+    """BMQ-047: five starts in each window of 0.2 s, so the last of 20 jobs come three windows after the first; half of
+    that shows it.
+    """
     starts: list[float] = []
     now = asyncio.get_running_loop().time
 

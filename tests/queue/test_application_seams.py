@@ -1,4 +1,6 @@
-"""What the layer above builds on: its own member of the options, encoded data, replaced jobs, decided outcomes, refusals."""
+"""What the layer above builds on: its own member of the options, encoded data, replaced jobs, decided outcomes,
+refusals.
+"""
 
 from __future__ import annotations
 
@@ -438,7 +440,9 @@ async def test_other_jobs_do_not_come_to_who_is_told_of_refusals(site: Site) -> 
 
 
 async def test_only_a_finished_job_of_another_time_is_replaced_where_that_is_asked_for(site: Site) -> None:
-    """Who repeats an add finds its own job, however that has ended; who adds anew under the id of an old one replaces it."""
+    """Who repeats an add finds its own job, however that has ended; who adds anew under the id of an old one replaces
+    it.
+    """
     await ended(site, how="completed", timestamp=5.0)
     same = await site.queue.add("second", job_id="j", timestamp=5.0, replace_finished="other")
     other = await site.queue.add("third", job_id="j", timestamp=6.0, replace_finished="other")

@@ -1,4 +1,6 @@
-"""The doorbell by itself: one blocking read for the idle workers of a process, who may come and go while it is under way."""
+"""The doorbell by itself: one blocking read for the idle workers of a process, who may come and go while it is under
+way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Data of another type, or out of range, where a queue's own keys and ids belong: one job suffers, and nothing else (A21)."""
+"""Data of another type, or out of range, where a queue's own keys and ids belong: one job suffers, and nothing else
+(A21).
+"""
 
 from __future__ import annotations
 

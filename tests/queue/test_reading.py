@@ -106,7 +106,9 @@ async def test_a_job_in_every_state(queue: Queue, worker: ByHand) -> None:
 
 
 async def a_known_mix(queue: Queue, worker: ByHand) -> None:
-    """One failed, two completed, three active, four waiting, five prioritized, six delayed jobs, and a parent of one of the waiting."""
+    """One failed, two completed, three active, four waiting, five prioritized, six delayed jobs, and a parent of one of
+    the waiting.
+    """
     await queue.add_many([("n", {}, {"job_id": f"j{n}"}) for n in range(7)])
     await worker._settle(await claimed(worker), Failed("no", "[]", "::", 1))
     await finish(worker, 1, 2)

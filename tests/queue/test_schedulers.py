@@ -556,7 +556,9 @@ async def test_very_many_taken_ids_are_an_error_and_change_nothing(
 
 
 async def test_an_upsert_keeps_a_run_that_is_due(queue: Queue, line: Line, clock: TestClock) -> None:
-    """BMQ-119: BullMQ drops the overdue run of a pattern, so that a deployment at five past nine loses the report of nine."""
+    """BMQ-119: BullMQ drops the overdue run of a pattern, so that a deployment at five past nine loses the report of
+    nine.
+    """
     job = await queue.upsert_scheduler("s", pattern="0 9 * * *", tz="UTC")
     clock.advance(9 * HOUR + 300)
 

@@ -1,4 +1,6 @@
-"""Outcomes that are told later: the handler is through, what came of it must be written first, and its slot is free meanwhile."""
+"""Outcomes that are told later: the handler is through, what came of it must be written first, and its slot is free
+meanwhile.
+"""
 
 from __future__ import annotations
 

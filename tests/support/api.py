@@ -22,7 +22,10 @@ class Invite(BaseModel):
 
 
 class Client(httpx2.AsyncClient):
-    """Calls an ASGI application as a browser or curl would from this machine. address: where the call seems to come from."""
+    """Calls an ASGI application as a browser or curl would from this machine.
+
+    address: where the call seems to come from.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,9 @@ def problem(answer: Answer) -> tuple[int, str]:
 
 
 def declare_invites(app: Taurine) -> None:
-    """Declare `invite.send`, whose job fails for a user called "nobody", and `thing.keep`, whose payload may be anything."""
+    """Declare `invite.send`, whose job fails for a user called "nobody", and `thing.keep`, whose payload may be
+    anything.
+    """
 
     @app.job("invite.send", queue="mail", description="An invitation by e-mail.")
     async def send_invite(invite: Invite) -> dict[str, str]:

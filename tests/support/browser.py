@@ -3,8 +3,8 @@
     async with chromium() as browser:
         page = await browser.new_page()
 
-`make test` brings Chromium with the packages for Node, where they have a build for the machine (Linux on x86-64); elsewhere it is
-the Chromium or Chrome that is installed.
+`make test` brings Chromium with the packages for Node, where they have a build for the machine (Linux on x86-64);
+elsewhere it is the Chromium or Chrome that is installed.
 """
 
 from __future__ import annotations

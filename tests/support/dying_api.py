@@ -1,4 +1,5 @@
-"""APIs in processes of their own, each of which dies at a moment that a request names in its header `X-Dies`: python dying_api.py '{"redis_url": …}' 4.
+"""APIs in processes of their own, each of which dies at a moment that a request names in its header `X-Dies`: python
+dying_api.py '{"redis_url": …}' 4.
 
 Prints a line for each, where it listens, and at last how many were killed.
 """
@@ -30,7 +31,11 @@ def _die() -> NoReturn:
 
 
 class Dying:
-    """The outermost ASGI layer. Moments: "asked", "recorded" (the record is committed, its queue knows of nothing), "answering" (nothing of the answer is sent), "half answered"."""
+    """The outermost ASGI layer.
+
+    Moments: "asked", "recorded" (the record is committed, its queue knows of nothing), "answering" (nothing of the
+    answer is sent), "half answered".
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

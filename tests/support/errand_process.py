@@ -24,7 +24,8 @@ _START_SECONDS = 60.0
 class ErrandProcess:
     """One such program; it starts with `async with`, is ready then, and is gone after it.
 
-    settings: the variables of the application's settings. name: its worker's in the history, never used twice. options: those of Taurine.worker.
+    settings: the variables of the application's settings. name: its worker's in the history, never used twice. options:
+    those of Taurine.worker.
     """
 
     def __init__(self, settings: dict[str, str], history: History, *, name: str = "", **options: Any) -> None:

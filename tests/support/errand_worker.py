@@ -1,6 +1,8 @@
-"""A program with an application of errands, whose settings are in the environment: `python -m support.errand_worker '{…}'`.
+"""A program with an application of errands, whose settings are in the environment: `python -m support.errand_worker
+'{…}'`.
 
-Its argument is a JSON object: the options of Taurine.worker. It works until a signal, as any worker does, and is imported by the worker processes that it makes.
+Its argument is a JSON object: the options of Taurine.worker. It works until a signal, as any worker does, and is
+imported by the worker processes that it makes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Jobs for tests of worker processes: an errand's payload says what becomes of it, and what it did is in a history outside of the system under test."""
+"""Jobs for tests of worker processes: an errand's payload says what becomes of it, and what it did is in a history
+outside of the system under test.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ __all__ = ["Errand", "declare_errands", "enqueue_errands", "process_errand"]
 
 
 class Errand(BaseModel):
-    """seconds: how long it takes. ends: how; "recorded": the worker is killed when the record has the end and the queue has not."""
+    """seconds: how long it takes. ends: how; "recorded": the worker is killed when the record has the end and the queue
+    has not.
+    """
 
     number: str
     seconds: float = 0.0
@@ -30,7 +34,9 @@ class Errand(BaseModel):
 
 
 def declare_errands(app: Taurine, history: History | None = None, *, worker: str = "") -> JobType[Errand, str]:
-    """Declare `errand.run` on queue "errands"; with a history, its handler writes down each start and effect, and each end that the ledger accepted."""
+    """Declare `errand.run` on queue "errands"; with a history, its handler writes down each start and effect, and each
+    end that the ledger accepted.
+    """
     rules: JobTypeOptions = {"queue": "errands", "job_id": "{number}", "keep_completed": True, "keep_failed": True}
     if history is None:
         return app.declare("errand.run", Errand, str, **rules)

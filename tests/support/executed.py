@@ -1,4 +1,6 @@
-"""Handlers for the tests of execution: those that run in processes of their own are found here by name, and so is their application."""
+"""Handlers for the tests of execution: those that run in processes of their own are found here by name, and so is their
+application.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A worker process that a test stops, kills and continues: python executed_worker.py '{"redis_url": …, …, "mode": "…"}'."""
+"""A worker process that a test stops, kills and continues: python executed_worker.py '{"redis_url": …, …, "mode":
+"…"}'.
+"""
 
 from __future__ import annotations
 

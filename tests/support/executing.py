@@ -15,7 +15,9 @@ __all__ = ["RecordingContext", "call_of", "descriptors", "is_alive", "job_thread
 
 
 class RecordingContext:
-    """A context that remembers what the handler said; the answer to a request is its name and body, or an error for "refuse"."""
+    """A context that remembers what the handler said; the answer to a request is its name and body, or an error for
+    "refuse".
+    """
 
     def __init__(self, **snapshot: Any) -> None:
         self.reason: str | None = None

@@ -1,8 +1,8 @@
 """What happened to every job, written down outside the system under test, and the verdict on it.
 
-Two append-only files of JSON lines in one directory, which any number of processes may write at once and which outlive a
-killed one: `history.jsonl` holds what was called and answered, `effects.jsonl` holds one line for each time a handler did its
-work in the world. Stamps are the machine's monotonic clock, which all its processes share.
+Two append-only files of JSON lines in one directory, which any number of processes may write at once and which outlive
+a killed one: `history.jsonl` holds what was called and answered, `effects.jsonl` holds one line for each time a handler
+did its work in the world. Stamps are the machine's monotonic clock, which all its processes share.
 
     history = History(directory)                        # in the test, and in each worker process
     with history.enqueuing("job-1"):
@@ -49,7 +49,8 @@ class Event:
     """Names one lease of the job: worker and attempt, or the lock's own token."""
     worker: str = ""
     outcome: str = ""
-    """Of a finish: `completed`, `failed`, or `retried` where the job will run again by its own doing; `over` where a record says which. `returned` is the
+    """Of a finish: `completed`, `failed`, or `retried` where the job will run again by its own doing; `over` where a
+    record says which. `returned` is the
     handler's end alone, which nobody has been told of: the lease goes on."""
     accepted: bool = True
     called: float | None = None
@@ -206,10 +207,12 @@ def check(
 ) -> Verdict:
     """Judge a history after the queue was drained.
 
-    states: the state that the store shows for each job it still holds. Keep finished jobs in a fault test: a job that is
-    gone counts as ended only where an accepted finish of it was recorded, and a killed worker may not have come to that.
-    faults: faults injected into each job's lease, on top of those that the history itself shows: a `fault` with a worker
-    counts for every job which that worker had started and not finished. Give them where the server of queues loses leases: it alone knows which it had granted just then.
+    states: the state that the store shows for each job it still holds. Keep finished jobs in a fault test: a job that
+    is gone counts as ended only where an accepted finish of it was recorded, and a killed worker may not have come to
+    that.
+    faults: faults injected into each job's lease, on top of those that the history itself shows: a `fault` with a
+    worker counts for every job which that worker had started and not finished. Give them where the server of queues
+    loses leases: it alone knows which it had granted just then.
     divergent: jobs whose record and whose place in the queue disagree, where there are records.
     """
     events = history.events()

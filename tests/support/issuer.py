@@ -1,4 +1,6 @@
-"""A small issuer of OpenID Connect for tests, on loopback: somebody else's service, which lets in whoever the test says."""
+"""A small issuer of OpenID Connect for tests, on loopback: somebody else's service, which lets in whoever the test
+says.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ CLIENT = ("taurine-tests", "a secret of the client's")
 
 
 class Issuer:
-    """url: its issuer. person: the claims of who logs in next. change: what is done to an identity token's claims before it is signed. clock: its time."""
+    """url: its issuer. person: the claims of who logs in next. change: what is done to an identity token's claims
+    before it is signed. clock: its time.
+    """
 
     def __init__(self, url: str, now: Callable[[], float]) -> None:
         self.url = url

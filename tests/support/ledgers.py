@@ -1,4 +1,6 @@
-"""Databases that have the ledger's tables already: they are made once for all tests of the process, and copied for each."""
+"""Databases that have the ledger's tables already: they are made once for all tests of the process, and copied for
+each.
+"""
 
 from __future__ import annotations
 

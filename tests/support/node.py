@@ -4,8 +4,8 @@
         node.send({"add": "job-1"})
         reply = await node.receive()
 
-The script finds BullMQ by Node's own rule, in the node_modules of the repository's root. What it writes to stderr is kept,
-and shown with every failure here.
+The script finds BullMQ by Node's own rule, in the node_modules of the repository's root. What it writes to stderr is
+kept, and shown with every failure here.
 """
 
 from __future__ import annotations
@@ -92,7 +92,10 @@ class NodeProcess:
         stdin.write(json.dumps(message).encode() + b"\n")
 
     async def receive(self, timeout: float = 20.0) -> Any:
-        """The next line the script wrote. Raises AssertionError when none comes within timeout seconds, or it has ended."""
+        """The next line the script wrote.
+
+        Raises AssertionError when none comes within timeout seconds, or it has ended.
+        """
         stdout = self._running().stdout
         assert stdout is not None
         try:

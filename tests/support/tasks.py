@@ -1,4 +1,5 @@
-"""What the jobs of the interop and fault tests do: their data says it, and Node's workers read it alike (node/bullmq.mjs).
+"""What the jobs of the interop and fault tests do: their data says it, and Node's workers read it alike
+(node/bullmq.mjs).
 
 ms: take this long · hold: never end · failures: how many attempts fail, with `error`; final: for good ·
 children: return what the children left · size: return a text of this length · result: return this.

@@ -1,4 +1,6 @@
-"""Telemetries for tests: one that is written down here and remembers what it was told, and OpenTelemetry's own SDK with its memory as the exporter."""
+"""Telemetries for tests: one that is written down here and remembers what it was told, and OpenTelemetry's own SDK with
+its memory as the exporter.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ class FakeSpan:
 
 
 class FakeTelemetry:
-    """Remembers its spans and what its instruments were told: `("bullmq.jobs.completed", 1, {…})`. recording: False as for spans that are sampled out."""
+    """Remembers its spans and what its instruments were told: `("bullmq.jobs.completed", 1, {…})`.
+
+    recording: False as for spans that are sampled out.
+    """
 
     def __init__(self, *, recording: bool = True) -> None:
         self.spans: list[FakeSpan] = []
@@ -124,7 +129,10 @@ class _Instrument:
 
 
 class Recorded:
-    """OpenTelemetry as an application sets it up, with what it exports kept here. sampler: which spans are recorded. Default: all."""
+    """OpenTelemetry as an application sets it up, with what it exports kept here.
+
+    sampler: which spans are recorded. Default: all.
+    """
 
     def __init__(self, *, sampler: Sampler | None = None) -> None:
         self._exporter = InMemorySpanExporter()
@@ -146,7 +154,9 @@ class Recorded:
         return span
 
     def measures(self) -> dict[str, dict[tuple[Any, ...], Any]]:
-        """The data points of each instrument, by the values of their attributes, sorted by the attributes' names; of a histogram (count, sum)."""
+        """The data points of each instrument, by the values of their attributes, sorted by the attributes' names; of a
+        histogram (count, sum).
+        """
         data = self._reader.get_metrics_data()
         found: dict[str, dict[tuple[Any, ...], Any]] = {}
         for resource in [] if data is None else data.resource_metrics:

@@ -1,4 +1,5 @@
-"""A worker that writes its spans into a file; `TRACED_WORKER` in the environment has its settings, and `spans`, the file. It ends with its input.
+"""A worker that writes its spans into a file; `TRACED_WORKER` in the environment has its settings, and `spans`, the
+file. It ends with its input.
 
 The application is this module's, so that the processes of its executor import it too, and write into the same file.
 """

@@ -1,4 +1,6 @@
-"""A misspelt name, a wrong payload and a wrong result are errors of the type checker, at the lines that say so (SEED-003, SEED-052)."""
+"""A misspelt name, a wrong payload and a wrong result are errors of the type checker, at the lines that say so
+(SEED-003, SEED-052).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ pytestmark = pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[tuple[int, str]]]:
-    """The errors of pyright's strict mode in each sample, line and rule; one run looks at all, since it is what takes long."""
+    """The errors of pyright's strict mode in each sample, line and rule; one run looks at all, since it is what takes
+    long.
+    """
     folder = tmp_path_factory.mktemp("samples")
     settings = {
         "include": [sample.name for sample in SAMPLES],

@@ -1,4 +1,6 @@
-"""The checker of the fault tests must itself fail on a history that breaks a promise, one case for each way to break it."""
+"""The checker of the fault tests must itself fail on a history that breaks a promise, one case for each way to break
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What holds for every route, whoever adds one: the routes are found by walking the application, and none is listed but the exceptions (A24, A36, A37)."""
+"""What holds for every route, whoever adds one: the routes are found by walking the application, and none is listed but
+the exceptions (A24, A36, A37).
+"""
 
 from __future__ import annotations
 
@@ -182,7 +184,9 @@ async def fill_in_acme(app: Taurine) -> None:
 
 
 async def test_no_route_shows_one_tenant_what_another_has(app: Taurine, with_key: WithKey, clock: TestClock) -> None:
-    """A37, SEED-234, SEED-275: every route answers the other tenant the same, letter for letter, whether acme has anything or not: no record, no name, no count."""
+    """A37, SEED-234, SEED-275: every route answers the other tenant the same, letter for letter, whether acme has
+    anything or not: no record, no name, no count.
+    """
     globex = await with_key("read", tenant="globex")
     looking = [
         *(route for route in routes_behind(globex) if route.method in ("GET", "WEBSOCKET")),

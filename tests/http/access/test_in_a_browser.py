@@ -1,4 +1,6 @@
-"""A real browser, logged in, on pages that are not ours: what they make it do changes nothing and shows nothing (A27, A28, A35, A55)."""
+"""A real browser, logged in, on pages that are not ours: what they make it do changes nothing and shows nothing (A27,
+A28, A35, A55).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""API keys: who shows one may do what its scopes say, in its tenant; what is kept of it is a hash (SEED-019, SEED-070, SEED-192, A22, A24)."""
+"""API keys: who shows one may do what its scopes say, in its tenant; what is kept of it is a hash (SEED-019, SEED-070,
+SEED-192, A22, A24).
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ async def test_a_key_that_was_just_seen_costs_no_read(
 
 
 async def test_a_secret_is_in_the_answer_and_nowhere_else(app: Taurine, with_key: WithKey) -> None:
-    """A22: not in the table, not in lists, not in the audit, not in a text of the object; and scanners and our own redaction know its form."""
+    """A22: not in the table, not in lists, not in the audit, not in a text of the object; and scanners and our own
+    redaction know its form.
+    """
     admin = await with_key("admin")
     made = (await admin.post("/v1/keys", json={"name": "web shop", "scopes": ["enqueue"]})).json()
     secret = re.fullmatch(r"taurine_[0-9a-f]{16}_([0-9a-f]{64})", made["text"])

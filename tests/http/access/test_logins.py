@@ -1,4 +1,6 @@
-"""Admins log in with a password and have a session: slow for who guesses, over at a logout (SEED-070, SEED-192, A25, A27)."""
+"""Admins log in with a password and have a session: slow for who guesses, over at a logout (SEED-070, SEED-192, A25,
+A27).
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,10 @@ async def test_a_cookie_alone_changes_nothing_from_another_site(client: Client) 
 async def test_ten_thousand_wrong_passwords_are_slowed_and_logged(
     app: Taurine, client: Client, clock: TestClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A25: of 10,000 in a quarter of an hour, a handful is looked at; the right password among them opens nothing. Here they are 500, five each second."""
+    """A25: of 10,000 in a quarter of an hour, a handful is looked at; the right password among them opens nothing.
+
+    Here they are 500, five each second.
+    """
     looked_at = 0
     matches = Passwords._matches
 

@@ -62,7 +62,10 @@ async def test_a_batch_whose_type_makes_the_ids_is_refused_in_the_same_words(app
 
 
 async def test_an_idempotency_key_does_not_come_to_stand_for_anothers_job(app: Taurine, with_key: WithKey) -> None:
-    """It would tell by and by that the job has ended and is no longer kept. The client may use it for another id at once."""
+    """It would tell by and by that the job has ended and is no longer kept.
+
+    The client may use it for another id at once.
+    """
     await app.enqueue("thing.keep", 1, job_id="x", tenant="acme")
     globex = await with_key("enqueue", tenant="globex")
     globex.headers["Idempotency-Key"] = "evt-1"
@@ -92,7 +95,9 @@ async def test_a_filter_tells_nothing_of_what_others_have(app: Taurine, with_key
 
 
 async def test_why_tells_nothing_of_those_who_share_a_queue(app: Taurine, with_key: WithKey) -> None:
-    """A37, SEED-234: the same words whether three others are before it or one, to a tenant and to a page with a public token."""
+    """A37, SEED-234: the same words whether three others are before it or one, to a tenant and to a page with a public
+    token.
+    """
     payload = {"user": "a", "address": "a@b.example"}
     globex, server = await with_key("read", tenant="globex"), await with_key("read", "operate")
     token = (await server.post("/v1/tokens", json={"job_id": "mine"})).json()["token"]

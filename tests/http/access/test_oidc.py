@@ -1,4 +1,6 @@
-"""Logging in by an issuer of OpenID Connect: the code flow with state, nonce and PKCE; who may is decided by the exact domain, or by a hook (A26)."""
+"""Logging in by an issuer of OpenID Connect: the code flow with state, nonce and PKCE; who may is decided by the exact
+domain, or by a hook (A26).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Without any credential configured the API answers this machine alone, and in development alone; `serve` refuses to listen elsewhere (A23, A55)."""
+"""Without any credential configured the API answers this machine alone, and in development alone; `serve` refuses to
+listen elsewhere (A23, A55).
+"""
 
 from __future__ import annotations
 

@@ -90,7 +90,9 @@ async def test_refusals_over_a_long_time_are_no_alert(app: Taurine, with_key: Wi
 async def test_nobody_is_flooded_by_callers_with_many_names(
     app_factory: Callable[..., Taurine], client_of: Callable[..., Client], clock: TestClock
 ) -> None:
-    """A name can be had for nothing where the host's login gives them out: ten are told in an hour, and all others are one."""
+    """A name can be had for nothing where the host's login gives them out: ten are told in an hour, and all others are
+    one.
+    """
     heard: list[Alert] = []
     app = app_factory(clock=clock, on_alert=heard.append)
     declare_invites(app)

@@ -1,4 +1,6 @@
-"""What a caller is shown of payloads and errors, and what logs and texts say of secrets (A22, A42, A56, SEED-255, SEED-277)."""
+"""What a caller is shown of payloads and errors, and what logs and texts say of secrets (A22, A42, A56, SEED-255,
+SEED-277).
+"""
 
 from __future__ import annotations
 

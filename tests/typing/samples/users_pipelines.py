@@ -1,4 +1,7 @@
-"""What a user writes of pipelines. A line that ends in `error: rule` must be refused by the type checker for that rule, and no other line may be."""
+"""What a user writes of pipelines.
+
+A line that ends in `error: rule` must be refused by the type checker for that rule, and no other line may be.
+"""
 
 from __future__ import annotations
 
