@@ -293,6 +293,24 @@ async def test_many_are_looked_up_by_id_in_one_call(client: Client) -> None:
         assert problem(await client.post("/v1/lookup", json=wrong)) == (400, "invalid_request")
 
 
+async def test_an_answer_has_room_for_some_megabytes(app: Taurine, client: Client) -> None:
+    """A38: the rest is asked for again, and the event loop goes on while the payloads are looked through."""
+    handles = await app.enqueue_many("thing.keep", [{"note": "token=abc " * 10_000}] * 80)
+    wanted = [handle.id for handle in handles]
+    found = (await client.post("/v1/lookup", json={"ids": wanted})).json()
+    assert ([item["id"] for item in found["items"]], found["left_out"]) == (wanted[:64], wanted[64:])
+    assert found["items"][0]["payload"] == {"note": "token=[redacted] " * 10_000}
+
+    pages, cursor = 0, None
+    listed: set[str] = set()
+    while pages == 0 or cursor is not None:
+        page = (await client.get("/v1/jobs", params={"limit": 500} | ({"cursor": cursor} if cursor else {}))).json()
+        listed |= {item["id"] for item in page["items"]}
+        assert sum(len(str(item["payload"])) for item in page["items"]) < 9_000_000
+        cursor, pages = page["next_cursor"], pages + 1
+    assert (listed, pages) == ({*wanted}, 2)
+
+
 async def test_counts_by_status(app: Taurine, client: Client) -> None:
     await client.enqueue(job_id="a", tenant="acme")
     await client.enqueue("thing.keep", 1, job_id="b")
@@ -461,7 +479,8 @@ async def test_another_tenants_job_is_no_job(client: Client, of_tenant: Client) 
             assert other.json()["detail"].replace(job_id, "none") == none.json()["detail"]
         for part, body in (("cancel", {}), ("retry", {}), ("reschedule", {"delay": 1})):
             assert problem(await of_tenant.post(f"/v1/jobs/{job_id}/{part}", json=body)) == (404, "job_not_found")
-        assert (await of_tenant.post("/v1/lookup", json={"ids": [job_id]})).json() == {"items": [], "missing": [job_id]}
+        found = (await of_tenant.post("/v1/lookup", json={"ids": [job_id]})).json()
+        assert found == {"items": [], "missing": [job_id], "left_out": []}
         assert ids(await of_tenant.get("/v1/jobs", params={"q": job_id})) == []
     assert ids(await of_tenant.get("/v1/jobs")) == []
     assert ids(await of_tenant.get("/v1/jobs", params={"tag": "t"})) == []

@@ -88,10 +88,26 @@ def test_an_error_is_hidden_in_its_message_its_traceback_and_for_the_queue() -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["a-" * 8000, "_-" * 8000, "a@" * 8000, "password=" * 2000, "-----BEGIN PRIVATE KEY-----" * 600]
+    "part",
+    [
+        "a-",
+        "_-",
+        "a@",
+        "a@b.c.",
+        "x",
+        "a-b_c-",
+        "eyJ-",
+        "password=",
+        "bearer ",
+        "://a:b",
+        "-----BEGIN PRIVATE KEY-----",
+    ],
 )
-def test_no_text_takes_long(text: str) -> None:
-    """Rules run over what users write: none may be made to run for minutes. The bound is far above what is needed."""
+def test_no_text_takes_long(part: str) -> None:
+    """Rules run over what users write, and nothing else runs meanwhile: a megabyte of whatever it is takes the same few
+    tenths of a second. The bound is far above.
+    """
+    text = "token: " + (part * (1 << 20))[: 1 << 20]
     begun = time.process_time()
-    RULES.text(text)
-    assert time.process_time() - begun < 5
+    Redact.DEFAULT.text(text)
+    assert time.process_time() - begun < 2

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, text
 
 from ledger.writing import NOW, new_record
 from taurine.errors import InvalidOption
-from taurine.ledger import listing
+from taurine.ledger import listing, page_room
 from taurine.ledger.database import Database, open_database
 from taurine.ledger.listing import Count, RecordFilter, count_by_status, list_records
 from taurine.ledger.records import insert_records
@@ -46,6 +46,30 @@ def _row(number: int) -> dict[str, Any]:
 
 ROWS = [_row(number) for number in range(TOTAL)]
 TAGGED = [row for number, row in enumerate(ROWS) if number % 4 == 0]
+
+
+async def test_a_page_of_large_payloads_ends_early_and_leaves_none_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A38: and more rows than are read at once."""
+    monkeypatch.setattr(page_room, "MOST_TEXT", 1000)
+    sizes = [10, 500, 2000, 10, 10, 900, *[1] * 150]
+    records = [
+        new_record(f"large-{n:03}", payload=json.dumps("x" * size), created_at=NOW + n) for n, size in enumerate(sizes)
+    ]
+    await database.write(lambda connection: insert_records(connection, records))
+    pages: list[list[str]] = []
+    cursor = None
+    while not pages or cursor is not None:
+        page = await database.read(
+            lambda connection, cursor=cursor: list_records(
+                connection, RecordFilter(), cursor=cursor, limit=100, newest_first=False
+            )
+        )
+        pages.append([record.id for record in page.records])
+        cursor = page.next_cursor
+    assert [len(ids) for ids in pages[:3]] == [2, 1, 27]
+    assert [id_ for ids in pages for id_ in ids] == [record.id for record in records]
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from the parameters in the route's path, so their names are part of this contrac
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -22,10 +22,12 @@ from taurine.app import Taurine
 from taurine.errors import AccessError, Forbidden
 from taurine.http.access.caller import Caller, Scope
 from taurine.http.api import Api, api_of
+from taurine.http.aside import aside
 from taurine.http.patience import InTime
 from taurine.http.problems import Refusal
 from taurine.http.representations import Shown
 from taurine.jobs.reporting.redaction import Redact
+from taurine.ledger.records import JobRecord
 
 __all__ = [
     "AdminCall",
@@ -44,6 +46,11 @@ __all__ = [
 
 _QUEUES = 5.0
 """Seconds more for what goes to the server of queues as well, which has limits of its own."""
+
+_LOOKING_THROUGH = 2e-6
+"""Seconds more for each character of payloads and results: a few times what it takes to look through them for secrets."""
+
+ResultT = TypeVar("ResultT")
 
 
 class TenantUnknown(Refusal):
@@ -99,6 +106,20 @@ class Call:
     def shown(self) -> Shown:
         """Makes documents for the caller."""
         return Shown(self.request, redact=self.redact, payloads=self.api.payloads, workers=self.sees_all)
+
+    async def job(self, record: JobRecord) -> dict[str, Any]:
+        """A record as a document."""
+        return await self.aside(record.text_size, lambda: self.shown.job(record))
+
+    async def jobs(self, records: Sequence[JobRecord]) -> list[dict[str, Any]]:
+        """Records as documents."""
+        size = sum(record.text_size for record in records)
+        return await self.aside(size, lambda: [*map(self.shown.job, records)])
+
+    async def aside(self, size: int, make: Callable[[], ResultT]) -> ResultT:
+        """Documents of so many characters, without holding up others; the answer may take the longer for them."""
+        self.may_take(size * _LOOKING_THROUGH)
+        return await aside(size, make)
 
     def may_take(self, seconds: float | None) -> None:
         """Give the answer so many seconds more; None for as long as it takes."""

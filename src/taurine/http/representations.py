@@ -153,10 +153,13 @@ class JobPage(Model):
 
 
 class Lookup(Model):
-    """The jobs of some ids; `missing` are those that there are none of."""
+    """The jobs of some ids; `missing` are those that there are none of. `left_out` are those for which this answer has
+    no room, since payloads are large: ask for them again.
+    """
 
     items: list[Job]
     missing: list[str]
+    left_out: list[str]
 
 
 class Batch(Model):

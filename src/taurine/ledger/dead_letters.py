@@ -19,6 +19,7 @@ from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.dead_letter_entry import DeadLetter, DeadLetterStatus, entry_of
 from taurine.ledger.fences import fence_of
 from taurine.ledger.generations import NewGeneration, redriven_as, start_generation
+from taurine.ledger.page_room import AT_ONCE, fill
 from taurine.ledger.records import JobRecord, NewRecord, insert_records, record_of
 from taurine.ledger.schema import dead_letter, job
 from taurine.ledger.statuses import TERMINAL
@@ -83,18 +84,31 @@ def list_dead_letters(
 ) -> DeadLetterPage:
     """One page of the entries that `filter` lets through, the latest failure first.
 
-    cursor: `next_cursor` of the page before, with the same filter. limit: 1 to 500 entries.
+    cursor: `next_cursor` of the page before, with the same filter. limit: 1 to 500 entries. A page whose payloads are
+    large has fewer, and a cursor (`page_room.py`).
     Raises InvalidOption for a cursor that no page gave, or a limit out of range.
     """
     if not 1 <= limit <= MOST_ENTRIES:
         raise InvalidOption(f"expected limit to be from 1 to {MOST_ENTRIES}, got {limit!r:.40}")
+    after = None if cursor is None else _read_cursor(cursor)
+    rows, more = fill(_rows(connection, filter, after, min(limit + 1, AT_ONCE)), limit, lambda row: len(row.payload))
+    return DeadLetterPage([entry_of(row) for row in rows], _cursor_of(rows[-1]) if more else None)
+
+
+def _rows(
+    connection: Connection, wanted: DeadLetterFilter, after: tuple[int, str] | None, at_once: int
+) -> Iterator[Any]:
+    """The rows of a list from a position on, so many at once."""
     place = tuple_(dead_letter.c.failed_at, dead_letter.c.id)
-    query = _select_newest().where(*conditions_of(filter))
-    if cursor is not None:
-        query = query.where(place < _read_cursor(cursor))
-    rows = connection.execute(query.limit(limit + 1)).all()
-    more = len(rows) > limit
-    return DeadLetterPage([entry_of(row) for row in rows[:limit]], _cursor_of(rows[limit - 1]) if more else None)
+    while True:
+        query = _select_newest().where(*conditions_of(wanted))
+        if after is not None:
+            query = query.where(place < after)
+        rows = connection.execute(query.limit(at_once)).all()
+        yield from rows
+        if len(rows) < at_once:
+            return
+        after = (rows[-1].failed_at, rows[-1].id)
 
 
 def _select_newest() -> Select[Any]:

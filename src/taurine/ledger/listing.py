@@ -17,13 +17,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal_column, select, tuple_, union_all
 
 from taurine.errors import InvalidOption
+from taurine.ledger.page_room import AT_ONCE, fill
 from taurine.ledger.records import JobRecord, record_of
 from taurine.ledger.rows import is_postgresql
 from taurine.ledger.schema import job, job_tag
@@ -109,18 +110,36 @@ def list_records(
     """One page of the records that `filter` lets through, by the time they were created.
 
     cursor: `next_cursor` of the page before, with the same filter and order. limit: 1 to 500 records.
+    A page whose payloads are large has fewer, and a cursor (`page_room.py`).
     A record that changes its status between two pages may appear on both or on none; others appear once.
     Raises InvalidOption for a cursor that no page gave, a limit out of range, or a status that is none.
     """
     if not 1 <= limit <= MOST_RECORDS:
         raise InvalidOption(f"expected limit to be from 1 to {MOST_RECORDS}, got {limit!r:.40}")
     after = None if cursor is None else read_cursor(cursor)
-    statuses = filter.statuses()
-    # One query for each status: an index with the status in front gives each in order, and not several together.
-    queries = [query_of(connection, filter, status, after, newest_first=newest_first) for status in statuses or (None,)]
-    rows = first_of(connection, queries, limit + 1, newest_first=newest_first)
-    more = len(rows) > limit
-    return Page([record_of(row) for row in rows[:limit]], cursor_of(rows[limit - 1]) if more else None)
+    rows = _rows(connection, filter, after, min(limit + 1, AT_ONCE), newest_first=newest_first)
+    page, more = fill(((row, record_of(row)) for row in rows), limit, lambda found: found[1].text_size)
+    return Page([record for _, record in page], cursor_of(page[-1][0]) if more else None)
+
+
+def _rows(
+    connection: Connection,
+    wanted: RecordFilter,
+    after: Position | None,
+    at_once: int,
+    *,
+    newest_first: bool,
+) -> Iterator[Any]:
+    """The rows of a list from a position on, so many at once."""
+    statuses = wanted.statuses() or (None,)
+    while True:
+        # One query for each status: an index with the status in front gives each in order, and not several together.
+        queries = [query_of(connection, wanted, status, after, newest_first=newest_first) for status in statuses]
+        rows = first_of(connection, queries, at_once, newest_first=newest_first)
+        yield from rows
+        if len(rows) < at_once:
+            return
+        after = Position(rows[-1].created_at, rows[-1].id)
 
 
 def has_records(connection: Connection, filter: RecordFilter) -> bool:  # noqa: A002 - as in list_records

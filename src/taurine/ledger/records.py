@@ -135,6 +135,11 @@ class JobRecord:
         """The payload as it is stored and as it travels."""
         return cast("str", self._json["payload"])
 
+    @property
+    def text_size(self) -> int:
+        """Characters of its payload, result and other JSON together."""
+        return sum(len(text) for text in self._json.values() if text is not None)
+
     @cached_property
     def output(self) -> Any:
         """What the handler returned; a cancelled job's may be partial."""

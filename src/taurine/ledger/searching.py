@@ -7,13 +7,14 @@ on either database, whatever is looked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, exists, or_, select, tuple_
 
 from taurine.errors import InvalidOption
 from taurine.ledger.listing import MOST_RECORDS, Page, Position, RecordFilter, conditions, cursor_of, read_cursor
+from taurine.ledger.page_room import AT_ONCE, fill
 from taurine.ledger.records import JobRecord, get_record, get_records
 from taurine.ledger.schema import job, job_tag
 from taurine.ledger.statuses import Status
@@ -57,14 +58,21 @@ def search_records(
     rows: Sequence[Any] = connection.execute(
         matches.order_by(window.c.created_at.desc(), window.c.id.desc()).limit(room + 1)
     ).all()
-    found = get_records(connection, [row.id for row in rows[:room]])
-    records = [found[row.id] for row in rows[:room] if row.id in found]
-    if len(rows) > room:
-        next_cursor = cursor_of(rows[room - 1] if room else _just_before(rows[0]))
+    page, more = fill(_with_records(connection, rows), room, lambda found: found[1].text_size)
+    records = [record for _, record in page]
+    if more:
+        next_cursor = cursor_of(page[-1][0] if page else _just_before(rows[0]))
     else:
         last: Any = connection.execute(newest.offset(looked_at - 1).limit(1)).first()
         next_cursor = None if last is None else cursor_of(last)
     return Page(records if named is None else [named, *records], next_cursor)
+
+
+def _with_records(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[Any, JobRecord]]:
+    for first in range(0, len(rows), AT_ONCE):
+        some = rows[first : first + AT_ONCE]
+        found = get_records(connection, [row.id for row in some])
+        yield from ((row, found[row.id]) for row in some if row.id in found)
 
 
 def _just_before(row: Any) -> Any:

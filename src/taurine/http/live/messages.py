@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from taurine.errors import AccessError, LedgerUnavailable, StreamDropped
+from taurine.http.aside import aside
 from taurine.http.live.listener import Listener
 from taurine.jobs.changes.subscription import Subscription
 
@@ -53,7 +55,8 @@ async def messages(changes: Subscription, listener: Listener, *, ping_seconds: f
             if change.record is None:
                 yield Message("reset", change.position, {})
                 continue
-            document = listener.shown.job(change.record)
+            record = change.record
+            document = await aside(record.text_size, partial(listener.shown.job, record))
             document.pop("payload", None)  # which stays what it was
             yield Message("job", change.position, document)
     except StopAsyncIteration:

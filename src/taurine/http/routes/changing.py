@@ -48,7 +48,7 @@ async def cancel(job_id: InPath, call: OperateCall, body: CancelRequest | None =
     """
     reason = (body or CancelRequest()).reason
     record = await call.app.cancel(job_id, reason=reason, user=call.user, tenant=call.tenant)
-    return json_response(call.shown.job(record))
+    return json_response(await call.job(record))
 
 
 @router.post("/{job_id}/retry", response_model=Job, summary="Run a job again")
@@ -58,11 +58,11 @@ async def retry(job_id: InPath, call: OperateCall, body: RetryRequest | None = N
     """
     payload = None if body is None else body.payload
     record = await call.app.retry(job_id, payload=payload, user=call.user, tenant=call.tenant)
-    return json_response(call.shown.job(record))
+    return json_response(await call.job(record))
 
 
 @router.post("/{job_id}/reschedule", response_model=Job, summary="Give a job another time to start at")
 async def reschedule(job_id: InPath, call: OperateCall, body: RescheduleRequest) -> Response:
     """Let a job that waits for its start, or for its next attempt, begin at another time."""
     record = await call.app.reschedule(job_id, run_at=body.run_at, delay=body.delay, user=call.user, tenant=call.tenant)
-    return json_response(call.shown.job(record))
+    return json_response(await call.job(record))

@@ -135,6 +135,10 @@ def _entry_json(call: Call, entry: DeadLetter) -> dict[str, Any]:
     }
 
 
+async def _entry_aside(call: Call, entry: DeadLetter) -> dict[str, Any]:
+    return await call.aside(len(entry.payload_json), lambda: _entry_json(call, entry))
+
+
 # Looking --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +149,9 @@ async def list_dead_letters(query: Annotated[ListQuery, Query()], call: ReadCall
     tenant = call.tenant_for(query.tenant)
     status = None if query.status == "all" else query.status
     page = await call.app.dead_letters.list(status=status, tenant=tenant, **filters)
-    return json_response({"items": [_entry_json(call, entry) for entry in page], "next_cursor": page.next_cursor})
+    size = sum(len(entry.payload_json) for entry in page)
+    items = await call.aside(size, lambda: [_entry_json(call, entry) for entry in page])
+    return json_response({"items": items, "next_cursor": page.next_cursor})
 
 
 @router.get("/depth", response_model=DeadLetterDepths, summary="Count open dead letters by queue")
@@ -165,7 +171,7 @@ async def examine(entry_id: InPath, call: ReadCall) -> Response:
     found = await call.app.dead_letters.examine(entry, tenant=call.tenant)
     return json_response(
         {
-            "dead_letter": _entry_json(call, found.entry),
+            "dead_letter": await _entry_aside(call, found.entry),
             "attempts": [*map(call.shown.attempt, found.attempts)],
             "lines": [*map(call.shown.line, found.lines)],
             "actions": [*map(call.shown.action, found.actions)],
@@ -186,7 +192,7 @@ async def redrive(entry_id: InPath, call: OperateCall, how: Redrive | None = Non
     payload = None if how is None else how.payload
     record = await call.app.dead_letters.redrive(entry.id, payload=payload, user=call.user, tenant=call.tenant)
     headers = {"Location": link(call.request, "v1", "jobs", record.id)}
-    return json_response(call.shown.job(record), 202, headers)
+    return json_response(await call.job(record), 202, headers)
 
 
 @router.post("/{entry_id}/discard", response_model=DeadLetterItem, summary="Put a dead letter aside")
@@ -194,7 +200,7 @@ async def discard(entry_id: InPath, call: OperateCall) -> Response:
     """Put an entry aside: its job stays failed, and nobody need look at it any more. It is kept, and can be listed."""
     entry = await _entry(call, entry_id)
     discarded = await call.app.dead_letters.discard(entry.id, user=call.user, tenant=call.tenant)
-    return json_response(_entry_json(call, discarded))
+    return json_response(await _entry_aside(call, discarded))
 
 
 async def _entry(call: Call, entry_id: str) -> DeadLetter:

@@ -23,6 +23,8 @@ from taurine.http.representations import (
     WhyAnswer,
     json_response,
 )
+from taurine.ledger.page_room import AT_ONCE, MOST_TEXT
+from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
 
 __all__ = ["router"]
@@ -96,7 +98,7 @@ async def list_jobs(
         page = await call.app.list(tenant=tenant, **filters)
     else:
         page = await call.app.search(text, tenant=tenant, **filters)
-    return json_response({"items": [*map(call.shown.job, page.items)], "next_cursor": page.next_cursor})
+    return json_response({"items": await call.jobs(page.items), "next_cursor": page.next_cursor})
 
 
 @router.get("/jobs/{job_id}", response_model=Job, summary="Show a job")
@@ -108,7 +110,7 @@ async def get_job(job_id: InPath, call: ReadCall) -> Response:
     record = await call.app.get(job_id, tenant=call.tenant)
     if record is None:
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
-    return json_response(call.shown.job(record))
+    return json_response(await call.job(record))
 
 
 @router.post("/lookup", response_model=Lookup, summary="Show many jobs by id")
@@ -117,12 +119,20 @@ async def look_up(ids: Ids, call: ReadCall) -> Response:
 
     It changes nothing; it is a POST since ids are long.
     """
-    found = await call.app.get_many(ids.ids, tenant=call.tenant)
-    unique = dict.fromkeys(ids.ids)
+    unique = list(dict.fromkeys(ids.ids))
+    found: dict[str, JobRecord] = {}
+    looked_at, room = 0, MOST_TEXT
+    while looked_at < len(unique) and room > 0:
+        some = await call.app.get_many(unique[looked_at : looked_at + AT_ONCE], tenant=call.tenant)
+        room -= sum(record.text_size for record in some.values())
+        found |= some
+        looked_at += AT_ONCE
+    asked = unique[:looked_at]
     return json_response(
         {
-            "items": [call.shown.job(found[job_id]) for job_id in unique if job_id in found],
-            "missing": [job_id for job_id in unique if job_id not in found],
+            "items": await call.jobs([found[job_id] for job_id in asked if job_id in found]),
+            "missing": [job_id for job_id in asked if job_id not in found],
+            "left_out": unique[looked_at:],
         }
     )
 

@@ -24,15 +24,16 @@ _SECRET_NAMES = (
     *("email", "e_mail"),
 )
 
-# Every repetition is bounded: they run over text that users write, and an unbounded one can be made to run for minutes.
+# They run over text that users write. A long repetition begins only where no other could (the look behind), gives
+# nothing back ("++"), and ends where the next one begins, so that each takes time in proportion to the text.
 _SECRET_PATTERNS = (
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]{0,10000}?-----END [A-Z ]{0,40}PRIVATE KEY-----",
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?!-----)[\s\S])++-----END [A-Z ]{0,40}PRIVATE KEY-----",
     r"(?<=://)[^/\s:@]{0,200}:[^/\s@]{1,200}(?=@)",  # the user and password of a URL
-    r"\beyJ[\w-]{8,4000}\.[\w-]{4,8000}\.[\w-]{0,2000}",  # a JSON Web Token
-    r"(?i)(?<=\bbearer )[\w.~+/=-]{8,4000}",
+    r"(?<![\w-])eyJ[\w-]{8,}+\.[\w-]{4,}+\.[\w-]*+",  # a JSON Web Token
+    r"(?i)(?<=\bbearer )[\w.~+/=-]{8,}+",
     r"\b(?:sk|pk|rk)_(?:live|test)_\w{8,200}|\bgh[pousr]_\w{20,200}|\bAKIA[0-9A-Z]{16}\b|\bxox[abprs]-[\w-]{10,200}",
-    r"\btaurine_(?:[0-9a-f]{16}_[0-9a-f]{64}|public_[\w.-]{20,4000})",  # our own keys and public tokens
-    r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}",  # an e-mail address
+    r"\btaurine_(?:[0-9a-f]{16}_[0-9a-f]{64}|public_[\w.-]{20,}+)",  # our own keys and public tokens
+    r"(?<![\w.+%-])[\w.+%-]++@[\w-]++(?:\.[\w-]++)++",  # an e-mail address
 )
 
 _DEEPEST = 50
@@ -77,7 +78,7 @@ class Redact:
 
     def text(self, text: str) -> str:
         """`text` with what must not be shown replaced."""
-        if self._assignment is not None:
+        if self._assignment is not None and (":" in text or "=" in text):
             text = self._assignment.sub(_hide_value, text)
         for pattern in self._compiled:
             text = pattern.sub(HIDDEN, text)
@@ -120,7 +121,7 @@ class Redact:
 
     @cached_property
     def _name(self) -> re.Pattern[str] | None:
-        return re.compile(f"(?i){self._any_name}") if self.names else None
+        return re.compile(rf"(?i)[\w-]*?{self._any_name}") if self.names else None
 
     @cached_property
     def _assignment(self) -> re.Pattern[str] | None:
@@ -128,12 +129,13 @@ class Redact:
             return None
         # What was hidden before stays as it is: a stored error is looked through again when it is shown.
         value = r"""\[redacted\]|\\?"[^"\n]{0,4000}"?|'[^'\n]{0,4000}'?|(?:(?:basic|bearer|digest)\s)?[^\s,;&"')}\]]{1,4000}"""
-        return re.compile(rf"""(?i)(\b{self._any_name}\\?["']?\s{{0,3}}[:=]\s{{0,3}})({value})""")
+        # A name counts at the end of a longer one, whose beginning need not be looked for.
+        return re.compile(rf"""(?i)({self._any_name}\\?["']?\s{{0,3}}[:=]\s{{0,3}})({value})""")
 
     @cached_property
     def _any_name(self) -> str:
         words = "|".join("[-_ ]?".join(map(re.escape, name.split("_"))) for name in self.names)
-        return rf"[\w-]{{0,24}}?(?:{words})"
+        return f"(?:{words})"
 
 
 def _hide_value(match: re.Match[str]) -> str:
