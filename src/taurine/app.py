@@ -39,6 +39,7 @@ from taurine.jobs.operations.alerts import AlertStates
 from taurine.jobs.operations.bulk import OPERATIONS_QUEUE, Bulk
 from taurine.jobs.operations.dead_letters import DeadLetters
 from taurine.jobs.operations.diagnosis import Diagnosis, Finding
+from taurine.jobs.operations.looking_up import Lookup
 from taurine.jobs.operations.mirror import DeadLetterMirror, mirror_queues
 from taurine.jobs.operations.operating import Operations
 from taurine.jobs.operations.queues import Queues
@@ -68,7 +69,7 @@ from taurine.ledger.quotas import Quota
 from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
 from taurine.observe.alerts.defaults import DEFAULT_RULES, checked_rules
-from taurine.observe.alerts.recorder import EventRecorder
+from taurine.observe.alerts.outside import OutsideEvents
 from taurine.observe.alerts.rule import AlertRule
 from taurine.observe.alerts.sinks.sink import Sink, checked_sinks
 from taurine.observe.alerts.watch import AlertWatch
@@ -269,8 +270,9 @@ class Taurine:
         by: TickedBy = "workers",
         **options: Unpack[JobTypeOptions],
     ) -> CronDecorator:
-        """Decorator: declare a job type that a schedule runs, with its handler, which is given the context alone or a
-        payload whose fields all have defaults. Of a job type that is declared already: give it a schedule, or one more.
+        """Decorator: declare a job type that a schedule runs, with its handler, which is given the context alone, a
+        payload whose fields all have defaults, or nothing. Of a job type that is declared already: give it a schedule,
+        or one more.
 
         pattern: cron, five fields or six with the second in front, see docs/cron.md. tz: the zone of its times, such as
         "Europe/Berlin". Default: UTC.
@@ -479,6 +481,14 @@ class Taurine:
         tenant: jobs of another tenant are left out then. Raises LedgerUnavailable.
         """
         return await self._operations("get_many").get_many(job_ids, tenant=tenant)
+
+    async def look_up(self, job_ids: Sequence[str], *, tenant: str | None = None) -> Lookup:
+        """The same for an answer of bounded size: `records` in the order of the ids, each once, `missing`, and
+        `left_out`, which were not looked at since the payloads of the others come to some megabytes.
+
+        Raises LedgerUnavailable.
+        """
+        return await self._operations("look_up").look_up(job_ids, tenant=tenant)
 
     @asynccontextmanager
     async def changes(
@@ -817,26 +827,15 @@ class Taurine:
         """Have an event outside of workers told as theirs are: to `on_alert` at once, and by the rules of events to the
         sinks, at the next look of a process that looks.
 
-        The hook hears of each call. What cannot be told is logged, and not raised.
+        The hook hears of each call, whether the ledger is there or not. Without the ledger this process keeps the event
+        for the sinks, of a thousand the newest, and tries again every 15 seconds and at the next call; `close` tries
+        for a second more, and what is not written then is lost with the process. What cannot be told is logged, and not
+        raised.
         """
         backend = self._backend()
-        recorder = EventRecorder(
-            self._alert_rules,
-            application=self.name,
-            database=backend.database,
-            redact=self._redact,
-            clock=self._clock,
-            woken=lambda: None,
-        )
-
-        async def record(event: Alert) -> None:
-            await backend.ready()
-            await recorder.record(event)
-
-        alerts = Alerts(self._on_alert, redact=self._redact)
-        alerts.recorded_by(record)
-        await alerts.raise_alert(alert)
-        await alerts.close()
+        if backend.events is None:
+            backend.events = OutsideEvents(backend, self._alert_rules, application=self.name, on_alert=self._on_alert)
+        await backend.events.tell(alert)
 
     @property
     def queues(self) -> Queues:

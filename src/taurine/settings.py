@@ -13,7 +13,7 @@ be a surprise.
 | `concurrency` | `TAURINE_CONCURRENCY` | 5 |
 | `lease` | `TAURINE_LEASE`, seconds | 30 |
 | `env` | `TAURINE_ENV`: `dev`, `production` | `dev` |
-| `cron_secret` | `CRON_SECRET` | none |
+| `cron_secret` | `CRON_SECRET`, 16 characters or more | none |
 | `secret` | `TAURINE_SECRET` | none: in dev, one that is made in `home` when it is needed |
 | `log_format` | `TAURINE_LOG_FORMAT`: `console`, `json` | `console` in dev, `json` in production |
 
@@ -50,6 +50,7 @@ LogFormat: TypeAlias = Literal["console", "json"]
 MAX_CONCURRENCY = 10_000
 _SHORTEST_LEASE = 0.1
 _LONGEST_LEASE = 86_400.0
+_SHORTEST_CRON_SECRET = 16
 
 _VARIABLES: Mapping[str, tuple[str, ...]] = {
     "redis_url": ("TAURINE_REDIS_URL", "REDIS_URL"),
@@ -76,7 +77,7 @@ _EXPECTED: Mapping[str, str] = {
     "concurrency": f"a whole number from 1 to {MAX_CONCURRENCY}",
     "lease": f"seconds from {_SHORTEST_LEASE:g} to {_LONGEST_LEASE:g}",
     "env": "'dev' or 'production'",
-    "cron_secret": "a text",
+    "cron_secret": f"a text of {_SHORTEST_CRON_SECRET} characters or more",
     "secret": "a text of 32 characters or more",
     "log_format": "'console' or 'json'",
 }
@@ -199,8 +200,10 @@ class Settings(BaseSettings):
     """Seconds that a claimed job stays a worker's without renewal."""
     env: Annotated[Environment, Field(validation_alias=_variable("env"))] = "dev"
     """Where this runs; in `production` an application needs a `redis_url`, and the dashboard is off by default."""
-    cron_secret: Annotated[SecretStr | None, Field(validation_alias=_variable("cron_secret"))] = None
-    """What callers of the HTTP cron route must present. None: that route answers nobody."""
+    cron_secret: Annotated[
+        SecretStr | None, Field(validation_alias=_variable("cron_secret"), min_length=_SHORTEST_CRON_SECRET)
+    ] = None
+    """What callers of the HTTP cron route must present; 16 characters or more. None: that route answers nobody."""
     secret: Annotated[SecretStr | None, Field(validation_alias=_variable("secret"), min_length=32)] = None
     """What public tokens, and the steps of a login elsewhere, are signed with; 32 characters or more. None: see
     `Access.secret`.

@@ -62,3 +62,22 @@ async def test_a_password_is_asked_for_twice_and_not_shown(terminal: Callable[..
     assert "ada may log in" in screen.text
     assert "horse" not in screen.text
     assert [admin.name for admin in await app.admins.list()] == ["ada"]
+
+
+async def test_the_first_credential_says_that_every_caller_needs_one_now(taurine: Callable[..., Any]) -> None:
+    """Calls from this machine, which needed none until then, are refused from then on."""
+    said = "from now on every caller needs a key, also on this machine; one for yourself: `taurine keys create me --scope admin`"
+
+    first = await taurine("keys", "create", "web", "--scope", "read", "--json")
+    second = await taurine("keys", "create", "web", "--scope", "read")
+
+    assert said in first.err
+    assert said not in second.err
+
+
+async def test_the_first_person_says_it_too(taurine: Callable[..., Any]) -> None:
+    first = await taurine("admins", "add", "ada", stdin="correct horse battery\n")
+    second = await taurine("admins", "add", "bob", stdin="correct horse battery\n")
+
+    assert "from now on every caller needs a key" in first.err
+    assert "from now on" not in second.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from cli.conftest import SHOP
 from cli.terminal import Terminal
 from embedded.processes import processes_on
 from support.eventually import eventually
+from taurine.app import Taurine
+from taurine.cli.commands import dev as dev_command
+from taurine.cli.output import Output
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -130,3 +134,33 @@ async def test_a_worker_that_reloads_hands_over_what_it_ran(
     await worker.until("job w .list.walk. completed")
     worker.press("\x03")
     assert await worker.ended() == 0
+
+
+async def announced(app: Taurine, capsys: pytest.CaptureFixture[str], listening: socket.socket | None) -> str:
+    assert listening is not None
+    app.declare("note.write", str, queue="notes")
+    output = Output(as_json=False)
+    with listening:
+        await dev_command._announce(output, app, {"notes": 5}, "shop:app", listening, wanted=dev_command._PORT)
+    return capsys.readouterr().err
+
+
+async def test_the_line_to_try_has_a_key_once_there_is_one(app: Taurine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it, it would be refused."""
+    await app.api_keys.create("web", scopes=["read"])
+
+    said = await announced(app, capsys, dev_command._listen(0))
+
+    assert re.search(r'curl -s \S+/v1/.* -H "Authorization: Bearer \$TAURINE_KEY"\n', said), said
+
+
+async def test_a_port_that_is_taken_is_said(
+    app: Taurine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as others:
+        port = others.getsockname()[1]
+        monkeypatch.setattr(dev_command, "_PORT", port)
+        said = await announced(app, capsys, dev_command._listen(None))
+
+    assert re.search(rf"API +http://127\.0\.0\.1:\d+ \({port} is taken\)\n", said), said
+    assert "Authorization" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from support.eventually import eventually
 from support.server import ValkeyServer
 from taurine.app import Taurine
+from taurine.cli.forms import progress_text
 from taurine.ledger.database import open_database
 from taurine.ledger.migrate import schema_version
 from taurine.ledger.schema import VERSION
@@ -59,6 +61,7 @@ async def test_a_job_for_people(app: Taurine, taurine: Callable[..., Any]) -> No
     assert (shown.code, shown.err) == (0, "")
     for words in (job_id, "flaky", "acme", "retrying", "1 of 3", "red", "ConnectionError: no route"):
         assert words in shown.out
+    assert re.search(r"created +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC\n", shown.out)
     assert "The job waits for attempt 2 of 3 until " in shown.out
     assert "Next: its next attempt, about " in shown.out
     assert "retried" in shown.out
@@ -126,6 +129,35 @@ async def test_wrong_usage(taurine: Callable[..., Any], words: list[str], said: 
 
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
+
+
+async def test_a_module_that_cannot_be_imported_is_told_with_its_place(
+    taurine: Callable[..., Any], tmp_path: Path
+) -> None:
+    """SEED-254: the last line of the user's own, not the library's below it."""
+    (tmp_path / "limits.py").write_text("import json\n\nlimits = json.loads('{')\n")
+    (tmp_path / "work.py").write_text("\nimport limits\n")
+
+    ended = await taurine("--app", "work:app", "jobs")
+
+    assert ended.code == 2
+    assert "the module 'work' cannot be imported: JSONDecodeError: " in ended.err
+    assert "; at limits.py:3, and `taurine --debug …` shows all of it" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [
+        (None, None),
+        ({"done": 3, "total": 10, "percentage": 30, "message": "walking"}, "3 of 10, walking"),
+        ({"done": 0.30000000000000004, "total": None, "percentage": 30, "message": None}, "30 %"),
+        ({"done": 12345.678, "total": 99999.0, "percentage": 12, "message": None}, "12,345.7 of 99,999"),
+        (42, "42 %"),
+        ("half-way", "half-way"),
+    ],
+)
+def test_progress_in_a_line(progress: Any, shown: str | None) -> None:
+    assert progress_text(progress) == shown
 
 
 async def test_the_application_by_option_and_by_variable(app: Taurine, taurine: Callable[..., Any]) -> None:

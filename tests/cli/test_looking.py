@@ -196,9 +196,18 @@ async def test_queues_without_their_server_show_the_records(
 
     shown = await taurine("queues", TAURINE_REDIS_URL=server.url)
     paused = await taurine("queues", "pause", "late", TAURINE_REDIS_URL=server.url)
+    enqueued = await taurine("enqueue", "file.copy", '"a"', TAURINE_REDIS_URL=server.url)
+    top, told = await asyncio.gather(
+        taurine("top", "--once", TAURINE_REDIS_URL=server.url),
+        taurine("top", "--once", "--json", TAURINE_REDIS_URL=server.url),
+    )
 
-    assert shown.code == 0
+    assert shown.code == enqueued.code == top.code == 0
     assert "these are the records alone" in shown.err
+    assert "the server of queues did not answer, and these are the records alone: " in top.err
+    assert any(line.startswith("files ") and line.endswith("1 not handed over") for line in top.out.splitlines())
+    (files,) = [queue for queue in told.json["queues"] if queue["queue"] == "files"]
+    assert (files["undelivered"], bool(files["error"])) == (1, True)
     assert paused.code == 3
     assert "hint: is the server of queues up? `taurine doctor`" in paused.err
 
@@ -220,6 +229,10 @@ async def test_dead_letters_are_looked_at(app: Taurine, taurine: Callable[..., A
     assert by_job.out == one.out
     assert "`taurine dead` lists what there is" in absent.err
     assert shown.out.count("note.write") == 2
+    assert {"n-3", "n-4", entry["error_fingerprint"]} <= {*shown.out.split()}
+    narrow = await taurine("dead", COLUMNS="120")
+    assert "n-4" in narrow.out
+    assert entry["error_fingerprint"] not in narrow.out
     assert (entry["payload"], entry["error"]["message"], entry["attempts"]) == ("bad y", "bad y", 1)
     for words in ("n-4", "exhausted, after 1 attempts", '"bad y"', "ValueError: bad y", "Traceback"):
         assert words in one.out
@@ -293,7 +306,10 @@ async def test_verify_finds_what_the_queues_have_lost(
 
     differs, told = await asyncio.gather(taurine("verify"), taurine("verify", "--json"))
 
-    assert (well.code, well.out) == (0, "Records and queues agree: 2 looked at.\n")
+    assert (well.code, well.out) == (
+        0,
+        "Records and queues agree: 2 looked at. Jobs that have ended are not compared.\n",
+    )
     assert differs.code == told.code == 1
     assert "open records whose job is stored and in no line" in differs.out
     assert (told.json["differences"], told.json["stranded"]) == (1, 1)

@@ -55,7 +55,7 @@ async def test_limits_are_set_and_lifted(app: Taurine, taurine: Callable[..., An
     free = await taurine("queues", "concurrency", "notes", "none", "--json")
     fast = await taurine("queues", "rate-limit", "notes", "none")
     wrong = [await taurine("queues", "concurrency", "notes", word) for word in ("0", "-1", "many", "1e9")]
-    wrong += [await taurine("queues", "rate-limit", "notes", word) for word in ("100", "0/1m", "5/", "5/now")]
+    wrong += [await taurine("queues", "rate-limit", "notes", word) for word in ("100", "0/1m", "5/", "5/now", "2/10")]
 
     assert (few.out, slow.out) == (
         "notes runs at most 3 jobs at once\n",
@@ -65,7 +65,8 @@ async def test_limits_are_set_and_lifted(app: Taurine, taurine: Callable[..., An
     assert (limited.concurrency, limited.rate_limit) == (3, RateLimit(100, 60.0))
     assert free.json[0]["standing"]["concurrency"] is None
     assert fast.out == "notes has no rate limit\n"
-    assert [ended.code for ended in wrong] == [2] * 8
+    assert [ended.code for ended in wrong] == [2] * 9
+    assert "expected a unit in '2/10': 2/10s, or m, h, d" in wrong[-1].err
 
 
 async def test_very_many_dead_letters_are_dealt_with_by_a_job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,7 @@ async def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     assert "\x1b[" in waiting.seen
     assert waiting.text.rstrip().endswith("10")
     assert await plain.ended() == 0
+    assert re.search(r"progress +10 of 10, walking", plain.text)
     assert "\x1b" not in plain.seen
     worker.press("\x03")
     assert await worker.ended() == 0

@@ -4,15 +4,18 @@ comments say.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from httpx2 import ASGITransport, AsyncClient
 
 from docs.consoles import differences, environment_in, run, steps
 from docs.pages import blocks, printed_by_application, promised, sections
 from embedded.processes import SOURCE
+from taurine.http import create_app
 from taurine.jobs.operations.reasons import WhyCode
 
 DOCS = SOURCE.parent / "docs"
@@ -69,3 +72,25 @@ def test_every_reason_is_in_the_operators_table() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", text_of("guides/operating.md"), re.MULTILINE)
 
     assert sorted(listed) == sorted(get_args(WhyCode))
+
+
+@pytest.mark.usefixtures("environment")
+async def test_each_body_of_the_operators_table_is_taken() -> None:
+    text = text_of("guides/operating.md")
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(blocks(text)[0], names)  # noqa: S102 - the code is ours
+    app = names["app"]
+    calls = re.findall(r"^\| `(GET|POST|PUT) (/v1/[^`{]+)` \| (?:`(.+?)`)? ?\|", text, re.MULTILINE)
+    calls = [call for call in calls if call[2] or "?" in call[1]]
+    async with app, AsyncClient(transport=ASGITransport(create_app(app)), base_url="http://localhost") as api:
+        await app.enqueue("invite.send", {"user": "bob"})
+        async with app.worker():
+            await app.wait("invite:bob", 20)
+        await app.enqueue("invite.send", {"user": "eve"})
+        answers = {
+            f"{method} {path} {body}": await api.request(method, path, json=json.loads(body) if body else None)
+            for method, path, body in calls
+        }
+
+    assert len(answers) == 9
+    assert {call: answer.text for call, answer in answers.items() if answer.status_code >= 300} == {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from support.api import Client, problem
+from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.jobs.handler.context import Context
+from taurine.jobs.operations.alerts import AlertView
 from taurine.retry import Retry
 from taurine.testing import TestClock
 
@@ -72,6 +74,25 @@ async def test_without_the_secret(app: Taurine, client: Client, headers: dict[st
         assert "[redacted]" not in answer.json()["detail"]
         assert answer.headers["www-authenticate"].startswith("Bearer")
     assert [record async for record in app.list()] == []
+
+
+@pytest.mark.parametrize("path", ["/cron", "/cron/clean-up", "/cron/nobody"])
+async def test_operators_hear_of_who_guesses_the_secret(app: Taurine, client: Client, path: str) -> None:
+    """Ten wrong ones are told, once; calls that show none are no guesses."""
+    guesses = [{"Authorization": f"Bearer guess-{number}"} for number in range(9)]
+    for headers in [*guesses, *[{"Authorization": "Bearer "}] * 10, *[{}] * 10]:
+        assert problem(await client.get(path, headers=headers)) == (401, "unauthenticated")
+    before = await app.alerts.list(all=True)
+    for headers in guesses:
+        await client.get(path, headers=headers)
+
+    async def told() -> Sequence[AlertView]:
+        return await app.alerts.list(all=True)
+
+    (alert,) = await eventually(told)
+    assert before == []
+    assert (alert.kind, alert.subject) == ("access_refused", "wrong cron secrets")
+    assert "guess-" not in alert.message
 
 
 async def test_it_is_off_without_a_secret(

@@ -82,6 +82,16 @@ async def test_many_are_accepted_in_their_order_or_none(client: Client) -> None:
     assert len((await client.get("/v1/jobs")).json()["items"]) == 5
 
 
+async def test_a_small_batch_does_not_write_its_metadata_a_thousand_times(app: Taurine, client: Client) -> None:
+    """A01: a body below the limit, and records above it."""
+    body = {"payloads": [0] * 1000, "metadata": {"a": "x" * 64_000}}
+    answer = await client.post("/v1/jobs/thing.keep/batch", json=body)
+
+    assert problem(answer) == (413, "payload_too_large")
+    assert "for each of 1,000 jobs" in answer.json()["detail"]
+    assert [record async for record in app.list()] == []
+
+
 @pytest.mark.parametrize("payloads", [[], [{}] * 1001, {}, None, "ab"], ids=lambda value: str(value)[:12])
 async def test_a_batch_has_from_1_to_1000_payloads(client: Client, payloads: Any) -> None:
     answer = await client.post("/v1/jobs/thing.keep/batch", json={"payloads": payloads})

@@ -38,7 +38,7 @@ class Site:
 
     def __init__(self, app: Taurine, api: Any, url: str) -> None:
         self.app = app
-        self.streams = api.state.streams
+        self.streams = api.state.api.streams
         self.url = url
         self.go = asyncio.Event()
 
@@ -113,6 +113,7 @@ async def add(site: Site, tenant: str, n: int, **options: Any) -> str:
 
 
 async def test_a_job_is_followed_to_its_end_by_events_and_by_socket_alike(site_of: Callable[..., Any]) -> None:
+    """SEED-223, SEED-286: 202, then progress by server-sent events, by a WebSocket, and the same by polling."""
     async with site_of() as site:
         job_id = await add(site, "acme", 1)
         async with site.stream(f"/v1/jobs/{job_id}/events") as events, site.socket(f"/v1/jobs/{job_id}/events") as ws:

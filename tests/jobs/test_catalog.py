@@ -266,9 +266,6 @@ def test_forms_of_handlers(app: Taurine, handler: Any, result: Any) -> None:
 def _untyped(payload): ...
 
 
-def _nothing() -> None: ...
-
-
 def _three(payload: Invite, ctx: Context, more: int) -> None: ...
 
 
@@ -299,7 +296,6 @@ def _unknown_payload(payload: Unimported) -> None: ...  # type: ignore[name-defi
     ("handler", "message"),
     [
         (_untyped, "say what type its payload 'payload' is"),
-        (_nothing, "take a payload"),
         (_three, "take a payload"),
         (_keyword, "needs the keyword 'more', which nobody gives it"),
         (_two_numbers, "is given the Context, and 'b' is said to be int; a handler takes one payload"),

@@ -24,6 +24,7 @@ from taurine.errors import (
     NotAuthorized,
     PayloadError,
     PayloadInvalid,
+    PayloadTooLarge,
     TenantMismatch,
 )
 from taurine.jobs.enqueue.access import AccessRequest
@@ -256,6 +257,23 @@ async def test_a_wrong_option_is_refused_before_anything_is_stored(
     with pytest.raises(InvalidOption, match=message):
         await declare_triage(app).enqueue(ticket(), **options)
     assert await recorded(app) == []
+
+
+async def test_metadata_of_a_batch_are_counted_for_each_of_its_jobs(app: Taurine) -> None:
+    """Otherwise a request of 68 KB would write 64 MB; small ones may be as many as payloads are."""
+    triage, tickets = declare_triage(app), [ticket(str(number)) for number in range(1000)]
+    overhead = len('{"a":""}')
+    await triage.enqueue_many(tickets, metadata={"a": "é" * ((1024 - overhead) // 2)})
+    await triage.enqueue_many(tickets[:16], metadata={"a": "x" * (65_536 - overhead)})
+
+    for payloads, size in ((tickets, 1049), (tickets[:17], 65_536)):
+        with pytest.raises(PayloadTooLarge) as caught:
+            await triage.enqueue_many(payloads, metadata={"a": "x" * (size - overhead)})
+        assert str(caught.value) == (
+            f"metadata of {size:,} bytes for each of {len(payloads):,} jobs are {size * len(payloads):,} bytes, "
+            "above the limit of 1,048,576; keep them to 1,024, or send fewer payloads at once"
+        )
+    assert len(await recorded(app)) == 1000
 
 
 async def test_metadata_that_are_no_json_are_refused(app: Taurine) -> None:

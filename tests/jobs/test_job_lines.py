@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -184,6 +185,26 @@ def test_a_line_that_others_write_is_shown_without_its_secrets(log_format: LogFo
     assert "joe" not in shown
     assert shown.count("[redacted]") == 3  # with the line of the source
     assert record.getMessage() == "job for joe@mail.example"  # other handlers have rules of their own
+
+
+def test_the_fields_of_a_line_are_shown_behind_it() -> None:
+    """SEED-100: `ctx.log.info("second", number=3)` loses nothing, and nothing in it can begin a line of its own."""
+    record = logging.LogRecord("taurine.handler", logging.INFO, "x.py", 1, "second", (), None)
+    record.__dict__["fields"] = {"number": 3, "user": "ada", "text": "two words\n\x1b[2J", "tags": ["a"]}
+
+    shown = log_handler("console").format(record)
+    told = json.loads(log_handler("json").format(record))
+
+    assert shown.endswith(r'taurine.handler: second number=3 user=ada text="two words\n\u001b[2J" tags=["a"]')
+    assert told["fields"] == record.__dict__["fields"]
+
+
+def test_fields_of_others_are_shown_without_their_secrets() -> None:
+    record = logging.LogRecord("some.library", logging.INFO, "x.py", 1, "sent", (), None)
+    record.__dict__["fields"] = {"to": "joe@mail.example"}
+
+    assert log_handler("console").format(record).endswith("sent to=[redacted]")
+    assert "joe" not in log_handler("json").format(record)
 
 
 async def test_an_application_may_hide_nothing(app_factory: Callable[..., Taurine]) -> None:

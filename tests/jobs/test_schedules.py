@@ -200,6 +200,11 @@ async def test_the_handler_can_still_be_called_as_the_function_that_it_is(app: T
     def weekly(window: Window) -> int:
         return window.days
 
+    @app.cron("0 3 * * *", id="nightly-sweep")
+    async def sweep() -> str:
+        return "swept"
+
+    assert (await sweep(), await sweep(NoPayload(), "a context")) == ("swept", "swept")
     assert await report("a context") == "report a context"
     assert await report(NoPayload(), "a context") == "report a context"
     assert weekly(Window(days=7)) == 7

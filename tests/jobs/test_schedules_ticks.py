@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from jobs.reconciling import NO_UPKEEP, backend_of, reconciler
 from jobs.ticking import Seen, Ticking, clock_at, installer, tick_id, utc
 from support.eventually import eventually
-from support.process_handlers import scheduled_for
+from support.process_handlers import scheduled_for, taking_nothing
 from support.store import RawStore
 from taurine.app import Taurine
 from taurine.errors import Cancel
+from taurine.jobs.catalog.without_payload import NoPayload
 from taurine.jobs.handler.context import Context
 from taurine.queue.connection import Connection
 from taurine.retry import Fixed, Retry
@@ -488,11 +489,37 @@ async def _installed(app: Taurine) -> Any:
 async def test_a_tick_runs_in_a_process_of_its_own(app_factory: Factory) -> None:
     app = app_factory()
     app.cron("0 3 * * *", id="report", queue="q", runs_in="process")(scheduled_for)
+    app.cron("0 3 * * *", id="sweep", queue="q", runs_in="process")(taking_nothing)
 
     async with app.worker(upkeep=NO_UPKEEP):
         handle = await app.schedules.trigger("report")
         shown = await handle.result(timeout=60)
         record = await handle.record()
+        swept = await (await app.schedules.trigger("sweep")).result(timeout=60)
 
+    assert swept == "nothing taken"
     assert record.scheduled_for is not None
     assert shown == record.scheduled_for.isoformat()
+
+
+async def test_a_handler_may_take_nothing(app_factory: Factory) -> None:
+    """A tick has no payload, and who does not ask for the context need not name it; of a job type likewise."""
+    app = app_factory()
+
+    @app.cron("0 3 * * *", queue="q")
+    async def sweep() -> str:
+        return "swept"
+
+    @app.cron("0 3 * * *", queue="q")
+    def sweep_plainly() -> str:
+        return "plainly"
+
+    @app.job("sweep.now", queue="q")
+    async def sweep_now(*, dry: bool = False) -> bool:
+        return dry
+
+    async with app.worker(upkeep=NO_UPKEEP):
+        handles = [await app.schedules.trigger(name) for name in ("sweep", "sweep_plainly")]
+        shown = [await handle.result(timeout=20) for handle in (*handles, await sweep_now.enqueue(NoPayload()))]
+
+    assert shown == ["swept", "plainly", False]

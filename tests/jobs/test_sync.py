@@ -168,3 +168,32 @@ def test_a_script_that_forgets_to_close_ends(tmp_path: Path, redis_socket_url: s
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "order:7\n"), done.stderr
+
+
+@pytest.mark.parametrize("server", ["shared", "embedded", "down"])
+def test_a_program_that_closes_at_its_exit_ends_in_silence(
+    tmp_path: Path, redis_socket_url: str, prefix: str, server: str
+) -> None:
+    """As the recipe for Flask does: the interpreter gives no thread by then, and something may be left to hand over."""
+    url = {"shared": redis_socket_url, "embedded": None, "down": "redis://127.0.0.1:1"}[server]
+    script = f"""
+        import atexit
+        from taurine import Taurine
+
+        app = Taurine("shop", redis_url={url!r}, database_url="sqlite:///shop.db", home="home", prefix={prefix!r})
+        ship = app.declare("order.ship", int)
+        atexit.register(app.close_sync)
+        ship.enqueue_sync(7, job_id="7")
+        print(app.get_sync("7").status)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": ":".join(sys.path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith("jobs are recorded and wait")]
+    assert (done.returncode, done.stdout, said) == (0, "queued\n", [])

@@ -243,6 +243,7 @@ async def test_delayed(app: Taurine) -> None:
     assert why.next_at is not None
     assert abs(why.next_at.timestamp() - handle.created_at.timestamp() - 600) < 1
     assert "is not to start before 20" in why.sentence
+    assert why.sentence.endswith(("(in 10 min).", "(in 9 min)."))
     assert why.next_event == "it is due"
 
 
@@ -355,7 +356,7 @@ async def test_at_the_limit_of_the_queue(app: Taurine, queue: Queue) -> None:
 
     assert codes(why) == ["concurrency", "in_line"]
     assert (why.details["active"], why.details["concurrency"]) == (1, 1)
-    assert "1 jobs of queue 'orders' run, and no more than 1 may" in why.sentence
+    assert "1 job of queue 'orders' runs, and no more than 1 may" in why.sentence
 
 
 @pytest.mark.parametrize("how", ["limit", "by hand"])
@@ -417,7 +418,7 @@ async def test_in_line_with_rate_and_expected_start(app: Taurine, queue: Queue) 
     assert rate > 0
     assert whys[2].next_at is not None
     assert whys[2].next_at.timestamp() > time.time() - 30
-    assert "jobs a second end here, so it starts about 20" in whys[2].sentence
+    assert " end here, so it starts about 20" in whys[2].sentence
     assert len(whys[0].details["workers"]) == 1
 
 
@@ -448,6 +449,71 @@ async def test_a_type_that_nobody_declares_here(app_factory: Callable[..., Tauri
     )  # an operator without a catalog knows of no type, and so nothing of this one
     assert codes(why) == ["no_worker", "in_line", "unknown_type"]
     assert "'order', which is not declared in this process" in why.reasons[2].text
+
+
+@pytest.mark.parametrize("scheduled", [False, True], ids=["at once", "later"])
+async def test_a_type_that_the_worker_does_not_declare(
+    app_factory: Callable[..., Taurine], queue: Queue, *, scheduled: bool
+) -> None:
+    """It is handed back again and again: nobody wished for a later time, wherever it is asked."""
+    newer, older, bare = app_factory(), app_factory(), app_factory()
+    declare_orders(newer)
+
+    @older.job("other", queue="orders")
+    async def other(payload: Order) -> None: ...
+
+    later = await newer.enqueue("order", Order(number=1), delay=600)
+    handle = await newer.enqueue("order", Order(number=2), delay=0.001 if scheduled else 0)
+
+    async def left() -> bool:
+        job = await queue.get_job(handle.id)
+        return job is not None and job.attempts_started > 0 and await queue.state(handle.id) == "delayed"
+
+    async with older.worker():
+        await eventually(left, message="it was not handed back")
+    whys = [await app.why(handle.id) for app in (newer, older, bare)]
+    waits = await older.why(later.id)
+
+    for why in whys:
+        assert codes(why) == ["unknown_type", "no_worker"]
+        assert "is of type 'order', and was handed back by a worker that has no handler for it" in why.sentence
+        assert "a worker that declares the type starts" in str(why.next_event)
+        assert why.details["handed_back"] >= 1
+    assert ["nor is it declared in this process" in why.sentence for why in whys] == [False, True, False]
+    assert codes(waits) == ["delayed", "no_worker", "unknown_type"]
+
+
+async def test_a_time_that_is_past(app: Taurine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due is not put off: it waits for whatever holds its queue."""
+    handle = await declare_orders(app).enqueue(Order(number=1), delay=600)
+    await eventually(lambda: is_stamped(app, handle.id))
+    now = time.time()
+    monkeypatch.setattr(app._backend().clock, "now", lambda: now + 600 + 489)
+
+    why = await app.why(handle.id)
+
+    assert codes(why) == ["no_worker", "delayed"]
+    assert "was due at 20" in why.reasons[1].text
+    assert why.reasons[1].text.endswith("(8 min ago), and is not handed out yet")
+    assert why.reasons[1].at is None
+
+
+async def test_nobody_knows_when_a_held_job_starts(app: Taurine, queue: Queue) -> None:
+    orders = declare_orders(app)
+    async with app.worker():
+        await (await orders.enqueue(Order(number=1))).result(timeout=10)
+    await orders.enqueue(Order(number=2))
+    handle = await orders.enqueue(Order(number=3))
+
+    why = await app.why(handle.id)
+    await queue.pause()
+    paused = await app.why(handle.id)
+
+    assert codes(why) == ["no_worker", "in_line"]
+    assert codes(paused) == ["paused", "no_worker", "in_line"]
+    for line in (why.reasons[-1], paused.reasons[-1]):
+        assert line.details["rate"] > 0
+        assert (line.text, line.at) == ("is in line behind 1 other", None)
 
 
 # The two disagree -------------------------------------------------------------------------------------------------------------------

@@ -108,5 +108,5 @@ async def test_a_tenants_view_of_its_own_job_and_of_anothers(app: Taurine, monke
     theirs, nobodys = await app.why("theirs", tenant="acme"), await app.why("none", tenant="acme")
 
     assert (mine.reasons[-1].text, dict(mine.reasons[-1].details)) == ("is in line behind others", {})
-    assert (all_of_it.reasons[-1].text, all_of_it.reasons[-1].details["ahead"]) == ("is in line behind 1 others", 1)
+    assert (all_of_it.reasons[-1].text, all_of_it.reasons[-1].details["ahead"]) == ("is in line behind 1 other", 1)
     assert (theirs.code, theirs.reasons, theirs.record) == ("not_found", nobodys.reasons, None)

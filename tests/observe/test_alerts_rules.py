@@ -22,6 +22,7 @@ from taurine.observe.alerts import (
     DeadLettersOpen,
     FailedRising,
     FailureRate,
+    Finding,
     LimitRule,
     NoWorker,
     OldestWaiting,
@@ -32,6 +33,7 @@ from taurine.observe.alerts import (
     OutboxLag as OutboxLagRule,
 )
 from taurine.observe.alerts.look import Look
+from taurine.observe.alerts.pauses import Pauses
 from taurine.testing import TestClock
 
 
@@ -91,6 +93,38 @@ async def test_oldest_waiting(app: Taurine) -> None:
     assert await value_of(app, rule, readings_of(at=1301, waiting=1, records=queued(1, None))) == 0
     assert await value_of(app, rule, readings_of(at=1301, waiting=1, paused=True, records=queued(1, 1_000_000))) == 0
     assert await value_of(app, rule, Readings(at=1, ledger=None, store=None)) is None
+
+
+async def test_oldest_waiting_after_a_pause(app: Taurine) -> None:
+    """SEED-073: the time of the pause does not count, and what waits for less than that since is as old as it is."""
+    rule, backend = OldestWaiting(), app._backend()
+    await backend.ready()
+    pauses = Pauses().after({"mail": True}, 1000).after({"mail": False}, 1800)
+
+    async def found(at: float, due_since: int) -> Finding:
+        readings = readings_of(at=at, waiting=1, records=queued(1, due_since))
+        (one,) = await rule.findings(Look(backend, readings, pauses))
+        return one
+
+    resumed, late, newer = await found(1801, 1_000_000), await found(2101, 1_000_000), await found(2101, 2_000_000)
+
+    assert (resumed.value, late.value, newer.value) == (1, 301, 101)
+    assert late.text == "the first job of queue 'mail' has waited 301 s since the queue was resumed"
+    assert newer.text == "the first job of queue 'mail' has waited 101 s"
+
+
+def test_what_is_remembered_of_pauses() -> None:
+    """A queue of which nothing is known stays as it was; another pause begins anew; what is kept is read again."""
+    once = Pauses().after({"mail": True, "bulk": False}, 10)
+    unknown = once.after({"bulk": False}, 20)
+    resumed = unknown.after({"mail": False}, 30).after({"mail": False}, 40)
+    again = resumed.after({"mail": True}, 50)
+
+    assert (once.paused, once.resumed) == ({"mail"}, {})
+    assert unknown == once
+    assert (resumed.paused, resumed.resumed) == (set(), {"mail": 30})
+    assert (again.paused, again.resumed) == ({"mail"}, {})
+    assert [Pauses.from_json(one.to_json()) for one in (once, resumed)] == [once, resumed]
 
 
 async def test_no_worker(app: Taurine) -> None:

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from observe.alerting import Heard, Pretended, watch_of
+from observe.alerting import Heard, Pretended, readings_of, watch_of
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, JobFailed
 from taurine.jobs.operations.readings import Readings
 from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.jobs.reporting.redaction import Redact
-from taurine.observe.alerts import DeadLettersOpen, EventRule, Finding, LimitRule
+from taurine.ledger.listing import Count
+from taurine.ledger.queue_counts import QueueRecords
+from taurine.observe.alerts import DeadLettersOpen, EventRule, Finding, LimitRule, OldestWaiting
 from taurine.observe.alerts.delivery import MOST_TRIES
 from taurine.observe.alerts.look import Look
 from taurine.retry import Retry
@@ -83,6 +85,32 @@ async def test_what_is_known_survives_all_processes(app_factory: Factory, clock:
     clock.advance(3600)
     await watch_of(app_factory(clock=clock), figures, [heard], rules).run_once()
     assert heard.states == ["raised", "lasting"]
+
+
+async def test_a_pause_is_known_to_whoever_looks_next(app_factory: Factory, ledger_url: str, clock: TestClock) -> None:
+    """SEED-073: each look is another process's; the queue was paused for longer than the limit, and goes on."""
+    heard, rules = Heard(), [OldestWaiting(limit=300)]
+    due_since = round(clock.now() * 1000)
+
+    async def look(*, paused: bool) -> None:
+        watch = watch_of(app_factory(clock=clock), Pretended(), [heard], rules)
+        records = {"mail": QueueRecords({"queued": Count(1, True)}, due_since)}  # pyright: ignore[reportArgumentType] - the one that is read
+        readings = readings_of(at=clock.now(), waiting=1, paused=paused, records=records)
+        watch._readings = lambda: asyncio.sleep(0, readings)
+        await watch.run_once()
+
+    await look(paused=True)
+    clock.advance(819)
+    await look(paused=False)
+    clock.advance(299)
+    await look(paused=False)
+    assert heard.alerts == []
+
+    clock.advance(15)
+    await look(paused=False)
+    assert [alert.message for alert in heard.alerts] == [
+        "the first job of queue 'mail' has waited 314 s since the queue was resumed, more than 300"
+    ]
 
 
 async def test_a_sink_that_fails_is_called_again_and_the_others_are_not(

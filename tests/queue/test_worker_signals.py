@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from support.eventually import eventually
 from support.site import Site
 from taurine.errors import InvalidOption
 from taurine.queue import Job, Worker
+from taurine.queue.signals import stopped_by_signals
 
 SOURCE = Path(taurine.__file__).parents[1]
 
@@ -67,6 +70,28 @@ async def test_a_signal_lets_running_jobs_end(site: Site, number: signal.Signals
         assert await line(process) == "ended 1"
         assert await asyncio.wait_for(process.wait(), 20) == 0
     assert await job.wait(timeout=1) == "done"
+
+
+class Stopped:
+    """A worker that is told to stop."""
+
+    def __init__(self) -> None:
+        self.graces: list[float | None] = []
+
+    async def stop(self, *, grace: Any = None) -> None:
+        self.graces.append(grace)
+
+
+async def test_only_the_second_signal_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """A deployment, Ctrl-C and each reload send one: nothing to be warned of."""
+    worker = Stopped()
+    with caplog.at_level(logging.INFO, "taurine.queue"):
+        async with stopped_by_signals(worker, "q"):
+            for number, which in enumerate((signal.SIGTERM, signal.SIGINT), 1):
+                signal.raise_signal(which)
+                await eventually(lambda number=number: len(worker.graces) == number)
+    assert [line.levelname for line in caplog.records] == ["INFO", "WARNING"]
+    assert worker.graces == [None, 0]
 
 
 async def test_a_second_signal_hands_running_jobs_back(site: Site) -> None:

@@ -172,5 +172,9 @@ def hold_memory(size: int) -> int:
     return os.getpid()
 
 
+def taking_nothing() -> str:
+    return "nothing taken"
+
+
 def scheduled_for(ctx: Context) -> str:
     return "" if ctx.scheduled_for is None else ctx.scheduled_for.isoformat()

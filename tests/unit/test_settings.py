@@ -84,7 +84,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "TAURINE_CONCURRENCY": "100",
         "TAURINE_LEASE": "2.5",
         "TAURINE_ENV": "production",
-        "CRON_SECRET": "hunter2",
+        "CRON_SECRET": "hunter2 and more",
         "TAURINE_LOG_FORMAT": "console",
     }
     for name, value in values.items():
@@ -95,7 +95,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.prefix, settings.concurrency, settings.lease) == ("{app}", 100, 2.5)
     assert (settings.env, settings.log_format) == ("production", "console")
     assert settings.cron_secret is not None
-    assert settings.cron_secret.get_secret_value() == "hunter2"
+    assert settings.cron_secret.get_secret_value() == "hunter2 and more"
 
 
 def test_every_argument_goes_before_its_variable_even_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_every_argument_goes_before_its_variable_even_a_bad_one(monkeypatch: pyt
         concurrency=7,
         lease=timedelta(minutes=1),
         env="production",
-        cron_secret="s",
+        cron_secret="s" * 16,
         log_format="console",
     )
     assert (settings.redis_url, settings.database_url) == ("rediss://r", "postgresql+asyncpg://d")
@@ -217,6 +217,8 @@ def test_other_databases_are_refused(url: str, message: str) -> None:
         ("TAURINE_LEASE", "-1", "seconds from 0.1 to"),
         ("TAURINE_ENV", "hunter2", "'dev' or 'production'"),
         ("TAURINE_LOG_FORMAT", "hunter2", "'console' or 'json'"),
+        ("CRON_SECRET", "hunter2", "a text of 16 characters or more; got a text of 7 characters"),
+        ("CRON_SECRET", "hunter2".rjust(15), "a text of 16 characters or more; got a text of 15 characters"),
     ],
 )
 def test_a_bad_variable_is_named_and_its_value_is_not_shown_seed_006_a56(
@@ -274,7 +276,9 @@ def test_variables_of_other_parts_are_left_alone(monkeypatch: pytest.MonkeyPatch
 
 def test_settings_never_show_their_secrets_a56() -> None:
     settings = Settings.read(
-        redis_url="redis://user:hunter2@h:6379/1", database_url="postgres://user:hunter2@h/d", cron_secret="hunter2"
+        redis_url="redis://user:hunter2@h:6379/1",
+        database_url="postgres://user:hunter2@h/d",
+        cron_secret="hunter2 and more",
     )
     for text in (repr(settings), str(settings), f"{settings}", f"{[settings]}"):
         assert "hunter2" not in text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from taurine.cli.failures import CANCELLED, DONE, FAILED
-from taurine.cli.forms import cause, seconds_text
+from taurine.cli.forms import cause, progress_of, seconds_text
 from taurine.cli.progress import progress
 from taurine.errors import RecordNotFound, WaitTimeout
 
@@ -76,24 +76,8 @@ def _show(show: Show, record: JobRecord, reason: str, redact: Redact) -> None:
     if record.status != "running":
         show(record.status, text=reason or attempt)
         return
-    done, total, message = _progress_of(redact.data(record.progress))
+    done, total, message = progress_of(redact.data(record.progress))
     show(record.status, done, total, ", ".join(filter(None, (attempt, message))))
-
-
-def _progress_of(value: Any) -> tuple[float | None, float | None, str]:
-    """How much is done of how much, and a message: as `ctx.progress` writes it, and as others on the queue may."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value, 100.0, ""
-    if not isinstance(value, dict):
-        return None, None, "" if value is None else str(value)
-    members = cast("dict[str, Any]", value)
-    done, total, percentage = members.get("done"), members.get("total"), members.get("percentage")
-    message = members.get("message") or ""
-    if isinstance(done, int | float) and isinstance(total, int | float):
-        return done, total, str(message)
-    if isinstance(percentage, int | float):
-        return percentage, 100.0, str(message)
-    return None, None, str(message)
 
 
 def conclude(record: JobRecord, output: Output) -> int:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from taurine.jobs.reporting.durations import seconds_text
 
 if TYPE_CHECKING:
     from taurine.jobs.operations.alerts import AlertView
@@ -33,6 +35,8 @@ __all__ = [
     "dead_letter_json",
     "json_text",
     "log_line_json",
+    "progress_of",
+    "progress_text",
     "queue_json",
     "record_json",
     "seconds_text",
@@ -160,6 +164,35 @@ def cause(error: Mapping[str, Any] | None, redact: Redact) -> str | None:
     return None if error is None else redact.text(f"{error.get('type')}: {error.get('message')}")
 
 
+def progress_of(value: Any) -> tuple[float | None, float | None, str]:
+    """How much is done of how much, and a message: as `ctx.progress` writes it, and as others on the queue may."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value, 100.0, ""
+    if not isinstance(value, dict):
+        return None, None, "" if value is None else str(value)
+    members = cast("dict[str, Any]", value)
+    done, total, percentage = members.get("done"), members.get("total"), members.get("percentage")
+    message = members.get("message") or ""
+    if isinstance(done, int | float) and isinstance(total, int | float):
+        return done, total, str(message)
+    if isinstance(percentage, int | float):
+        return percentage, 100.0, str(message)
+    return None, None, str(message)
+
+
+def progress_text(value: Any) -> str | None:
+    """Progress in a line: 3 of 10, walking. None for none."""
+    done, total, message = progress_of(value)
+    if done is None:
+        return message or None
+    share = f"{_number(done)} %" if total == 100.0 else f"{_number(done)} of {_number(total or 0.0)}"
+    return f"{share}, {message}" if message else share
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}".removesuffix(".0")
+
+
 def time_text(time: datetime | None) -> str | None:
     """A time for people, in UTC."""
     return None if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
@@ -168,21 +201,6 @@ def time_text(time: datetime | None) -> str | None:
 def age(since: datetime, now: datetime | None = None) -> str:
     """How long ago a time was."""
     return seconds_text(max(0.0, ((now or datetime.now(UTC)) - since).total_seconds()))
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration in its largest unit or two: 0.4 s, 12 s, 3 min, 2 h 5 min, 4 d 3 h."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes, hours = whole // 60, whole // 3600
-    if minutes < 60:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
-    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
 
 
 def _iso(time: datetime | None) -> str | None:

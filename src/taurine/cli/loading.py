@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 
+import taurine
 from taurine.app import Taurine
 from taurine.errors import InvalidOption, did_you_mean
 
@@ -53,4 +55,24 @@ def _module_at(name: str) -> object:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise InvalidOption(f"the module {name!r:.80} cannot be imported: {type(error).__name__}: {error}") from error
+        raise InvalidOption(
+            f"the module {name!r:.80} cannot be imported: {type(error).__name__}: {error}{_where(error)}"
+        ) from error
+
+
+def _where(error: Exception) -> str:
+    """The last place in the user's own code that an error came through; nothing where the error itself says it, or there
+    is none.
+    """
+    if isinstance(error, SyntaxError):
+        return ""
+    working_directory = Path.cwd()
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(working_directory) and not _is_library(file):
+            return f"; at {file.relative_to(working_directory)}:{frame.lineno}, and `taurine --debug …` shows all of it"
+    return ""
+
+
+def _is_library(file: Path) -> bool:
+    return "site-packages" in file.parts or file.is_relative_to(Path(taurine.__file__).parent)

@@ -68,6 +68,11 @@ class Output:
         """True where something that moves can be shown: stderr is a terminal that can go back."""
         return sys.stderr.isatty() and not self.side.is_dumb_terminal
 
+    @property
+    def width(self) -> int:
+        """Columns of stdout; very many where that is no terminal."""
+        return self._console.width
+
     # The answer -----------------------------------------------------------------------------------------------------------------------
 
     def json(self, value: Any) -> None:

@@ -135,7 +135,13 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """`stop_sync` without blocking the event loop."""
-        await asyncio.to_thread(self.stop_sync)
+        try:
+            stopping = asyncio.get_running_loop().run_in_executor(None, self.stop_sync)
+        except RuntimeError:
+            # The interpreter ends, and `atexit` calls this: no thread is to be had, and nobody is kept waiting.
+            self.stop_sync()
+            return
+        await stopping
 
     def start_sync(self) -> None:
         """Become a user of the server, and return when it is ready. Does nothing when started already.

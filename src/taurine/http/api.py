@@ -11,6 +11,9 @@ from starlette.requests import HTTPConnection
 from taurine.app import Taurine
 from taurine.errors import LedgerUnavailable
 from taurine.http.access.gate import Gate
+from taurine.http.aside import Aside
+from taurine.http.instruments import Instruments
+from taurine.http.live.streams import Streams
 from taurine.http.patience import NO_ANSWER, InTime
 
 __all__ = ["Api", "api_of"]
@@ -23,12 +26,24 @@ class Api:
     before it is answered with 503.
     """
 
-    def __init__(self, app: Taurine, gate: Gate, *, payloads: bool, answer_seconds: float) -> None:
+    def __init__(
+        self,
+        app: Taurine,
+        gate: Gate,
+        *,
+        aside: Aside,
+        streams: Streams,
+        instruments: Instruments,
+        payloads: bool,
+        answer_seconds: float,
+    ) -> None:
         self.app = app
         self.gate = gate
+        self.aside = aside
+        self.streams = streams
+        self.instruments = instruments
         self.payloads = payloads
         self.answer_seconds = answer_seconds
-        gate.answer_seconds = answer_seconds
         self._open: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self._opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
 

@@ -11,6 +11,7 @@ A request goes through these layers, each plain ASGI, and then to its route:
     CrossOrigin     pages of listed origins may read answers
     CrossSite       a browser's cross-site change is refused
     Paths           a slash inside of an id stays there
+    Repeats         a parameter, or an idempotency key, that stands twice is refused
     Bodies          read up to the cap, decoded once
     Shortcut        the busiest route, without what FastAPI has around every route
 """
@@ -32,12 +33,15 @@ from taurine.http.access.hosts import AllowedHosts
 from taurine.http.access.origins import Origins
 from taurine.http.access.safety_headers import SafetyHeaders
 from taurine.http.api import Api
+from taurine.http.aside import Aside
 from taurine.http.bodies import MAX_BODY, Bodies
 from taurine.http.document import describe
 from taurine.http.instruments import Instruments
+from taurine.http.live.documents import Documents
 from taurine.http.live.streams import Streams
 from taurine.http.paths import Paths
 from taurine.http.problems import Boundary, register
+from taurine.http.repeats import Repeats
 from taurine.http.routes import (
     alerts,
     api_keys,
@@ -110,7 +114,7 @@ def create_app(
     payloads: show payloads and results, redacted as `app` says. Default: True; False leaves them out everywhere.
     max_body: bytes of a request's body. Default: 1 MiB. body_within: seconds for a body to arrive. Default: 30.
     answer_within: seconds that an enqueue or a look waits for the ledger before it is answered with 503 and
-    Retry-After. Default: 0.9.
+    Retry-After; five more for what goes to the server of queues too, and some for megabytes of payloads. Default: 0.9.
     metrics_for: the scope that a caller of `/metrics` needs; "read" for scrapers that are to see nothing else of an
     admin's. Default: "admin".
 
@@ -122,9 +126,25 @@ def create_app(
     When it is the root application, its lifespan opens `app` and closes it. Mounted, it opens `app` at the first
     request, and whoever serves it closes it (`async with app` in the lifespan of the host). Raises InvalidOption.
     """
-    gate = (access or Access()).gate(app)
     read_seconds = to_seconds(read_within, "read_within", minimum=0.001)
-    api = Api(app, gate, payloads=payloads, answer_seconds=to_seconds(answer_within, "answer_within", minimum=0.01))
+    answer_seconds = to_seconds(answer_within, "answer_within", minimum=0.01)
+    gate = (access or Access()).gate(app, answer_within=answer_seconds)
+    aside = Aside()
+    streams = Streams(
+        Documents(aside),
+        most=require_count(max_streams, "max_streams", minimum=0),
+        most_each=require_count(max_streams_each, "max_streams_each", minimum=0),
+        send_seconds=read_seconds,
+    )
+    api = Api(
+        app,
+        gate,
+        aside=aside,
+        streams=streams,
+        instruments=Instruments(app, metrics_for=metrics_for),
+        payloads=payloads,
+        answer_seconds=answer_seconds,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -149,14 +169,6 @@ def create_app(
         redirect_slashes=False,
     )
     asgi.state.api = api
-    asgi.state.access = gate
-    asgi.state.streams = Streams(
-        most=require_count(max_streams, "max_streams", minimum=0),
-        most_each=require_count(max_streams_each, "max_streams_each", minimum=0),
-        send_seconds=read_seconds,
-    )
-    asgi.state.read_seconds = read_seconds
-    asgi.state.instruments = Instruments(app, metrics_for=metrics_for)
     register(asgi, app.redact)
     asgi.router.routes.append(enqueueing.route)
     for router in _ROUTERS:
@@ -179,6 +191,7 @@ def _layers(
         Middleware(CrossOrigin, origins=origins),
         Middleware(CrossSite, origins=origins),
         Middleware(Paths),
+        Middleware(Repeats, redact=app.redact),
         Middleware(Bodies, max_bytes=max_body, seconds=body_seconds, redact=app.redact),
         Middleware(enqueueing.Shortcut, redact=app.redact),
     ]

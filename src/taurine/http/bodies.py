@@ -25,6 +25,8 @@ MAX_BODY = 1024 * 1024
 _JSON = "taurine.json"
 """Where a request's scope has the decoded body."""
 
+_MOST_MEMBERS = 100
+
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -137,11 +139,15 @@ async def _next(receive: Receive, seconds: float) -> Message:
         raise BodyTooSlow("the body did not arrive in time", headers={"Connection": "close"}) from None
 
 
-def _decoded(body: bytes) -> Any:
+def _decoded(body: bytes) -> object:
     try:
-        return decode_strictly(body, what="the body")
+        value = decode_strictly(body, what="the body")
     except PayloadError as error:
         raise Malformed(str(error)) from None
+    # Each member too many would be an error to make, whoever sends it.
+    if isinstance(value, dict) and len(cast("dict[str, object]", value)) > _MOST_MEMBERS:
+        raise Malformed(f"the body has more than {_MOST_MEMBERS} members; none that is read here has so many")
+    return cast("object", value)
 
 
 def _is_json(media_type: bytes) -> bool:

@@ -22,11 +22,12 @@ from taurine.app import Taurine
 from taurine.errors import AccessError, Forbidden
 from taurine.http.access.caller import Caller, Scope
 from taurine.http.api import Api, api_of
-from taurine.http.aside import aside
 from taurine.http.patience import InTime
 from taurine.http.problems import Refusal
 from taurine.http.representations import Shown
 from taurine.jobs.reporting.redaction import Redact
+from taurine.ledger.attempts import Attempt
+from taurine.ledger.job_logs import NumberedLine
 from taurine.ledger.records import JobRecord
 
 __all__ = [
@@ -83,13 +84,6 @@ class Call:
         """The caller, as the audit names it."""
         return self.caller.name
 
-    @property
-    def sees_all(self) -> bool:
-        """Whether the caller belongs to no tenant and is bound to nothing, so that it may know of what all share, such
-        as workers.
-        """
-        return self.caller.tenant is None and not self.caller.bound
-
     def tenant_for(self, asked: str | None) -> str | None:
         """The tenant whose affairs the request is about; None for all.
 
@@ -105,7 +99,7 @@ class Call:
     @cached_property
     def shown(self) -> Shown:
         """Makes documents for the caller."""
-        return Shown(self.request, redact=self.redact, payloads=self.api.payloads, workers=self.sees_all)
+        return Shown(self.request, redact=self.redact, payloads=self.api.payloads, inside=self.caller.sees_all)
 
     async def job(self, record: JobRecord) -> dict[str, Any]:
         """A record as a document."""
@@ -116,10 +110,20 @@ class Call:
         size = sum(record.text_size for record in records)
         return await self.aside(size, lambda: [*map(self.shown.job, records)])
 
+    async def attempts(self, attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+        """Attempts as documents."""
+        size = sum(len(attempt.error_json or "") for attempt in attempts)
+        return await self.aside(size, lambda: [*map(self.shown.attempt, attempts)])
+
+    async def lines(self, lines: Sequence[NumberedLine]) -> list[dict[str, Any]]:
+        """Lines of a job's log as documents."""
+        size = sum(len(line.message) for line in lines)
+        return await self.aside(size, lambda: [*map(self.shown.line, lines)])
+
     async def aside(self, size: int, make: Callable[[], ResultT]) -> ResultT:
         """Documents of so many characters, without holding up others; the answer may take the longer for them."""
         self.may_take(size * _LOOKING_THROUGH)
-        return await aside(size, make)
+        return await self.api.aside.make(size, make, tenant=self.tenant)
 
     def may_take(self, seconds: float | None) -> None:
         """Give the answer so many seconds more; None for as long as it takes."""
@@ -128,7 +132,7 @@ class Call:
 
 def tenant_for(caller: Caller, asked: str | None) -> str | None:
     """The tenant whose affairs a request is about; None for all. Raises TenantUnknown where that is not the caller's."""
-    if caller.tenant is None and not caller.bound:
+    if caller.sees_all:
         return asked
     if asked not in (None, caller.tenant):
         raise TenantUnknown(f"there is no tenant {asked!r:.80}")
@@ -141,7 +145,7 @@ def noted_refusals(api: Api, caller: Caller) -> Generator[None]:
     try:
         yield
     except (AccessError, TenantUnknown) as error:
-        api.gate.refusals.note(caller.name, caller.tenant, error)
+        api.gate.refusals.note(caller.answerable, caller.tenant, error)
         raise
 
 
@@ -176,7 +180,7 @@ def require_no_tenant(caller: Caller) -> None:
     """Raise Forbidden for a caller that has a tenant, or is bound: counts and names of all tenants' jobs would be in
     the answer.
     """
-    if caller.tenant is not None or caller.bound:
+    if not caller.sees_all:
         raise Forbidden(f"{caller.name!r:.200} may not do this: it is for callers who belong to no tenant")
 
 

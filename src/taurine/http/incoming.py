@@ -27,3 +27,9 @@ class Parameters(BaseModel):
     """The parameters of a query."""
 
     model_config = ConfigDict(extra="forbid")
+
+    access_token: str | None = Field(
+        default=None,
+        exclude=True,
+        description="A public token, where a browser can send no header of ours, as with EventSource and WebSocket.",
+    )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
-from typing import cast
-
-from starlette.requests import HTTPConnection
 
 from taurine.app import Taurine
 from taurine.errors import LedgerError
@@ -17,7 +14,7 @@ from taurine.observe.health import HealthLimits, Liveness
 from taurine.observe.prometheus import Exposition
 from taurine.observe.shared_look import SharedLook
 
-__all__ = ["Instruments", "instruments_of"]
+__all__ = ["Instruments"]
 
 _WITHIN = 2.0
 """Seconds that each server has."""
@@ -56,8 +53,3 @@ class Instruments:
                 return await self._app.throughput(window=window)
         except (LedgerError, TimeoutError):
             return None
-
-
-def instruments_of(connection: HTTPConnection) -> Instruments:
-    """Those of the API that a request has come to."""
-    return cast("Instruments", connection.app.state.instruments)

@@ -172,6 +172,7 @@ class Refusal(Exception):
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad_request"
     title: ClassVar[str] = "The request cannot be understood"
+    retry_after: ClassVar[int | None] = None
 
     def __init__(
         self, detail: str, *, errors: Sequence[tuple[str, str]] = (), headers: Mapping[str, str] | None = None
@@ -183,7 +184,7 @@ class Refusal(Exception):
     @property
     def kind(self) -> Kind:
         """Its row of the table."""
-        return Kind(self.status, self.code, self.title)
+        return Kind(self.status, self.code, self.title, self.retry_after)
 
 
 def problem_response(
@@ -243,10 +244,13 @@ def answer_to(error: Exception, *, instance: str | None, redact: Redact) -> Resp
 def register(exceptions: Any, redact: Redact) -> None:
     """Let an application answer its errors so. exceptions: a FastAPI or Starlette application."""
 
-    async def answer(connection: Request | WebSocket, error: Exception) -> Response:
+    async def answer(connection: Request | WebSocket, error: Exception) -> Response | None:
+        if isinstance(error, RequestValidationError) and _is_of_another_type(connection, error):
+            error = HTTPException(415, "expected a body of JSON; send the header Content-Type: application/json")
         response = answer_to(error, instance=connection.url.path, redact=redact)
         if isinstance(connection, WebSocket):
             await _deny(connection, response)
+            return None  # which has been said
         return response
 
     for kind in (TaurineError, Refusal, RequestValidationError, HTTPException):
@@ -306,6 +310,14 @@ def _shown(errors: Sequence[tuple[str, str]], redact: Redact) -> Sequence[tuple[
 
 def _pointers_of(error: PayloadInvalid) -> Sequence[tuple[str, str]]:
     return [(pointer("payload", *place), what) for place, (_, what) in zip(error.places, error.errors, strict=True)]
+
+
+def _is_of_another_type(connection: Request | WebSocket, error: RequestValidationError) -> bool:
+    """Whether a body was not read, since it does not say that it is JSON."""
+    headers = connection.headers
+    if headers.get("content-length", "0") == "0" or "json" in headers.get("content-type", ""):
+        return False
+    return any(found["loc"] == ("body",) for found in error.errors())
 
 
 def _of_validation(error: RequestValidationError, instance: str | None, redact: Redact) -> Response:

@@ -270,32 +270,45 @@ _TIMES = ("created_at", "updated_at", "scheduled_for", "next_attempt_at", "expir
 class Shown:
     """Makes documents for one request.
 
-    redact: what they must not show. payloads: whether payloads are shown at all. workers: whether it is told who ran a
-    job, which names a host.
+    redact: what they must not show. payloads: whether payloads are shown at all. inside: whether tracebacks are shown,
+    and who ran a job: both tell of the program and its hosts.
     """
 
-    def __init__(self, connection: HTTPConnection, *, redact: Redact, payloads: bool, workers: bool) -> None:
+    def __init__(self, connection: HTTPConnection, *, redact: Redact, payloads: bool, inside: bool) -> None:
         self._connection = connection
         self._redact = redact
         self._payloads = payloads
-        self._workers = workers
+        self._inside = inside
+
+    @property
+    def rules(self) -> tuple[object, ...]:
+        """What documents of one record depend on."""
+        return self._redact, self._payloads, self._inside, link(self._connection)
 
     def job(self, record: JobRecord) -> dict[str, Any]:
         """A record."""
+        return self._document(record, with_payload=self._payloads)
+
+    def change(self, record: JobRecord) -> dict[str, Any]:
+        """A record without its payload, which stays what it was."""
+        return self._document(record, with_payload=False)
+
+    def _document(self, record: JobRecord, *, with_payload: bool) -> dict[str, Any]:
         hide = self._redact.data
         document: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
-        if self._payloads:
+        if with_payload:
             document["payload"] = hide(record.payload)
+        if self._payloads:
             if record.output_json is not None:
                 document["output"] = hide(record.output)
             elif record.status == "completed":
                 document["output"] = None
         if record.error is not None:
-            document["error" if record.status == "failed" else "last_error"] = hide(record.error)
+            document["error" if record.status == "failed" else "last_error"] = self.error(record.error)
         document["progress"] = hide(record.progress)
         document["tags"] = hide(record.tags)
         document["metadata"] = hide(record.metadata)
-        document["worker"] = record.worker if self._workers else None
+        document["worker"] = record.worker if self._inside else None
         document |= {name: getattr(record, name) for name in _ASIDE}
         document["cancel_reason"] = None if record.cancel_reason is None else self._redact.text(record.cancel_reason)
         document["cancel_requested"] = record.cancel_requested_at is not None
@@ -309,12 +322,19 @@ class Shown:
             "generation": attempt.generation,
             "number": attempt.number,
             "outcome": attempt.outcome,
-            "worker": attempt.worker if self._workers else None,
+            "worker": attempt.worker if self._inside else None,
             "started_at": iso(attempt.started_at),
             "finished_at": iso(attempt.finished_at),
             "next_at": iso(attempt.next_at),
-            "error": self._redact.data(attempt.error),
+            "error": self.error(attempt.error),
         }
+
+    def error(self, error: dict[str, Any] | None) -> dict[str, Any] | None:
+        """An error that is kept with a record."""
+        shown = self._redact.data(error)
+        if shown is not None and not self._inside:
+            shown.pop("traceback", None)
+        return shown
 
     def line(self, line: NumberedLine) -> dict[str, Any]:
         """A line of a job's log."""

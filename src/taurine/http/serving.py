@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from taurine.app import Taurine
 from taurine.errors import InvalidOption
 from taurine.http.access.loopback import is_loopback
+from taurine.http.api import Api
 from taurine.http.connections import Connection
 from taurine.http.examples import example_of
 from taurine.http.unread import Buffers, Connected
@@ -80,6 +81,7 @@ async def serve(
     lifespan: open the application before, and close it afterwards. Default: True; False where others on this loop use
     it.
     """
+    ours: Api | None = getattr(api.state, "api", None)  # there may be other applications in front of it
     config = uvicorn.Config(
         api,
         log_config=None,
@@ -92,12 +94,12 @@ async def serve(
         ws="websockets-sansio",
         ws_max_size=_MOST_FROM_A_SOCKET,
     )
-    server = _Server(config, ready, Buffers(seconds=getattr(api.state, "read_seconds", _READ_SECONDS)))
+    server = _Server(config, ready, Buffers(seconds=_READ_SECONDS if ours is None else ours.streams.send_seconds))
 
     def stop() -> None:
         # Streams would hold it up for all of the grace; their clients come back to another process.
-        if (streams := getattr(api.state, "streams", None)) is not None:  # of an application of ours
-            streams.end()
+        if ours is not None:
+            ours.streams.end()
         server.stop()
 
     if handle_signals:

@@ -28,6 +28,7 @@ from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
 from taurine.jobs.handover.prompt import PromptHandOver
 from taurine.jobs.handover.removal import take_out
+from taurine.jobs.reporting.alerts import Alert
 from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.reporting.spans import RedactedTelemetry, Spans
 from taurine.ledger.cancellations import request_cancel
@@ -55,6 +56,12 @@ _REMOVAL_SECONDS = 1.0
 class _Turning(Protocol):
     @property
     def heartbeats(self) -> list[Heartbeat]: ...
+
+
+class _Events(Protocol):
+    async def tell(self, alert: Alert) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class Backend:
@@ -116,6 +123,8 @@ class Backend:
         self.enqueuer: Accepting = enqueuer if self.spans is None else TracedEnqueuer(enqueuer, self.spans)
         self.workers: set[_Turning] = set()
         """Those that run on this loop; each enters itself, and leaves."""
+        self.events: _Events | None = None
+        """Tells of what happens outside of workers; the application puts it here for the first event."""
         self._opening = asyncio.Lock()
         self.is_ready = False
         self._server: EmbeddedServer | None = None
@@ -221,8 +230,8 @@ class Backend:
         self.outbox.take_back(ids)
 
     async def close(self) -> None:
-        """Close everything that was opened; what the outbox was asked for is handed over first, if its server answers
-        within a second.
+        """Close everything that was opened; what the outbox was asked for is handed over first, and events that wait
+        are written, if their servers answer within a second.
 
         Everything is closed even where one of the parts cannot be; its error is raised then.
         """
@@ -233,6 +242,8 @@ class Backend:
             parts.push_async_callback(self.watch.close)
             parts.push_async_callback(self.changes.close)
             parts.push_async_callback(self.outbox.finish, _LAST_SECONDS)
+            if self.events is not None:
+                parts.push_async_callback(self.events.close)
 
     async def _close_queues(self) -> None:
         async with contextlib.AsyncExitStack() as parts:

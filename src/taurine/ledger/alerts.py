@@ -23,6 +23,8 @@ __all__ = [
     "change_alert",
     "due_alerts",
     "list_alerts",
+    "note_at_look",
+    "noted_at_look",
     "purge_alerts",
     "refresh_alert",
     "take_look",
@@ -70,6 +72,17 @@ def take_look(connection: Connection, application: str, now: int, interval_ms: i
     stale = or_(alert.c.since <= now - interval_ms, alert.c.since > now + interval_ms)
     statement = update(alert).where(*_is(_LOOKS, application), stale).values(since=now, seen_at=now)
     return connection.execute(statement).rowcount > 0
+
+
+def noted_at_look(connection: Connection, application: str) -> str:
+    """What `note_at_look` has written last; "{}" for nothing."""
+    row = alert_of(connection, _LOOKS, application)
+    return "{}" if row is None else row.alert
+
+
+def note_at_look(connection: Connection, application: str, note: str) -> None:
+    """Keep for whoever looks next, in whatever process, what was seen at this look: JSON. Only after `take_look`."""
+    connection.execute(update(alert).where(*_is(_LOOKS, application)).values(alert=note))
 
 
 def list_alerts(connection: Connection) -> list[AlertRow]:

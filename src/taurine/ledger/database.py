@@ -11,9 +11,10 @@ import contextlib
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -109,6 +110,7 @@ class SQLiteDatabase:
         self._reading = _sqlite_engine(self.url, begin="BEGIN", connections=_READERS)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="taurine ledger writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="taurine ledger reader")
+        self._unfinished: set[Future[Any]] = set()
 
     async def write(self, work: Work[ResultT]) -> ResultT:
         return await self._in_thread(self._writer, self._writing, work)
@@ -130,7 +132,16 @@ class SQLiteDatabase:
                 )
             return _transact(engine, work)
 
-        return await asyncio.get_running_loop().run_in_executor(threads, transact)
+        try:
+            future = threads.submit(transact)
+        except RuntimeError:
+            if threading.main_thread().is_alive():
+                raise
+            # The interpreter ends, and `atexit` closes the application: no thread is to be had, and nobody waits.
+            return transact()
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return await asyncio.wrap_future(future)
 
     def abandon(self) -> None:
         for threads, engine in ((self._writer, self._writing), (self._readers, self._reading)):
@@ -138,8 +149,13 @@ class SQLiteDatabase:
             engine.dispose()
 
     async def close(self) -> None:
+        for threads in (self._writer, self._readers):
+            threads.shutdown(wait=False)
+        # Waited for here and not in a thread: none can be had when the interpreter ends.
+        left = map(asyncio.wrap_future, tuple(self._unfinished))
+        await asyncio.shield(asyncio.gather(*left, return_exceptions=True))
         for threads, engine in ((self._writer, self._writing), (self._readers, self._reading)):
-            await asyncio.to_thread(threads.shutdown)
+            threads.shutdown()
             engine.dispose()
 
 

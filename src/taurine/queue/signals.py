@@ -54,8 +54,10 @@ async def stopped_by_signals(worker: _Stoppable, queue: str) -> AsyncGenerator[N
     stops: list[asyncio.Task[None]] = []
 
     def heard() -> None:
-        if not stops:
-            log.warning("worker of %s: it was told to stop by a signal; at a second one it stops at once", queue)
+        if stops:
+            log.warning("worker of %s: a second signal, so that it stops at once", queue)
+        else:
+            log.info("worker of %s: it was told to stop by a signal; at a second one it stops at once", queue)
         stop = worker.stop(grace=0) if stops else worker.stop()
         stops.append(asyncio.create_task(stop, name="taurine stop by signal"))
 

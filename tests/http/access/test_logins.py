@@ -143,7 +143,7 @@ async def test_ten_thousand_wrong_passwords_are_slowed_and_logged(
 
     monkeypatch.setattr(Passwords, "_matches", counted)
     statuses: list[int] = []
-    gate = client._transport.app.state.access  # pyright: ignore[reportAttributeAccessIssue]
+    gate = client._transport.app.state.api.gate  # pyright: ignore[reportAttributeAccessIssue]
     for number in range(100):
         for _ in range(5):
             try:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from support.api import Client, problem
+from support.api import Client, declare_invites, problem
 from taurine.app import Taurine
 from taurine.errors import Forbidden, InvalidOption
 from taurine.http.access.access import Access
 from taurine.http.access.caller import Caller
 from taurine.http.access.signing import secret_in
+from taurine.jobs.enqueue.access import AccessRequest
 from taurine.testing import TestClock
 
 WithKey = Callable[..., Awaitable[Client]]
@@ -57,8 +58,10 @@ async def test_a_token_for_a_tag_reads_the_jobs_that_have_it(operator: Client, a
     listed = await anybody.get("/v1/jobs?tag=spring", headers=token)
     assert [job["id"] for job in listed.json()["items"]] == ["in"]
     refused = ("/v1/jobs/out", "/v1/jobs/none", "/v1/jobs", "/v1/jobs?tag=autumn", "/v1/counts?tag=spring")
-    for path in (*refused, "/v1/jobs?tag=spring&tag=autumn", "/v1/jobs?tag=autumn&tag=spring"):
+    for path in refused:
         assert problem(await anybody.get(path, headers=token)) == (403, "forbidden"), path
+    for path in ("/v1/jobs?tag=spring&tag=autumn", "/v1/jobs?tag=autumn&tag=spring"):
+        assert problem(await anybody.get(path, headers=token)) == (400, "invalid_request"), path
 
 
 async def test_a_token_for_a_tenant_sees_that_tenant_alone(operator: Client, anybody: Client) -> None:
@@ -81,7 +84,47 @@ async def test_a_trigger_puts_in_one_job_and_its_second_use_is_refused(operator:
     assert sorted(answer.status_code for answer in answers) == [202] + [401] * 7
     assert problem(await anybody.enqueue()) == (401, "unauthenticated")
     jobs = (await operator.get("/v1/jobs")).json()["items"]
-    assert [(job["type"], job["created_by"]) for job in jobs] == [("invite.send", "form")]
+    assert [(job["type"], job["created_by"]) for job in jobs] == [
+        ("invite.send", "public token form of operate-read-enqueue")
+    ]
+
+
+async def test_a_token_acts_in_its_issuers_name(
+    app_factory: Callable[..., Taurine], client_of: Callable[..., Client]
+) -> None:
+    """Whatever it is called, nobody takes it for somebody else: not the record, the audit, nor `authorize`."""
+    asked: list[AccessRequest] = []
+    app = app_factory(authorize=asked.append)
+    declare_invites(app)
+    key = await app.api_keys.create("shop", scopes=["operate", "enqueue"], tenant="acme")
+    shop = client_of(app)
+    shop.headers["Authorization"] = f"Bearer {key.text}"
+    asked.clear()
+
+    for name, expected in (("root-admin", "public token root-admin of shop"), (None, "public token of shop")):
+        anybody = client_of(app)
+        anybody.headers |= await token_of(shop, job_type="invite.send", **({} if name is None else {"name": name}))
+        assert (await anybody.get("/v1/session")).json()["name"] == expected
+        job_id = (await anybody.enqueue()).json()["id"]
+        record = await app.get(job_id)
+        assert record is not None
+        assert record.created_by == expected
+        assert [entry.actor for entry in await app.audit(job_id)] == [expected]
+        assert asked.pop().user == expected
+
+
+@pytest.mark.parametrize("name", ["x of root-admin", "of root-admin", "Of", " ", "two\nlines", "n" * 189])
+async def test_a_name_that_hides_its_issuer_is_refused(app: Taurine, name: str) -> None:
+    """The first "of" stands before the issuer, and all of it fits where a job's record holds it."""
+    tokens = Access().gate(app).tokens
+    assert tokens is not None
+    issuer = Caller(name="i" * 50, scopes=frozenset({"operate", "read"}))
+    with pytest.raises(InvalidOption, match="name of a public token"):
+        tokens.issue(job_id="a", name=name, issuer=issuer)
+    longest = tokens.issue(job_id="a", name="n" * 188, issuer=issuer)
+    assert len(tokens.read(longest).caller.name) == 255
+    of_longest_key = Caller(name="i" * 200, scopes=issuer.scopes)
+    assert tokens.read(tokens.issue(job_id="a", issuer=of_longest_key)).caller.issuer == of_longest_key.name
 
 
 async def test_a_trigger_of_many_uses_lasts_until_it_expires(

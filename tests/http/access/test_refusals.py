@@ -12,13 +12,15 @@ from support.callers import as_caller, of_whoever_says
 from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.http.access.access import Access
-from taurine.http.access.refusals import OTHERS, WRONG_KEYS
+from taurine.http.access.refusals import WRONG_KEYS
+from taurine.http.access.subjects import OTHER_TENANTS, OTHERS
 from taurine.jobs.operations.alerts import AlertView
 from taurine.jobs.reporting.alerts import Alert
 from taurine.testing import TestClock
 
 WithKey = Callable[..., Awaitable[Client]]
 WINDOW, HOUR = 300, 3600
+GLOBEX = "'read-enqueue' of tenant 'globex'"
 
 
 async def of_refusals(app: Taurine, number: int) -> Sequence[AlertView]:
@@ -61,8 +63,8 @@ async def test_a_caller_who_is_refused_ten_times_is_told_of(app: Taurine, with_k
     (alert,) = await of_refusals(app, 1)
 
     assert before == []
-    assert (alert.rule, alert.subject, alert.severity) == ("access_refused", "read-enqueue", "warning")
-    assert alert.message.startswith("'read-enqueue' was refused 10 times within 300 s, the last time with: ")
+    assert (alert.rule, alert.subject, alert.severity) == ("access_refused", GLOBEX, "warning")
+    assert alert.message.startswith(f"{GLOBEX} was refused 10 times within 300 s, the last time with: ")
 
 
 async def test_wrong_keys_are_one_subject(app: Taurine, client_of: Callable[..., Client]) -> None:
@@ -112,9 +114,76 @@ async def test_nobody_is_flooded_by_callers_with_many_names(
     await refused("user-19")
     await eventually(lambda: len(heard) == 12)
 
-    assert {alert.subject for alert in alerts} == {OTHERS, *(f"user-{number}" for number in range(10))}
-    assert [alert.subject for alert in heard].count("user-0") == 1
-    assert heard[-1].subject == "user-19"
+    assert {alert.subject for alert in alerts} == {OTHERS, *(f"'user-{number}'" for number in range(10))}
+    assert [alert.subject for alert in heard].count("'user-0'") == 1
+    assert heard[-1].subject == "'user-19'"
+
+
+async def test_nobody_is_hidden_by_names_that_a_tenant_makes_up(
+    app: Taurine, with_key: WithKey, client_of: Callable[..., Client]
+) -> None:
+    """What public tokens are refused counts for whoever has made them, whatever they are called."""
+    thief, anybody = await with_key("operate", "read", tenant="acme"), client_of(app)
+    shop = await app.api_keys.create("globex-shop", scopes=["read"], tenant="globex")
+    for name in ["globex-shop", *(f"name-{number}" for number in range(12))]:
+        made = await thief.post("/v1/tokens", json={"job_id": "a", "name": name})
+        await ten_times(anybody, {"Authorization": f"Bearer {made.json()['token']}"})
+
+    await ten_times(anybody, {"Authorization": f"Bearer {shop.text}"})
+    await ten_times(anybody, {"Authorization": f"Bearer taurine_{1:016x}_{1:064x}"})
+    alerts = await of_refusals(app, 3)
+
+    assert {alert.subject for alert in alerts} == {
+        "'operate-read' of tenant 'acme'",
+        "'globex-shop' of tenant 'globex'",
+        WRONG_KEYS,
+    }
+
+
+async def test_what_a_route_refuses_to_tokens_counts_for_their_issuer_as_well(
+    app: Taurine, with_key: WithKey, client_of: Callable[..., Client]
+) -> None:
+    """Five each of what the gate refuses, and of what lies behind it."""
+    server, anybody = await with_key("operate", "read", tenant="acme"), client_of(app)
+    for path, status in (("/v1/keys", 403), ("/v1/jobs?tenant=globex", 404)):
+        for number in range(5):
+            made = await server.post("/v1/tokens", json={"tenant": "acme", "name": f"name-{number}"})
+            headers = {"Authorization": f"Bearer {made.json()['token']}"}
+            assert (await anybody.get(path, headers=headers)).status_code == status
+
+    (alert,) = await of_refusals(app, 1)
+
+    assert alert.subject == "'operate-read' of tenant 'acme'"
+
+
+async def test_each_tenant_has_a_share_of_what_is_told(app: Taurine, client_of: Callable[..., Client]) -> None:
+    """Three names of each, and then the tenant; of all tenants ten names and ten tenants. Those of no tenant, and whom
+    nobody knows, are told in any case, and nobody can be called like them.
+    """
+    client = client_of(app, access=Access(host_login=of_whoever_says))
+    for tenant in ("t0", "t1", "t2", *(f"t{number}" for number in range(3, 15))):
+        for name in ("ci", "a", "b", "c", "d") if tenant in ("t0", "t1", "t2") else ("ci",):
+            await ten_times(client, as_caller("read", name=name, tenant=tenant))
+    for name in ("ci", WRONG_KEYS):
+        await ten_times(client, as_caller("read", name=name))
+    await ten_times(client, {"Authorization": f"Bearer taurine_{1:016x}_{1:064x}"})
+    alerts = await of_refusals(app, 24)
+
+    assert {alert.subject for alert in alerts} == {
+        *(f"{name!r} of tenant 't{number}'" for number in range(3) for name in ("ci", "a", "b")),
+        "'ci' of tenant 't3'",
+        *(f"{OTHERS} of tenant 't{number}'" for number in (0, 1, 2, *range(4, 11))),
+        OTHER_TENANTS,
+        "'ci'",
+        repr(WRONG_KEYS),
+        WRONG_KEYS,
+    }
+
+
+async def ten_times(client: Client, headers: Mapping[str, str]) -> None:
+    """Ask so often for what this caller may not have."""
+    for _ in range(10):
+        assert (await client.get("/v1/keys", headers=headers)).status_code in (401, 403)
 
 
 async def test_an_address_is_not_told(

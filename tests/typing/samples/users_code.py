@@ -10,7 +10,7 @@ from typing import assert_type
 
 from pydantic import BaseModel
 
-from taurine import Context, Exponential, JobHandle, JobRecord, JobType, OncePer, Retry, Taurine
+from taurine import Context, Exponential, JobHandle, JobRecord, JobType, NoPayload, OncePer, Retry, Taurine
 
 app = Taurine("support-desk")
 
@@ -62,6 +62,16 @@ async def open_ticket(ticket: Ticket) -> None: ...
 async def merge(ticket: Ticket, ctx: Context, other: Ticket) -> None: ...
 
 
+@app.cron("0 3 * * *")
+async def sweep() -> int:
+    return 1
+
+
+@app.job("sweep.now")
+def sweep_now() -> str:
+    return ""
+
+
 declared = app.declare("email.sendInvite", Invite, Triage, queue="email")
 untyped = app.declare("email.sendReminder", Invite)
 
@@ -89,6 +99,10 @@ async def use() -> None:
     assert_type(count, JobType[Ticket, int])
     assert_type(digest, JobType[Ticket, None])
     assert_type(declared, JobType[Invite, Triage])
+    assert_type(sweep, JobType[NoPayload, int])
+    assert_type(sweep_now, JobType[NoPayload, str])
+    await sweep()
+    sweep_now(NoPayload())
 
     ticket = Ticket(tenant_id="acme", ticket_id="7")
     handle = await triage.enqueue(ticket, delay=timedelta(hours=1), on_duplicate="rerun", tags=["vip"])

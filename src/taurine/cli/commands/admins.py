@@ -55,12 +55,16 @@ def add(
 
     async def make(app: Taurine, output: Output) -> None:
         from taurine.cli.asking import password_of
+        from taurine.cli.commands.keys import say_that_keys_are_needed
 
+        first = not await app.api_keys.any_credential()
         admin = await app.admins.add(name, password_of(name), role=role, tenant=tenant, user=user)
         if output.as_json:
             output.json(_json(admin))
         else:
             output.line(f"{admin.name} may log in, as {admin.role}")
+        if first:
+            say_that_keys_are_needed(output)
 
     run(context, make, as_json=as_json)
 

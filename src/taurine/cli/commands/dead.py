@@ -27,6 +27,9 @@ __all__ = ["add_to"]
 _COUNTED = 10_000
 """Entries that are counted before a question; more are many."""
 
+_WITH_CAUSE = 180
+"""Columns of a terminal from which there is room for the fingerprint of what failed."""
+
 _LARGE = 1000
 """Entries above which a job deals with them, and not this process alone."""
 
@@ -34,7 +37,7 @@ Queue = Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Of t
 Type = Annotated[str | None, typer.Option("--type", metavar="NAME", help="Of this job type.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Of this tenant.")]
 Fingerprint = Annotated[
-    str | None, typer.Option("--fingerprint", metavar="HEX", help="Of this cause; see `dead list --json`.")
+    str | None, typer.Option("--fingerprint", metavar="HEX", help="Of this cause, as `dead show` names it.")
 ]
 Ids = Annotated[
     list[str] | None,
@@ -97,20 +100,24 @@ def show_all(
                 }
             )
             return
+        wide = output.width >= _WITH_CAUSE
         rows = [
             (
                 entry.id,
+                entry.job_id,
                 entry.type,
                 entry.queue,
                 entry.reason,
                 entry.attempts,
                 age(entry.failed_at),
+                *((entry.error_fingerprint,) if wide else ()),
                 _first_line(cause(entry.error, output.redact)),
             )
             for entry in page
         ]
         if rows:
-            output.table(("id", "type", "queue", "reason", "attempts", "age", "error"), rows)
+            causes = ("cause",) if wide else ()
+            output.table(("id", "job", "type", "queue", "reason", "attempts", "age", *causes, "error"), rows)
         else:
             output.note("No dead letters.")
         if page.next_cursor is not None:

@@ -67,7 +67,7 @@ def dev(
         plan = working.plan_of(app, None, None)
         worker = app.worker(grace=_GRACE_SECONDS)
         listening = _listen(port)
-        await _announce(output, app, plan, context.obj.place, listening)
+        await _announce(output, app, plan, context.obj.place, listening, wanted=_PORT if port is None else port)
         await working.run_beside(app, worker, lambda: _beside(app, output, listening))
         if output.as_json:
             output.json_line({"event": "stopped"})
@@ -145,7 +145,7 @@ async def _beside(app: Taurine, output: Output, listening: socket | None) -> Non
 
 
 async def _announce(
-    output: Output, app: Taurine, plan: dict[str, int], place: str | None, listening: socket | None
+    output: Output, app: Taurine, plan: dict[str, int], place: str | None, listening: socket | None, *, wanted: int
 ) -> None:
     from taurine.cli.reloading import can_reload
 
@@ -153,11 +153,14 @@ async def _announce(
     findings = {finding.check: finding for finding in await app.diagnose()}
     queues, records = findings["queues"].text, findings["records"].text
     url = line = None
+    elsewhere = ""
     if listening is not None:
         from taurine.http.serving import curl_line, url_of
 
         url = url_of(listening)
-        line = curl_line(app, url, credentials=False)
+        line = curl_line(app, url, credentials=await app.api_keys.any_credential())
+        if wanted not in (0, listening.getsockname()[1]):
+            elsewhere = f" ({wanted} is taken)"
     if output.as_json:
         output.json_line(
             {
@@ -176,7 +179,7 @@ async def _announce(
     output.note(f"  queues    {queues}")
     output.note(f"  records   {records}")
     output.note(f"  works on  {works_on}")
-    output.note(f"  API       {url}" if url else '  API       not served: pip install "taurine[http]"')
+    output.note(f"  API       {url}{elsewhere}" if url else '  API       not served: pip install "taurine[http]"')
     output.note(f"  try       taurine --app {place} enqueue {example} '{{…}}' --wait")
     if line is not None:
         output.note(f"            {line}")

@@ -141,7 +141,7 @@ def _print_why(output: Output, why: Why) -> None:
 
 
 def _facts_of(record: JobRecord, redact: Redact) -> list[tuple[str, object]]:
-    from taurine.cli.forms import cause, json_text
+    from taurine.cli.forms import cause, json_text, progress_text
 
     times = {"created": record.created_at, "started": record.started_at, "finished": record.finished_at}
     return [
@@ -153,9 +153,12 @@ def _facts_of(record: JobRecord, redact: Redact) -> list[tuple[str, object]]:
         ("attempts", f"{record.attempts} of {record.max_attempts}"),
         ("worker", record.worker),
         ("tags", redact.text(", ".join(record.tags)) or None),
-        *((name, None if time is None else f"{time:%Y-%m-%d %H:%M:%S.%f} UTC") for name, time in times.items()),
+        *(
+            (name, None if time is None else f"{f'{time:%Y-%m-%d %H:%M:%S.%f}'[:-3]} UTC")
+            for name, time in times.items()
+        ),
         ("payload", json_text(record.payload_json, redact)),
-        ("progress", json_text(record.progress_json, redact)),
+        ("progress", progress_text(redact.data(record.progress))),
         ("output", json_text(record.output_json, redact)),
         ("error", cause(record.error, redact)),
     ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from taurine.cli.output import Output
     from taurine.jobs.credentials.api_keys import ApiKey
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "say_that_keys_are_needed"]
 
 
 def add_to(program: typer.Typer) -> None:
@@ -59,13 +59,16 @@ def create(
         from taurine.cli.reading import read_seconds
 
         seconds = None if expires_in is None else read_seconds(expires_in, "--expires-in")
+        first = not await app.api_keys.any_credential()
         made = await app.api_keys.create(name, scopes=scopes, tenant=tenant, expires_in=seconds, user=user)
         if output.as_json:
             output.json({"text": made.text, "key": _json(made.key)})
-            return
-        typer.echo(made.text)  # in one line, however narrow the terminal is
-        output.hint("this is the only time that it is shown; keep it as `export TAURINE_KEY=…`, and send it:")
-        output.note('  curl -H "Authorization: Bearer $TAURINE_KEY" http://127.0.0.1:8000/v1/jobs')
+        else:
+            typer.echo(made.text)  # in one line, however narrow the terminal is
+            output.hint("this is the only time that it is shown; keep it as `export TAURINE_KEY=…`, and send it:")
+            output.note('  curl -H "Authorization: Bearer $TAURINE_KEY" http://127.0.0.1:8000/v1/jobs')
+        if first:
+            say_that_keys_are_needed(output)
 
     run(context, make, as_json=as_json)
 
@@ -127,6 +130,14 @@ def revoke(
             output.line(f"{key.id} of {key.name} is revoked")
 
     run(context, end, as_json=as_json)
+
+
+def say_that_keys_are_needed(output: Output) -> None:
+    """After the first key or person: calls from this machine, which needed none until now, do too."""
+    output.warning(
+        "from now on every caller needs a key, also on this machine; "
+        "one for yourself: `taurine keys create me --scope admin`"
+    )
 
 
 def _json(key: ApiKey) -> dict[str, Any]:

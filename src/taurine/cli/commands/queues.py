@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from taurine.cli.output import Output
     from taurine.jobs.operations.queues import QueueView
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "records_alone"]
 
 _COLUMNS = ("queue", "queued", "running", "retrying", "failed", "completed", "dead", "oldest", "workers", "")
 _NUMBERS = ("queued", "running", "retrying", "failed", "completed", "dead", "workers")
@@ -209,6 +209,8 @@ def rate_limit(
         number, slash, window = rate.partition("/")
         if rate != "none" and not slash:
             raise InvalidOption(f"expected N/DURATION, for example 100/1m, or none, got {rate!r:.40}")
+        if window and window[-1].isdigit():  # 2/10 may be meant as two of ten
+            raise InvalidOption(f"expected a unit in {rate!r:.40}: {number:.20}/{window:.20}s, or m, h, d")
         chosen = None if rate == "none" else RateLimit(_whole(number, "N"), read_seconds(window, "DURATION"))
         await app.queues.set_rate_limit(name, chosen, user=user)
         words = "has no rate limit" if chosen is None else f"starts at most {chosen.max:,} jobs in {window}"
@@ -257,11 +259,15 @@ def _row_of(view: QueueView) -> tuple[Any, ...]:
     )
 
 
+def records_alone(error: str) -> str:
+    """What is said of figures of queues whose server did not answer."""
+    return f"the server of queues did not answer, and these are the records alone: {error}"
+
+
 def _tell(output: Output, views: Sequence[QueueView]) -> None:
     """What the table's reader should know."""
-    error = next((view.error for view in views if view.error is not None), None)
-    if error is not None:
-        output.warning(f"the server of queues did not answer, and these are the records alone: {error}")
+    if (error := next((view.error for view in views if view.error is not None), None)) is not None:
+        output.warning(records_alone(error))
     if any(not count.exact for view in views for count in view.records.values()):
         output.note("+ is at least: of each status the newest 10,000 records are counted.")
     for view in views:

@@ -67,13 +67,15 @@ def serve(
         access = Access(hosts=allow_host or ())
         api = create_app(app, access=access)
         try:
-            await refuse_open(host, api.state.access, anyway=insecure)
+            await refuse_open(host, api.state.api.gate, anyway=insecure)
         except InvalidOption as error:
             output.error(str(error), hint="--insecure listens all the same; who has no key is refused then")
             return REFUSED
         listening = listen(host, port)
         url = url_of(listening)
-        line = curl_line(app, url, credentials=needs_credentials(host, configured=await api.state.access.configured()))
+        line = curl_line(
+            app, url, credentials=needs_credentials(host, configured=await api.state.api.gate.configured())
+        )
 
         def announce() -> None:
             if output.as_json:

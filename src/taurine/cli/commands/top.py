@@ -39,7 +39,8 @@ class Line:
     wait: seconds that 95 of 100 jobs waited at most;
     None without any, and infinite where longer than the longest that is counted. oldest: seconds that the first has
     waited. workers: that are connected; None where their server did not answer. busy, slots: of those that have told of
-    themselves; None where one of them works on other queues too, since it tells of all together.
+    themselves; None where one of them works on other queues too, since it tells of all together. undelivered: accepted,
+    and not handed over to the queue's server yet. error: why that did not answer.
     """
 
     queue: str
@@ -55,6 +56,8 @@ class Line:
     workers: int | None
     paused: bool
     dead_letters: int
+    undelivered: int
+    error: str | None
 
 
 def add_to(program: typer.Typer) -> None:
@@ -94,6 +97,8 @@ async def _print_each(app: Taurine, output: Output, seconds: float, *, once: boo
         else:
             output.table(_COLUMNS, [*map(_row_of, lines)], numbers=_NUMBERS)
             output.note(_sum_of(lines, workers), "dim")
+            if (warning := _warning_of(lines)) is not None:
+                output.warning(warning)
             output.flush()
         if once:
             return
@@ -139,6 +144,8 @@ def _line_of(view: QueueView, rate: Throughput | None, workers: Sequence[WorkerV
         workers=None if standing is None or standing.workers is None else len(standing.workers),
         paused=standing is not None and standing.paused,
         dead_letters=view.dead_letters,
+        undelivered=view.undelivered,
+        error=view.error,
     )
 
 
@@ -157,6 +164,7 @@ def _row_of(line: Line) -> tuple[Any, ...]:
 
     marks = (
         "paused" if line.paused else "",
+        f"{line.undelivered:,} not handed over" if line.undelivered else "",
         "nobody works on it" if line.workers == 0 and (line.waiting or line.retrying) else "",
         f"{line.dead_letters:,} dead" if line.dead_letters else "",
     )
@@ -197,11 +205,21 @@ def _sum_of(lines: Sequence[Line], workers: Sequence[WorkerView]) -> str:
     )
 
 
+def _warning_of(lines: Sequence[Line]) -> str | None:
+    from taurine.cli.commands.queues import records_alone
+
+    error = next((line.error for line in lines if line.error is not None), None)
+    return None if error is None else records_alone(error)
+
+
 def _drawn(lines: Sequence[Line], workers: Sequence[WorkerView]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from taurine.cli.output import table_of
+    from taurine.cli.output import plain, table_of
 
     rows = [*map(_row_of, lines)]
-    return Group(table_of(_COLUMNS, rows, numbers=_NUMBERS), Text(), Text(_sum_of(lines, workers), "dim"))
+    parts = [table_of(_COLUMNS, rows, numbers=_NUMBERS), Text(), Text(_sum_of(lines, workers), "dim")]
+    if (warning := _warning_of(lines)) is not None:
+        parts.append(Text(plain(warning), "yellow"))
+    return Group(*parts)

@@ -48,7 +48,9 @@ def verify(context: typer.Context, as_json: AsJson = False) -> None:
             )
             output.hint("a running worker mends these within seconds; look again, and see its log if they stay")
         else:
-            output.line(f"Records and queues agree: {found.compared:,} looked at.")
+            output.line(
+                f"Records and queues agree: {found.compared:,} looked at. Jobs that have ended are not compared."
+            )
         if found.waiting:
             output.note(f"{found.waiting:,} accepted jobs are not handed over yet, which is no difference.")
         return NO if found.total else DONE

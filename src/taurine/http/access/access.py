@@ -93,11 +93,11 @@ class Access:
             return ()
         return (self.secret,) if isinstance(self.secret, str) else tuple(self.secret)
 
-    def gate(self, app: Taurine) -> Gate:
-        """These rules, for one application.
+    def gate(self, app: Taurine, *, answer_within: float = 0.9) -> Gate:
+        """These rules, for one application. answer_within: seconds that a caller is looked for. Default: 0.9.
 
         Raises InvalidOption for what cannot hold for it, such as public tokens without a secret.
         """
         from taurine.http.access.gate import Gate
 
-        return Gate(self, app)
+        return Gate(self, app, answer_within=answer_within)

@@ -35,14 +35,14 @@ _USED = "taurine.used_token"
 
 
 class Gate:
-    """`Access` of one application: who calls, and whether they may. Made by `Access.gate`; `api.state.access`.
+    """`Access` of one application: who calls, and whether they may. Made by `Access.gate`; `api.state.api.gate`.
 
     cookies: sessions of browsers. admins: checks passwords; None without logins.
     issuer: logins by OpenID Connect; None without them. refusals: who was refused of late, by the gate itself and by
     routes.
     """
 
-    def __init__(self, access: Access, app: Taurine) -> None:
+    def __init__(self, access: Access, app: Taurine, *, answer_within: float) -> None:
         self.access = access
         self.app = app
         self.cookies = Cookies(access, app.sessions)
@@ -56,8 +56,7 @@ class Gate:
         self.issuer = self._issuer_logins()
         self.refusals = Refusals(app)
         self._configured = access.host_login is not None or access.oidc is not None
-        self.answer_seconds = 0.9
-        """How long a caller is looked for before the request is answered with 503."""
+        self._answer_within = answer_within
 
     async def caller(self, connection: HTTPConnection, scope: Scope | None, *, heeds_tag: bool = False) -> Caller:
         """Who calls, if they have this scope, and reach what the path names; see `taurine.http.calls`.
@@ -67,7 +66,7 @@ class Gate:
         Raises Unauthenticated where nobody is known to call, Forbidden for a caller who may not, LedgerUnavailable.
         """
         # How long the host's own login takes is the host's affair.
-        async with InTime(None if self.access.host_login is not None else self.answer_seconds):
+        async with InTime(None if self.access.host_login is not None else self._answer_within):
             token = self._token_of(connection)
             caller = token.caller if token is not None else await self._who(connection)
             if caller is None:
@@ -79,7 +78,7 @@ class Gate:
             try:
                 await self._admit(caller, connection, scope, heeds_tag=heeds_tag)
             except Forbidden as error:
-                self.refusals.note(caller.name, caller.tenant, error)
+                self.refusals.note(caller.answerable, caller.tenant, error)
                 raise
             if token is not None and token.once and connection.scope.get(_USED) != token.id:
                 await cast("PublicTokens", self.tokens).use(token)
@@ -143,7 +142,7 @@ class Gate:
             try:
                 return await self._keys.caller(text)
             except Unauthenticated as error:
-                self.refusals.note(WRONG_KEYS, None, error)
+                self.refusals.note_unknown(WRONG_KEYS, error)
                 raise
         if (caller := await self.cookies.caller(connection)) is not None:
             return caller

@@ -20,7 +20,7 @@ def optional_caller(scope: Scope) -> Any:
     """
 
     async def caller(connection: HTTPConnection) -> Caller | None:
-        gate = connection.app.state.access
+        gate = connection.app.state.api.gate
         try:
             return await gate.caller(connection, scope)
         except Unauthenticated:

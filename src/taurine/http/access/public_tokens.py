@@ -2,7 +2,7 @@
 
 They last minutes, and are bound to a job, a tag, a job type or a tenant.
 
-A token is signed, and holds what it allows; nothing is stored of it. One that may be used once has a row from its use
+A token is signed, and holds what it allows and who has made it, so that nobody acts under another's name; nothing is stored of it. One that may be used once has a row from its use
 on until it has expired.
 """
 
@@ -17,7 +17,6 @@ from typing import Any, cast
 from taurine.clock import Clock
 from taurine.errors import Forbidden, InvalidOption, Unauthenticated
 from taurine.http.access.caller import Caller, Scope
-from taurine.jobs.credentials.api_keys import checked_name
 from taurine.jobs.credentials.scopes import checked_scopes
 from taurine.jobs.credentials.used_tokens import UsedTokens
 from taurine.options import Seconds, to_seconds
@@ -29,6 +28,9 @@ BEGINNING = "taurine_public_"
 
 _SALT = "taurine public token"
 _LONGEST_LIFE = 86_400.0
+
+_LONGEST_NAME = 255
+"""What a job's record holds of who has put it in. A key's name, of at most 200 characters, leaves room for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ class PublicTokens:
         tenant: str | None = None,
         expires_in: Seconds = 900.0,
         once: bool = False,
-        name: str = "public token",
+        name: str | None = None,
         issuer: Caller | None = None,
     ) -> str:
         """A new token, as text.
@@ -73,9 +75,11 @@ class PublicTokens:
         job_type: what it is bound to, one of them.
         tenant: the only one whose jobs it reaches; it may stand alone, for all of the tenant's. expires_in: seconds, up
         to a day. Default: 15 minutes.
-        once: the first request counts, whatever comes of it, and a second one is refused; for "enqueue". name: what the
-        audit says of who uses it.
-        issuer: who asks for it; a token never allows more than its issuer may. Raises InvalidOption, Forbidden.
+        once: the first request counts, whatever comes of it, and a second one is refused; for "enqueue".
+        issuer: who asks for it; a token never allows more than its issuer may. Default: the application itself, which
+        may all. name: what it is for, without the word "of". Records, the audit and `authorize` know who uses the token
+        as "public token <name> of <issuer>", of at most 255 characters. Default: none, so "public token of <issuer>".
+        Raises InvalidOption, Forbidden.
         """
         allowed = checked_scopes(scopes)
         bounds = [bound for bound in (job_id, tag, job_type) if bound is not None]
@@ -89,10 +93,13 @@ class PublicTokens:
             raise InvalidOption("expected a token of one use to be bound to a job_type, which it puts in one job of")
         if issuer is not None:
             tenant = _within(issuer, allowed, tenant)
+        issued_by = None if issuer is None else issuer.name
+        _require_clear_name(name, issued_by)
         seconds = to_seconds(expires_in, "expires_in", minimum=1.0, maximum=_LONGEST_LIFE)
         said: dict[str, Any] = {
             "id": secrets.token_hex(8),
-            "name": checked_name(name),
+            "name": name,
+            "of": issued_by,
             "scopes": sorted(allowed),
             "job": job_id,
             "tag": tag,
@@ -118,12 +125,13 @@ class PublicTokens:
                 challenge='Bearer realm="taurine", error="invalid_token"',
             )
         caller = Caller(
-            name=said["name"],
+            name=_name_of(said.get("name"), said.get("of")),
             scopes=cast("frozenset[Scope]", frozenset(said["scopes"])),
             tenant=said.get("tenant"),
             job_id=said.get("job"),
             tag=said.get("tag"),
             job_type=said.get("type"),
+            issuer=said.get("of"),
         )
         return PublicToken(id=said["id"], caller=caller, expires=said["until"], once=said.get("once", False))
 
@@ -131,6 +139,29 @@ class PublicTokens:
         """Let a token that may be used once be used. Raises Unauthenticated where it was, LedgerUnavailable."""
         if not await self._used.use(token.id, expires=token.expires):
             raise Unauthenticated("the public token was used before, and may be used once")
+
+
+def _name_of(name: str | None, issuer: str | None) -> str:
+    """Who uses a token, as the audit names it."""
+    words = "public token" if name is None else f"public token {name}"
+    return words if issuer is None else f"{words} of {issuer}"
+
+
+def _require_clear_name(name: str | None, issuer: str | None) -> None:
+    """Raise InvalidOption for a name after which it would not be clear who has made the token."""
+    if name is not None and not _is_clear(name):
+        raise InvalidOption(
+            f'expected the name of a public token to be of words other than "of", behind which its issuer stands, got {name!r:.80}'
+        )
+    whole = _name_of(name, issuer)
+    if len(whole) > _LONGEST_NAME or not whole.isprintable():
+        raise InvalidOption(
+            f"expected the name of a public token and of its issuer to be printable, and to make up {_LONGEST_NAME} characters at most, got {whole!r:.80}"
+        )
+
+
+def _is_clear(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and "of" not in name.casefold().split()
 
 
 def _within(issuer: Caller, scopes: frozenset[Scope], tenant: str | None) -> str | None:

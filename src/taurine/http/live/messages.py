@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from taurine.errors import AccessError, LedgerUnavailable, StreamDropped
-from taurine.http.aside import aside
 from taurine.http.live.listener import Listener
+from taurine.http.live.streams import Streams
 from taurine.jobs.changes.subscription import Subscription
 
 __all__ = ["Message", "messages"]
@@ -31,12 +30,13 @@ class Message(NamedTuple):
 _PING = Message("ping", None, {})
 
 
-async def messages(changes: Subscription, listener: Listener, *, ping_seconds: float) -> AsyncGenerator[Message]:
+async def messages(changes: Subscription, listener: Listener, streams: Streams) -> AsyncGenerator[Message]:
     """All that a stream says, with a sign of life where there is nothing to say for so long.
 
     About as often it is asked whether the listener may still listen.
     """
     reading: asyncio.Task[Any] | None = None
+    ping_seconds = streams.ping_seconds
     loop = asyncio.get_running_loop()
     asked = loop.time()
     try:
@@ -55,9 +55,7 @@ async def messages(changes: Subscription, listener: Listener, *, ping_seconds: f
             if change.record is None:
                 yield Message("reset", change.position, {})
                 continue
-            record = change.record
-            document = await aside(record.text_size, partial(listener.shown.job, record))
-            document.pop("payload", None)  # which stays what it was
+            document = await streams.documents.of(change.record, listener)
             yield Message("job", change.position, document)
     except StopAsyncIteration:
         yield Message("end", None, {})

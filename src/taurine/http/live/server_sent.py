@@ -51,7 +51,7 @@ class ServerSentEvents(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""
         async with self._streams.holding(self._listener, self._opened) as changes:
-            told = messages(changes, self._listener, ping_seconds=self._streams.ping_seconds)
+            told = messages(changes, self._listener, self._streams)
             async with aclosing(told), aclosing(_encoded(told)) as self.body_iterator:
                 await super().__call__(scope, receive, send)
 

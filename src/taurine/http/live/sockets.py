@@ -56,7 +56,7 @@ async def _until_gone(socket: WebSocket) -> None:
 
 
 async def _tell(socket: WebSocket, changes: Subscription, listener: Listener, streams: Streams) -> None:
-    async with aclosing(messages(changes, listener, ping_seconds=streams.ping_seconds)) as told:
+    async with aclosing(messages(changes, listener, streams)) as told:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             try:
                 async for message in told:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from taurine.errors import StreamsFull
 from taurine.http.access.caller import Caller
+from taurine.http.live.documents import Documents
 from taurine.http.live.listener import Listener
 from taurine.http.patience import InTime
 from taurine.jobs.changes.subscription import Subscription
@@ -30,7 +31,10 @@ class Streams:
     of life.
     """
 
-    def __init__(self, *, most: int, most_each: int, send_seconds: float, ping_seconds: float = 25.0) -> None:
+    def __init__(
+        self, documents: Documents, *, most: int, most_each: int, send_seconds: float, ping_seconds: float = 25.0
+    ) -> None:
+        self.documents = documents
         self.send_seconds = send_seconds
         self.ping_seconds = ping_seconds
         self._most = most

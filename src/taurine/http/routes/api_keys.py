@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from taurine.errors import InvalidOption
-from taurine.http.access.caller import Scope
+from taurine.http.access.caller import SCOPES, Scope
 from taurine.http.calls import AdminCall
 from taurine.http.incoming import Body, Cursor, Parameters, Word
 from taurine.http.paths import InPath
@@ -37,7 +37,7 @@ class KeyRequest(Body):
     }
 
     name: str = Field(min_length=1, max_length=200)
-    scopes: list[Scope] = Field(min_length=1)
+    scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES))
     tenant: Annotated[Word, Field(max_length=255)] | None = None
     expires_in: float | None = Field(default=None, gt=0, le=3_155_760_000, description="Seconds. Default: never.")
 

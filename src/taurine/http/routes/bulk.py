@@ -40,7 +40,7 @@ class BulkUnknown(Refusal):
 # What comes in --------------------------------------------------------------------------------------------------------------------
 
 
-class Filter(Parameters):
+class Filter(Body):
     """Which jobs, or which dead letters; each one that is given must hold.
 
     `status`, `tag`, `user`, `since` and `until` are asked of jobs only.
@@ -64,7 +64,7 @@ class Filter(Parameters):
         return BulkFilter(**words)
 
 
-class CountQuery(Filter):
+class CountQuery(Filter, Parameters):
     """What is counted."""
 
     action: BulkAction

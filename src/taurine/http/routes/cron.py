@@ -35,6 +35,9 @@ router = APIRouter(prefix="/cron", tags=["cron"])
 _USER = "cron"
 """Who has asked, as the jobs' records say."""
 
+_WRONG_SECRETS = "wrong cron secrets"
+"""Who shows one is nobody that is known: all of them are one subject, so that operators hear of who guesses."""
+
 _WAIT = 25.0
 """Seconds that a call waits for the job's end, unless it says otherwise: less than after which platforms cut a call
 off.
@@ -90,15 +93,20 @@ class CronTable(BaseModel):
     crons: list[CronEntry]
 
 
-def _secret_is_shown(request: Request) -> None:
-    secret = api_of(request).app.settings.cron_secret
+async def _secret_is_shown(request: Request) -> None:
+    api = api_of(request)
+    secret = api.app.settings.cron_secret
     if secret is None:
         raise HTTPException(404, "there is nothing at this path")
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
     # Both as bytes: text that is not ASCII cannot be compared in constant time.
     is_right = hmac.compare_digest(shown.strip().encode(), secret.get_secret_value().encode())
-    if scheme.lower() != "bearer" or not is_right:
-        raise Unauthenticated("the cron secret is needed, in the header `Authorization`, as `Bearer <CRON_SECRET>`")
+    if scheme.lower() == "bearer" and is_right:
+        return
+    error = Unauthenticated("the cron secret is needed, in the header `Authorization`, as `Bearer <CRON_SECRET>`")
+    if shown.strip():  # who shows nothing guesses nothing
+        api.gate.refusals.note_unknown(_WRONG_SECRETS, error)
+    raise error
 
 
 _Secret = Depends(_secret_is_shown)

@@ -117,7 +117,7 @@ def _entry_json(call: Call, entry: DeadLetter) -> dict[str, Any]:
     document = {name: getattr(entry, name) for name in (*words, "priority")}
     if call.api.payloads:
         document["payload"] = call.redact.data(entry.payload)
-    document["error"] = call.redact.data(entry.error)
+    document["error"] = call.shown.error(entry.error)
     at = link(call.request, "v1", "dead-letters", entry.id)
     return document | {
         "error_fingerprint": entry.error_fingerprint,
@@ -172,8 +172,8 @@ async def examine(entry_id: InPath, call: ReadCall) -> Response:
     return json_response(
         {
             "dead_letter": await _entry_aside(call, found.entry),
-            "attempts": [*map(call.shown.attempt, found.attempts)],
-            "lines": [*map(call.shown.line, found.lines)],
+            "attempts": await call.attempts(found.attempts),
+            "lines": await call.lines(found.lines),
             "actions": [*map(call.shown.action, found.actions)],
         }
     )

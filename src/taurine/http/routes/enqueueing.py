@@ -189,4 +189,4 @@ def aware_time(text: object, name: str) -> datetime:
 
 
 def _invalid(name: str, what: str) -> Invalid:
-    return Invalid(f"{name}: {what}", errors=[(pointer(name), what)])
+    return Invalid(f"{name:.80}: {what}", errors=[(pointer(f"{name:.80}"), what)])

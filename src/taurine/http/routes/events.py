@@ -47,9 +47,6 @@ class JobStream(Parameters):
 
     after: Position | None = Field(default=None, description="The id of the last event that was seen.")
     follow: bool = Field(default=False, description="Go on after the job has ended: it may be run again.")
-    access_token: str | None = Field(
-        default=None, description="A public token, for a browser's EventSource or WebSocket."
-    )
 
 
 class ManyStream(Parameters):
@@ -58,9 +55,6 @@ class ManyStream(Parameters):
     tag: Word | None = None
     tenant: Word | None = None
     after: Position | None = Field(default=None, description="The id of the last event that was seen.")
-    access_token: str | None = Field(
-        default=None, description="A public token, for a browser's EventSource or WebSocket."
-    )
 
 
 @router.get("/jobs/{job_id}/events", response_class=Response, responses=_STREAM, summary="Follow a job")
@@ -120,7 +114,7 @@ async def follow_many_by_socket(
 
 def _streams(call: Call) -> Streams:
     """Those of this process. Raises StreamsFull where there is no room for one more by now: before the ledger is asked."""
-    streams: Streams = call.request.app.state.streams
+    streams = call.api.streams
     streams.require_room(call.caller)
     return streams
 

@@ -19,7 +19,6 @@ from taurine.http.access.caller import Caller
 from taurine.http.access.optional import optional_caller
 from taurine.http.api import api_of
 from taurine.http.incoming import Parameters
-from taurine.http.instruments import instruments_of
 from taurine.observe.health import HealthLimits, QueueHealth, health_of_queues
 
 __all__ = ["router"]
@@ -73,7 +72,7 @@ async def live(request: Request) -> Response:
 
     No server is asked, and a loop that waits for one turns: an outage restarts nothing.
     """
-    healthy = instruments_of(request).lives()
+    healthy = api_of(request).instruments.lives()
     return _answer("ok" if healthy else "stuck", healthy=healthy)
 
 
@@ -83,7 +82,7 @@ async def ready(request: Request, caller: _Reader) -> Response:
     "unready" without the ledger, or with tables of another version.
     """
     await api_of(request).open()
-    readiness = await instruments_of(request).readiness()
+    readiness = await api_of(request).instruments.readiness()
     status = "ready" if readiness.runs else "degraded" if readiness.accepts else "unready"
     detail = {"ledger": _word(readiness.ledger), "store": _word(readiness.store)} if _sees(caller) else {}
     return _answer(status, healthy=readiness.accepts, **detail)
@@ -113,7 +112,7 @@ async def queues(request: Request, query: Annotated[QueuesQuery, Query()], calle
 
 
 async def _look(request: Request, limits: HealthLimits) -> list[QueueHealth] | None:
-    readings, lately = await instruments_of(request).figures(limits.window)
+    readings, lately = await api_of(request).instruments.figures(limits.window)
     if readings.ledger is None or lately is None:
         return None
     return health_of_queues(readings, lately, limits, queues=api_of(request).app.catalog.queues)

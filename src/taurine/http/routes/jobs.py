@@ -23,8 +23,6 @@ from taurine.http.representations import (
     WhyAnswer,
     json_response,
 )
-from taurine.ledger.page_room import AT_ONCE, MOST_TEXT
-from taurine.ledger.records import JobRecord
 from taurine.ledger.statuses import Phase, Status
 
 __all__ = ["router"]
@@ -119,21 +117,9 @@ async def look_up(ids: Ids, call: ReadCall) -> Response:
 
     It changes nothing; it is a POST since ids are long.
     """
-    unique = list(dict.fromkeys(ids.ids))
-    found: dict[str, JobRecord] = {}
-    looked_at, room = 0, MOST_TEXT
-    while looked_at < len(unique) and room > 0:
-        some = await call.app.get_many(unique[looked_at : looked_at + AT_ONCE], tenant=call.tenant)
-        room -= sum(record.text_size for record in some.values())
-        found |= some
-        looked_at += AT_ONCE
-    asked = unique[:looked_at]
+    found = await call.app.look_up(ids.ids, tenant=call.tenant)
     return json_response(
-        {
-            "items": await call.jobs([found[job_id] for job_id in asked if job_id in found]),
-            "missing": [job_id for job_id in asked if job_id not in found],
-            "left_out": unique[looked_at:],
-        }
+        {"items": await call.jobs(found.records), "missing": found.missing, "left_out": found.left_out}
     )
 
 
@@ -149,7 +135,7 @@ async def count_jobs(query: Annotated[CountQuery, Query()], call: ReadCall) -> R
 async def list_attempts(job_id: InPath, query: Annotated[HistoryQuery, Query()], call: ReadCall) -> Response:
     """The attempts of a job with their errors and times, the one that runs included."""
     page = await call.app.attempts(job_id, tenant=call.tenant, **query.model_dump())
-    return json_response({"items": [*map(call.shown.attempt, page)], "next_cursor": page.next_cursor})
+    return json_response({"items": await call.attempts(page), "next_cursor": page.next_cursor})
 
 
 @router.get("/jobs/{job_id}/logs", response_model=LogPage, summary="Read a job's log")
@@ -158,7 +144,7 @@ async def read_log(job_id: InPath, query: Annotated[LogQuery, Query()], call: Re
     lines = await call.app.logs(job_id, tenant=call.tenant, **query.model_dump())
     return json_response(
         {
-            "items": [*map(call.shown.line, lines)],
+            "items": await call.lines(lines),
             "next_after": lines[-1].number if len(lines) == query.limit else None,
         }
     )
@@ -180,7 +166,7 @@ async def ask_why(job_id: InPath, call: Annotated[Call, calls("read", queues=Tru
 
     It answers within seconds also when a server is down.
     """
-    why = await call.app.why(job_id, tenant=call.tenant, whole=call.sees_all)
+    why = await call.app.why(job_id, tenant=call.tenant, whole=call.caller.sees_all)
     if why.code == "not_found":
         raise RecordNotFound(f"there is no job {job_id!r:.200}", job_id=job_id)
     return json_response(call.shown.why(why))

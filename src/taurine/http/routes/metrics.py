@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from taurine.http.api import api_of
 from taurine.http.calls import require_no_tenant
-from taurine.http.instruments import instruments_of
 from taurine.observe.prometheus import CONTENT_TYPE
 
 __all__ = ["router"]
@@ -33,7 +32,8 @@ async def metrics(request: Request) -> Response:
     For callers with the scope that `create_app(metrics_for=…)` names, `admin` by default, who belong to no tenant. A
     server that does not answer within two seconds is told of by `taurine_up`, and the other's figures are there.
     """
-    api, instruments = api_of(request), instruments_of(request)
+    api = api_of(request)
+    instruments = api.instruments
     caller = await api.gate.caller(request, instruments.metrics_for)
     require_no_tenant(caller)
     await api.open()

@@ -15,7 +15,7 @@ from taurine.http.paths import InPath, link
 from taurine.http.problems import Refusal
 from taurine.http.representations import CountItem, json_response
 from taurine.ids import check_queue_name
-from taurine.jobs.operations.queues import Cleanable, QueueView
+from taurine.jobs.operations.queues import Cleanable, Queues, QueueView
 from taurine.ledger.statuses import Status
 from taurine.options import RateLimit, to_seconds
 from taurine.queue.reading import WorkerInfo
@@ -281,7 +281,7 @@ async def _shown(call: Call, name: str) -> Response:
     return json_response(_queue_json(call, await _view(call, name)))
 
 
-async def _queues_with(call: Call, name: str) -> Any:
+async def _queues_with(call: Call, name: str) -> Queues:
     """The application's queues, if there is one of this name.
 
     Raises QueueUnknown, and InvalidName for what no queue can be called.

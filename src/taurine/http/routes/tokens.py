@@ -25,7 +25,7 @@ class TokenRequest(Body):
     model_config = Body.model_config | {"json_schema_extra": {"examples": [{"job_id": "invite:ada"}]}}
 
     scopes: list[Literal["read", "enqueue"]] | None = Field(
-        default=None, description='["read"], or with `job_type` ["enqueue"]. Default: the one that fits.'
+        default=None, max_length=2, description='["read"], or with `job_type` ["enqueue"]. Default: the one that fits.'
     )
     job_id: Word | None = None
     tag: Word | None = None
@@ -33,8 +33,9 @@ class TokenRequest(Body):
     tenant: Word | None = None
     expires_in: float = Field(default=900.0, ge=1, le=86_400, description="Seconds.")
     once: bool = Field(default=False, description="With `job_type`: the second use is refused.")
-    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        default="public token", description="What the audit says of who uses it."
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description='What it is for, without the word "of". The audit and the records of jobs name who uses it "public token NAME of CALLER", by the caller who has made it; without a name "public token of CALLER".',
     )
 
 

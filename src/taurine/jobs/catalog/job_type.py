@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from taurine.errors import AlreadyDeclared, HandlerMissing, InvalidOption, TenantMismatch
 from taurine.jobs.catalog.declaring import JobOptions
@@ -12,7 +12,7 @@ from taurine.jobs.catalog.payloads import Codec
 from taurine.jobs.catalog.requests import EnqueueOptions
 from taurine.jobs.catalog.signatures import check_same_payload, name_of, takes_payload
 from taurine.jobs.catalog.templates import Template
-from taurine.jobs.catalog.without_payload import NoPayload, given_context_alone
+from taurine.jobs.catalog.without_payload import NoPayload, given_context_alone, takes_nothing
 from taurine.jobs.executors.choosing import ExecutorKind, executor_for
 from taurine.jobs.executors.located import check_named
 from taurine.options import to_seconds
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from taurine.jobs.handler.context import Context
 
 __all__ = ["CronDecorator", "JobDecorator", "JobType", "Producer"]
+
+_NOT_GIVEN: Final = object()
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -153,16 +155,16 @@ class JobType(Generic[PayloadT, ResultT]):
         self._written, self._handler, self._runs_in = function, called, runs_in
 
     @overload
-    def __call__(self: JobType[NoPayload, ResultT], context: Any, /) -> Any: ...
+    def __call__(self: JobType[NoPayload, ResultT], *context: Any) -> Any: ...
     @overload
     def __call__(self, payload: PayloadT, *context: Any) -> Any: ...
-    def __call__(self, payload: Any, *context: Any) -> Any:
+    def __call__(self, payload: Any = _NOT_GIVEN, *context: Any) -> Any:
         """Run the handler itself: no queue, no record, no retry."""
         if self._written is None:
             raise self._no_handler()
         if isinstance(payload, NoPayload) and not takes_payload(self._written):
-            return self._written(*context)
-        return self._written(payload, *context)
+            return self._written(*(() if takes_nothing(self._written) else context))
+        return self._written(*(() if payload is _NOT_GIVEN else (payload,)), *context)
 
     def tenant_of(self, payload: PayloadT, given: str | None = None) -> str | None:
         """Whose job this is. Raises TenantMismatch when `given` is not the tenant that the payload names."""
@@ -239,6 +241,10 @@ class JobDecorator(Protocol):
     def __call__(self, function: Callable[[PayloadT], Awaitable[ResultT]]) -> JobType[PayloadT, ResultT]: ...
     @overload
     def __call__(self, function: Callable[[PayloadT], ResultT]) -> JobType[PayloadT, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[], Awaitable[ResultT]]) -> JobType[NoPayload, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[], ResultT]) -> JobType[NoPayload, ResultT]: ...
 
 
 class CronDecorator(Protocol):
@@ -258,3 +264,7 @@ class CronDecorator(Protocol):
     def __call__(self, function: Callable[[PayloadT], Awaitable[ResultT]]) -> JobType[PayloadT, ResultT]: ...
     @overload
     def __call__(self, function: Callable[[PayloadT], ResultT]) -> JobType[PayloadT, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[], Awaitable[ResultT]]) -> JobType[NoPayload, ResultT]: ...
+    @overload
+    def __call__(self, function: Callable[[], ResultT]) -> JobType[NoPayload, ResultT]: ...

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from taurine.errors import CatalogError
-from taurine.jobs.catalog.without_payload import NoPayload
+from taurine.jobs.catalog.without_payload import NoPayload, takes_nothing
 from taurine.jobs.handler.context import Context
 
 __all__ = ["annotations_of", "check_handler", "check_same_payload", "name_of", "takes_payload"]
@@ -22,7 +22,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapping[str, Any] | None = None) -> None:
     """Raise CatalogError for what cannot be a handler: a function of a payload and, if it likes, a Context; or of a
-    Context alone.
+    Context alone; or of nothing.
 
     local_names: what is known where the function is defined, beside its module's own names.
     """
@@ -56,7 +56,9 @@ def check_handler(function: Callable[..., Any], job_type: str, local_names: Mapp
 
 
 def takes_payload(function: Callable[..., Any], local_names: Mapping[str, Any] | None = None) -> bool:
-    """False for a function of a Context alone."""
+    """False for a function of a Context alone, and for one of nothing."""
+    if takes_nothing(function):
+        return False
     parameters = list(inspect.signature(function).parameters.values())
     positional = [one for one in parameters if one.kind not in (one.KEYWORD_ONLY, one.VAR_KEYWORD)]
     if len(positional) != 1:

@@ -7,8 +7,11 @@ size below that. Text is UTF-8. Nothing in it is ever made into more than plain 
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from pydantic_core import from_json
@@ -21,6 +24,9 @@ NULL_CHARACTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """In JSON text: an even number of backslashes in front of it are characters of their own."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+_LONG = 64 << 10
+"""Bytes."""
 
 _DEEPEST = 200
 """Levels that the parser which reads payloads back goes down to."""
@@ -36,7 +42,8 @@ def decode_strictly(text: bytes, *, what: str = "the JSON") -> Any:
     if b"\\u0000" in text and NULL_CHARACTER.search(text):
         raise PayloadError(f"{what} holds a null character, which cannot be stored")
     try:
-        value = _decoder.decode(text.decode())
+        with _collector_paused(len(text)):
+            value = _decoder.decode(text.decode())
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -52,6 +59,21 @@ def decode_strictly(text: bytes, *, what: str = "the JSON") -> Any:
     except ValueError:  # of `int`, which reads no more digits than a page has
         raise PayloadError(f"{what} holds a whole number of thousands of digits; send it as text") from None
     return value
+
+
+@contextmanager
+def _collector_paused(size: int) -> Generator[None]:
+    """Decoding makes nothing that could be collected yet; a collector that looks again and again at hundreds of
+    thousands of new lists takes four times as long as the decoding.
+    """
+    if size < _LONG or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _is_too_deep(text: bytes) -> bool:

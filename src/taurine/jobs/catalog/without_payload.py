@@ -1,4 +1,6 @@
-"""Handlers that take the context alone: what their jobs carry all the same, and the form in which executors call them."""
+"""Handlers that take the context alone, or nothing: what their jobs carry all the same, and the form in which executors
+call them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from taurine.jobs.executors.choosing import is_async
 
-__all__ = ["NoPayload", "given_context_alone"]
+__all__ = ["NoPayload", "given_context_alone", "takes_nothing"]
 
 
 class NoPayload(BaseModel):
@@ -28,16 +30,25 @@ _SIGNATURE = inspect.Signature(
 )
 
 
+def takes_nothing(function: Callable[..., Any]) -> bool:
+    """True for a function that can be given neither a payload nor a Context."""
+    parameters = inspect.signature(function).parameters.values()
+    return all(one.kind in (one.KEYWORD_ONLY, one.VAR_KEYWORD) for one in parameters)
+
+
 def given_context_alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler of a payload and a context, as every other one is, that calls `function` with the context."""
+    """A handler of a payload and a context, as every other one is, that calls `function` with the context, or with
+    nothing if it takes nothing.
+    """
+    most = 0 if takes_nothing(function) else 1
 
     @wraps(function)
     async def call_async(payload: NoPayload, context: Any) -> Any:
-        return await function(context)
+        return await function(*(context,)[:most])
 
     @wraps(function)
     def call(payload: NoPayload, context: Any) -> Any:
-        return function(context)
+        return function(*(context,)[:most])
 
     called: Any = call_async if is_async(function) else call
     called.__signature__ = _SIGNATURE  # or `inspect` would look at the function inside

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from taurine.clock import Clock
-from taurine.errors import DuplicateJob, JobIdUnusable, RecordError
+from taurine.errors import DuplicateJob, JobIdUnusable, PayloadTooLarge, RecordError
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.catalog.requests import EnqueueOptions, Request, unkeyed
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
@@ -26,6 +26,10 @@ ResultT = TypeVar("ResultT")
 
 _AT_ONCE = 1000
 """Payloads of a list that are checked before others have their turn."""
+
+_MOST_METADATA = 1024 * 1024
+_SMALL_METADATA = 1024
+"""Bytes of metadata that any number of jobs may have each."""
 
 
 class Checks:
@@ -61,8 +65,13 @@ class Checks:
     async def many(
         self, job_type: JobType[PayloadT, Any], payloads: Sequence[PayloadT], options: EnqueueOptions
     ) -> tuple[Request, list[NewRecord]]:
-        """As `one`, of several payloads, which may have neither a job id nor an idempotency key."""
+        """As `one`, of several payloads, which may have neither a job id nor an idempotency key.
+
+        Each record has the metadata, which are 1 MiB in all at most where they are above 1 KiB each: otherwise a small
+        request would write a large one. Raises PayloadTooLarge.
+        """
         request = self._request(job_type, unkeyed(options))
+        _check_metadata(request.metadata, len(payloads))
         records: list[NewRecord] = []
         for number, payload in enumerate(payloads, 1):
             records.append(await self._checked(job_type, payload, request))
@@ -109,6 +118,15 @@ class Checks:
             action="enqueue", job_type=job_type.name, tenant=tenant, user=request.user, payload=payload
         )
         await authorized(self._authorize, asked)
+
+
+def _check_metadata(metadata: str | None, number: int) -> None:
+    size = 0 if metadata is None else len(metadata.encode())
+    if size > _SMALL_METADATA and size * number > _MOST_METADATA:
+        raise PayloadTooLarge(
+            f"metadata of {size:,} bytes for each of {number:,} jobs are {size * number:,} bytes, above the limit of "
+            f"{_MOST_METADATA:,}; keep them to {_SMALL_METADATA:,}, or send fewer payloads at once"
+        )
 
 
 def _record_of(job_type: JobType[PayloadT, Any], payload: PayloadT, request: Request) -> NewRecord:

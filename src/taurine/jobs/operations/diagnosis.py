@@ -22,7 +22,9 @@ from sqlalchemy import Connection
 from taurine.errors import EmbeddedServerError, LedgerError, SchemaMismatch, StoreError, TaurineError
 from taurine.jobs.backend import Backend
 from taurine.jobs.operations.queues import Queues, QueueView
+from taurine.jobs.reporting.durations import seconds_text
 from taurine.ledger.migrate import schema_version
+from taurine.ledger.queued_types import QueuedType, queued_types
 from taurine.ledger.schema import VERSION
 from taurine.queue.server_check import parse_info, server_warnings
 from taurine.urls import masked_url
@@ -42,6 +44,9 @@ _LITTLE_SPACE, _NO_SPACE = 1 << 30, 100 << 20
 
 _FULL = 0.8
 """The share of `maxmemory` above which it is a worry."""
+
+_TYPES_NAMED = 10
+"""Anybody may make up names of types: so many are named, those with most jobs."""
 
 _STUCK_SECONDS = 60.0
 """A job that has been due for so long while nobody works on its queue is stuck."""
@@ -67,6 +72,8 @@ class ScheduleSeen(Protocol):
 
     @property
     def id(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
     @property
     def text(self) -> str: ...
     @property
@@ -232,8 +239,14 @@ class Diagnosis:
             ]  # fmt: skip
         views = [view for view in await self._queues.list() if view.declared]
         found = [*map(_about_workers, views), _about_delivery(views), _about_dead_letters(views)]
+        queued = await self._backend.database.read(queued_types)
+        found += _about_types([one for one in queued if self._backend.catalog.find(one.type) is None])
         now = self._backend.clock.now()
-        return [*found, *(_about_schedule(schedule, now) for schedule in await self._schedules())]
+        paused = {view.name for view in views if view.standing is not None and view.standing.paused}
+        return [
+            *found,
+            *(_about_schedule(schedule, now, paused=schedule.queue in paused) for schedule in await self._schedules()),
+        ]
 
 
 def _server_of(connection: Connection) -> str:
@@ -332,7 +345,7 @@ def _about_workers(view: QueueView) -> Finding:
         "oldest_waiting": view.oldest_waiting,
     }
     seen = "workers unknown: the server does not let us ask" if workers is None else f"{len(workers)} connected"
-    oldest = f", the oldest job waits for {waits:.0f} s" if waits >= 1 else ""
+    oldest = f", the oldest job waits for {seconds_text(waits)}" if waits >= 1 else ""
     if view.standing.paused:
         remedy = f"`taurine queues resume {view.name}` when it may go on"
         return Finding(check=check, level="warn", text=f"paused; {seen}{oldest}", remedy=remedy, details=details)
@@ -358,7 +371,27 @@ def _about_delivery(views: Sequence[QueueView]) -> Finding:
     )
 
 
-def _about_schedule(schedule: ScheduleSeen, now: float) -> Finding:
+def _about_types(undeclared: Sequence[QueuedType]) -> list[Finding]:
+    """A warning for types that are queued and not declared here, if any are; another program may declare them."""
+    if not undeclared:
+        return []
+    named = [f"{one.number:,} of type {one.type!r} in queue {one.queue!r}" for one in undeclared[:_TYPES_NAMED]]
+    if len(undeclared) > _TYPES_NAMED:
+        named.append(f"{sum(one.number for one in undeclared[_TYPES_NAMED:]):,} of others")
+    return [
+        Finding(
+            check="types",
+            level="warn",
+            text=f"queued, and of types that this application does not declare: {', '.join(named)}",
+            remedy="start a worker of the version that declares them, or cancel them: "
+            "others hand them back, and give them up in the end",
+            details={"undeclared": [one._asdict() for one in undeclared[:_TYPES_NAMED]]},
+        )
+    ]
+
+
+def _about_schedule(schedule: ScheduleSeen, now: float, *, paused: bool) -> Finding:
+    """paused: whether its queue is."""
     check = f"schedule {schedule.id}"
     at = schedule.next_run
     details = {"next_run": None if at is None else at.isoformat(), "declared": schedule.declared}
@@ -372,7 +405,11 @@ def _about_schedule(schedule: ScheduleSeen, now: float) -> Finding:
         return Finding(check=check, level="warn", text="not declared any more", remedy=remedy, details=details)
     late = now - at.timestamp()
     if late > _STUCK_SECONDS:
-        text = f"{schedule.text}; its tick is {late:.0f} s late"
+        text = f"{schedule.text}; its tick is {seconds_text(late)} late"
+        if paused:
+            text += f", and its queue {schedule.queue!r} is paused"
+            remedy = f"`taurine queues resume {schedule.queue}` when it may go on"
+            return Finding(check=check, level="warn", text=text, remedy=remedy, details=details)
         return Finding(check=check, level="fail", text=text, remedy="start a worker for its queue", details=details)
     return Finding(check=check, level="ok", text=f"{schedule.text}; next {at:%Y-%m-%d %H:%M:%S %Z}", details=details)
 

@@ -31,6 +31,7 @@ from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.requests import EnqueueOptions, start_ms
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.handover.adoption import stored_id_of
+from taurine.jobs.operations.looking_up import Lookup, look_up
 from taurine.ledger.attempts import Attempt, list_attempts
 from taurine.ledger.audit import ActionFilter, AuditEntry, list_actions, record_actions
 from taurine.ledger.buckets import MOST
@@ -91,6 +92,10 @@ class Operations:
         """See `Taurine.get_many`."""
         found = await self._read(lambda connection: get_records(connection, job_ids))
         return {job_id: record for job_id, record in found.items() if tenant is None or record.tenant == tenant}
+
+    async def look_up(self, job_ids: Sequence[str], *, tenant: str | None = None) -> Lookup:
+        """See `Taurine.look_up`."""
+        return await self._read(lambda connection: look_up(connection, job_ids, tenant=tenant))
 
     async def counts(self, *, tenant: str | None = None, queue: str | None = None) -> dict[Status, Count]:
         """See `Taurine.counts`."""

@@ -13,7 +13,7 @@ itself.
 | expired | was to start by a time that has passed |
 | paused, no_worker, concurrency, rate_limit | could start, and something holds its whole queue |
 | in_line | is in line behind others |
-| unknown_type | is of a type that is not declared in this process, and so perhaps in none |
+| unknown_type | is of a type not declared in this process, and perhaps in none; or was handed back for that |
 | lost | is no longer in the queue, though its record says so |
 | settling | has ended for the queue, and its record has yet to hear |
 | store_unavailable, ledger_unavailable | cannot be seen: one of the two servers does not answer |
@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
+from taurine.jobs.reporting.durations import seconds_text
 from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.outbox import OutboxLag
 from taurine.ledger.records import JobRecord
@@ -71,7 +72,14 @@ _LATE_OUTBOX_MS = 10_000
 _HEARD_WITHIN = 1.0
 """Seconds in which a worker hears of a cancellation."""
 
+_HANDED_BACK_LATER, _HANDED_BACK_FOR = 1.0, 10.0
+"""A job that a worker leaves to others is put off by 5 seconds: so it is to start later than its record says, by the
+first at least, and from now in less than the second.
+"""
+
 _LONGEST_QUOTE = 200
+
+_TAKEN = "a worker of the queue takes it"
 
 _NO_ANSWER = "the server does not answer"
 """In the place of an error, which may name a host."""
@@ -165,7 +173,7 @@ def _finished(facts: Facts, record: JobRecord) -> Reason:
 
 def _took(record: JobRecord) -> str:
     assert record.started_at is not None and record.finished_at is not None  # noqa: PT018 - the caller has looked
-    return f", after {(record.finished_at - record.started_at).total_seconds():.3g} s"
+    return f", after {seconds_text((record.finished_at - record.started_at).total_seconds())}"
 
 
 def _of_record(facts: Facts) -> Iterator[Reason]:
@@ -202,15 +210,21 @@ def _of_place(facts: Facts) -> Iterator[Reason]:
     elif place.state == "active":
         yield _running(facts, place.lease_left) if place.lease_left is not None else _stalled(facts)
         return
-    elif place.state == "delayed":
-        yield _not_due(facts, place.due_at)
+    elif place.state == "delayed" and _is_handed_back(facts):
+        yield _handed_back(facts, place.due_at)
         yield from _held_queue(facts, place)
+        return
+    elif place.state == "delayed":
+        # What is due waits for what holds its queue.
+        reasons = [_not_due(facts, place.due_at), *_held_queue(facts, place)]
+        yield from reasons if not _is_past(place.due_at, facts) else [*reasons[1:], reasons[0]]
     elif place.state == "waiting-children":
         yield _children(facts)
         yield from _held_queue(facts, place)
     elif place.state in ("waiting", "prioritized"):
-        yield from _held_queue(facts, place)
-        yield _in_line(facts, place)
+        held = list(_held_queue(facts, place))
+        yield from held
+        yield _in_line(facts, place, held=any(reason.code != "concurrency" for reason in held))
     elif place.state in ("completed", "failed"):
         yield _settling(facts, place.state)
         return
@@ -249,7 +263,7 @@ def _running(facts: Facts, lease_left: float | None) -> Reason:
         details["lease_left"] = lease_left
         if lease_left <= facts.lease:
             details["renewed_at"] = _iso(facts.now - (facts.lease - lease_left))
-            text += f"; its worker was last heard of {facts.lease - lease_left:.3g} s ago"
+            text += f"; its worker was last heard of {seconds_text(facts.lease - lease_left)} ago"
     return Reason(code="running", text=text, next_event="its handler ends", details=details)
 
 
@@ -278,7 +292,8 @@ def _outbox(facts: Facts) -> Reason:
         text += ", and this process does not know its type"
     if lag is not None and lag.lag_ms > _LATE_OUTBOX_MS:
         if facts.whole:
-            text += f"; the first of {lag.waiting} such jobs waits for {lag.lag_ms / 1000:.3g} s, so no outbox seems to run: start a worker"
+            first = "it" if lag.waiting == 1 else f"the first of {lag.waiting:,} such jobs"
+            text += f"; {first} waits for {seconds_text(lag.lag_ms / 1000)}, so no outbox seems to run: start a worker"
         return Reason(code="outbox", text=text, next_event="an outbox starts", details=details)
     return Reason(
         code="outbox", text=text, next_event="the outbox hands it over", at=_time(facts.now + 1), details=details
@@ -286,7 +301,9 @@ def _outbox(facts: Facts) -> Reason:
 
 
 def _not_due(facts: Facts, due_at: float | None) -> Reason:
-    record, due = facts.record, _time(due_at)
+    record, due, past = facts.record, _time(due_at), _is_past(due_at, facts)
+    when = _when(due, facts.now) + (", and is not handed out yet" if past else "")
+    at = None if past else due
     attempts = record.attempts if record is not None else _attempts_made(facts)
     status = record.status if record is not None else ("retrying" if attempts else "queued")
     if status == "retrying":
@@ -295,16 +312,39 @@ def _not_due(facts: Facts, due_at: float | None) -> Reason:
         if record is not None:
             details |= {"max_attempts": record.max_attempts, "error": record.error}
             of = f" of {record.max_attempts}"
-        text = f"waits for attempt {attempts + 1}{of} until {_when(due, facts.now)}"
+        attempt = f"attempt {attempts + 1}{of}"
+        text = f"was due for {attempt} at {when}" if past else f"waits for {attempt} until {when}"
         if record is not None:
             text += f"; the last one failed: {_error_of(record)}"
-        return Reason(code="retrying", text=text, next_event="its next attempt", at=due, details=details)
+        return Reason(
+            code="retrying", text=text, next_event=_TAKEN if past else "its next attempt", at=at, details=details
+        )
     if status == "waiting":
-        text = f"has put itself to sleep until {_when(due, facts.now)}"
-        return Reason(code="snoozed", text=text, next_event="it runs again", at=due)
-    return Reason(
-        code="delayed", text=f"is not to start before {_when(due, facts.now)}", next_event="it is due", at=due
-    )
+        text = f"was to sleep until {when}" if past else f"has put itself to sleep until {when}"
+        return Reason(code="snoozed", text=text, next_event=_TAKEN if past else "it runs again", at=at)
+    text = f"was due at {when}" if past else f"is not to start before {when}"
+    return Reason(code="delayed", text=text, next_event=_TAKEN if past else "it is due", at=at)
+
+
+def _is_past(due_at: float | None, facts: Facts) -> bool:
+    return due_at is not None and due_at <= facts.now
+
+
+def _is_handed_back(facts: Facts) -> bool:
+    """Whether a worker has put a delayed job off that was due, since it has no handler for its type.
+
+    Nothing is recorded of that. But the job was claimed, has not begun, and is to start later than its record knows.
+    """
+    record, place = facts.record, facts.place
+    if record is None or place is None or place.job is None or place.due_at is None:
+        return False
+    if record.status not in ("queued", "retrying", "waiting") or not place.job.attempts_started:
+        return False
+    if record.generation and place.job.attempts_started == 1:
+        return False  # it may merely rest between two queues
+    if place.due_at > facts.now + _HANDED_BACK_FOR:
+        return False
+    return record.due_at is None or place.due_at >= record.due_at.timestamp() + _HANDED_BACK_LATER
 
 
 def _attempts_made(facts: Facts) -> int:
@@ -350,6 +390,23 @@ def _unknown_type(facts: Facts) -> Reason:
     )
 
 
+def _handed_back(facts: Facts, due_at: float | None) -> Reason:
+    assert facts.record is not None
+    assert facts.place is not None
+    assert facts.place.job is not None
+    name, times = facts.record.type, facts.place.job.attempts_started
+    here = "; nor is it declared in this process" if facts.declared is False else ""
+    text = f"is of type {name!r}, and was handed back by a worker that has no handler for it{here}"
+    if not _is_past(due_at, facts):
+        text += f"; the next worker may take it {_distance(due_at, facts.now)}"
+    return Reason(
+        code="unknown_type",
+        text=text,
+        next_event="a worker that declares the type starts; if none does, it becomes a dead letter",
+        details={"type": name, "handed_back": times},
+    )
+
+
 # What holds a whole queue ---------------------------------------------------------------------------------------------------------
 
 
@@ -370,7 +427,8 @@ def _held_queue(facts: Facts, place: Whereabouts) -> Iterator[Reason]:
             code="concurrency",
             text=f"cannot start: as many jobs of queue {queue!r} run as may"
             if not facts.whole
-            else f"cannot start: {place.active} jobs of queue {queue!r} run, and no more than {place.concurrency} may",
+            else f"cannot start: {_jobs(place.active)} of queue {queue!r} {'runs' if place.active == 1 else 'run'}, "
+            f"and no more than {place.concurrency} may",
             next_event="one of the running jobs ends",
             details=_for_operators(facts, active=place.active, concurrency=place.concurrency),
         )
@@ -384,7 +442,8 @@ def _held_queue(facts: Facts, place: Whereabouts) -> Iterator[Reason]:
         )
 
 
-def _in_line(facts: Facts, place: Whereabouts) -> Reason:
+def _in_line(facts: Facts, place: Whereabouts, *, held: bool) -> Reason:
+    """held: something else holds the job, so that it is not known when it starts."""
     if not facts.whole:
         text = "is next in line" if place.ahead == 0 else "is in line behind others"
         return Reason(code="in_line", text=text, next_event="a worker takes it")
@@ -399,14 +458,14 @@ def _in_line(facts: Facts, place: Whereabouts) -> Reason:
     if place.ahead is None:
         text = "is in line, further back than is counted"
     else:
-        text = "is next in line" if place.ahead == 0 else f"is in line behind {place.ahead} others"
+        text = "is next in line" if place.ahead == 0 else f"is in line behind {_others(place.ahead)}"
     at = None
-    if place.ahead is not None and place.rate:
+    if place.ahead is not None and place.rate and not held:
         at = _time(facts.now + (place.ahead + 1) / place.rate)
-        text += f"; {place.rate:.3g} jobs a second end here, so it starts about {_when(at, facts.now)}"
+        text += f"; {_rate(place.rate)} here, so it starts about {_when(at, facts.now)}"
     if place.window_left:
         details["window_left"] = place.window_left
-        text += f"; should a worker's own rate limit be reached, that ends in {place.window_left:.3g} s"
+        text += f"; should a worker's own rate limit be reached, that ends in {seconds_text(place.window_left)}"
     return Reason(code="in_line", text=text, next_event="a worker takes it", at=at, details=details)
 
 
@@ -446,9 +505,28 @@ def _error_of(record: JobRecord) -> str:
 def _when(time: datetime | None, now: float) -> str:
     if time is None:
         return "an unknown time"
-    seconds = time.timestamp() - now
-    distance = f"in {seconds:.3g} s" if seconds >= 0 else f"{-seconds:.3g} s ago"
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC ({distance})"
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC ({_distance(time.timestamp(), now)})"
+
+
+def _distance(time: float | None, now: float) -> str:
+    if time is None:
+        return "at an unknown time"
+    return f"in {seconds_text(time - now)}" if time >= now else f"{seconds_text(now - time)} ago"
+
+
+def _jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number:,} jobs"
+
+
+def _others(number: int) -> str:
+    return "1 other" if number == 1 else f"{number:,} others"
+
+
+def _rate(a_second: float) -> str:
+    """In the larger unit where a figure in the smaller one says nothing."""
+    if a_second >= 1:
+        return f"{a_second:,.1f} jobs a second end"
+    return f"{a_second * 60:,.1f} jobs a minute end"
 
 
 def _time(seconds: float | None) -> datetime | None:

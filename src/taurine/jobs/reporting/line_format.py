@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import IO
+from typing import IO, Any, cast
 
-from taurine.jobs.reporting.lines import JobFields, several_lines
+from taurine.jobs.reporting.lines import JobFields, one_line, several_lines
 from taurine.jobs.reporting.redaction import Redact
 from taurine.settings import LogFormat
 
@@ -57,6 +58,14 @@ class _Form(logging.Formatter):
         text = record.getMessage()
         return text if record.name in _LOOKED_THROUGH else self._redact.text(text)
 
+    def fields(self, record: logging.LogRecord) -> Mapping[str, Any]:
+        """What `ctx.log` was given beside the text."""
+        fields = getattr(record, "fields", None)
+        if not isinstance(fields, Mapping):
+            return {}
+        told = cast("Mapping[str, Any]", fields)
+        return told if record.name in _LOOKED_THROUGH else self._redact.data(told)
+
     def trace(self, record: logging.LogRecord) -> str | None:
         return self._redact.text(self.formatException(record.exc_info)) if record.exc_info else None
 
@@ -66,6 +75,8 @@ class _Line(_Form):
         at = datetime.fromtimestamp(record.created, UTC).astimezone()
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         text = several_lines(self.said(record))
+        words = "".join(f" {name}={_word(value)}" for name, value in self.fields(record).items())
+        text += one_line(words)
         if (trace := self.trace(record)) is not None:
             text = f"{text}\n{several_lines(trace)}"
         number = os.environ.get("TAURINE_PROCESS")  # of several worker processes
@@ -84,6 +95,15 @@ class _JsonLine(_Form):
             "message": self.said(record),
         }
         line |= {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
+        if fields := self.fields(record):
+            line["fields"] = fields
         if (trace := self.trace(record)) is not None:
             line["exception"] = trace
         return json.dumps(line, default=str)
+
+
+def _word(value: object) -> str:
+    """A field's value: a text as it is where it is one word, all else as JSON."""
+    if isinstance(value, str) and value.isprintable() and value and not {" ", "=", '"'} & {*value}:
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -9,6 +9,7 @@ from taurine.jobs.backend import Backend
 from taurine.jobs.operations.readings import Readings
 from taurine.jobs.operations.throughput import Throughput, throughput_of
 from taurine.ledger.dead_letters import opened_since
+from taurine.observe.alerts.pauses import Pauses
 from taurine.queue.states import JobState
 
 __all__ = ["Look"]
@@ -23,8 +24,9 @@ class Look:
     little.
     """
 
-    def __init__(self, backend: Backend, readings: Readings) -> None:
+    def __init__(self, backend: Backend, readings: Readings, pauses: Pauses | None = None) -> None:
         self.readings = readings
+        self._pauses = pauses or Pauses()
         self.queues: Sequence[str] = sorted({*backend.catalog.queues, *readings.own_queues})
         self.shared = {name for name in self.queues if backend.catalog.rules_of(name).shared}
         """Of those the ones that other programs work on, whose workers nobody here knows."""
@@ -36,6 +38,11 @@ class Look:
         """False where its server does not say."""
         found = None if self.readings.store is None else self.readings.store.queues.get(queue)
         return found is not None and found.paused
+
+    def since_resumed(self, queue: str) -> float | None:
+        """Seconds since the look that saw the queue go on after a pause; None where none was seen."""
+        since = self._pauses.resumed.get(queue)
+        return None if since is None else max(0.0, self.readings.at - since)
 
     def in_line(self, queue: str) -> int | None:
         """Jobs that could run now, as the server of queues counts them; None while neither server answers.

@@ -35,7 +35,10 @@ class QueueDepth(QueueRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldestWaiting(QueueRule):
-    """The first job of a queue has been due for more seconds than `limit`. A paused queue is spared. Default: 300."""
+    """The first job of a queue has been due for more seconds than `limit`. Default: 300.
+
+    A paused queue is spared. Of one that goes on after a pause it counts from the look that first saw that.
+    """
 
     KIND: ClassVar[str] = "oldest_waiting"
 
@@ -47,11 +50,14 @@ class OldestWaiting(QueueRule):
         found: list[Finding] = []
         for name in self.looked_at(look):
             age = 0.0 if look.is_paused(name) else look.readings.oldest_waiting(name) or 0.0
-            text = (
-                f"the first job of queue {name!r} has waited {age:,.0f} s"
-                if age
-                else f"nothing waits in queue {name!r}"
-            )
+            since = look.since_resumed(name)
+            if not age:
+                text = f"nothing waits in queue {name!r}"
+            elif since is None or since >= age:
+                text = f"the first job of queue {name!r} has waited {age:,.0f} s"
+            else:
+                age = since
+                text = f"the first job of queue {name!r} has waited {age:,.0f} s since the queue was resumed"
             found.append(Finding(name, age, text, name))
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -30,7 +31,8 @@ _TRIES = 5
 class EventRecorder:
     """Writes events that a rule asks for. What it writes leaves the application, so it is redacted.
 
-    woken: called when there is something to tell.
+    What a ledger that is away does not take waits here, until whoever has made this calls `write_waiting` again; it is
+    lost with the process. woken: called when there is something to tell.
     """
 
     def __init__(
@@ -51,8 +53,21 @@ class EventRecorder:
         self._woken = woken
         self._waiting: deque[tuple[EventRule, Alert]] = deque(maxlen=_MOST_WAITING)
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not written yet."""
+        return len(self._waiting)
+
     async def record(self, alert: Alert) -> None:
-        """Write an event, now or when the ledger answers again."""
+        """Write an event, now or by the next `write_waiting` that finds the ledger."""
+        self.keep(alert)
+        try:
+            await self.write_waiting()
+        except LedgerUnavailable:
+            return
+
+    def keep(self, alert: Alert) -> None:
+        """Have an event wait for `write_waiting`, if a rule asks for it."""
         rules = [rule for rule in self._rules if rule.kind == alert.kind]
         if not rules:
             return
@@ -62,10 +77,6 @@ class EventRecorder:
             application=self._application,
         )
         self._waiting.extend((rule, shown) for rule in rules)
-        try:
-            await self.write_waiting()
-        except LedgerUnavailable:
-            return  # the watch tries again
 
     async def write_waiting(self) -> None:
         """Write what waits. Raises LedgerUnavailable."""
@@ -73,8 +84,9 @@ class EventRecorder:
             rule, alert = self._waiting.popleft()
             try:
                 await self._database.write(partial(_write, rule=rule, alert=alert, now=round(self._clock.now() * 1000)))
-            except LedgerUnavailable:
-                self._waiting.appendleft((rule, alert))
+            except (LedgerUnavailable, asyncio.CancelledError):
+                if len(self._waiting) < _MOST_WAITING:
+                    self._waiting.appendleft((rule, alert))
                 raise
             except LedgerError as error:
                 # It would be refused again, and those behind it would wait for ever.

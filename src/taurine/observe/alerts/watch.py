@@ -13,10 +13,20 @@ from taurine.jobs.backend import Backend
 from taurine.jobs.operations.readings import Readings
 from taurine.jobs.reporting.alerts import Alerts
 from taurine.jobs.reporting.lines import log
-from taurine.ledger.alerts import AlertRow, change_alert, list_alerts, purge_alerts, refresh_alert, take_look
+from taurine.ledger.alerts import (
+    AlertRow,
+    change_alert,
+    list_alerts,
+    note_at_look,
+    noted_at_look,
+    purge_alerts,
+    refresh_alert,
+    take_look,
+)
 from taurine.observe.alerts.deciding import after_finding, after_quiet
 from taurine.observe.alerts.delivery import Delivery
 from taurine.observe.alerts.look import Look
+from taurine.observe.alerts.pauses import Pauses
 from taurine.observe.alerts.recorder import EventRecorder
 from taurine.observe.alerts.rule import AlertRule, EventRule, Finding, LimitRule
 from taurine.observe.alerts.sinks.hook import HookSink
@@ -93,9 +103,22 @@ class AlertWatch(Service[None]):
         await self._clock.wait(self._woken, seconds)
 
     async def _look(self) -> None:
-        look = Look(self._backend, await self._readings())
+        readings = await self._readings()
+        look = Look(self._backend, readings, await self._pauses(readings))
         found = [(rule, finding) for rule in self._limits for finding in await self._findings(rule, look)]
         await self._backend.database.write(partial(self._decide, found=found, now=self._now_ms()))
+
+    async def _pauses(self, readings: Readings) -> Pauses:
+        before = Pauses.from_json(
+            await self._backend.database.read(lambda connection: noted_at_look(connection, self._application))
+        )
+        if readings.store is None:
+            return before
+        after = before.after({name: one.paused for name, one in readings.store.queues.items()}, readings.at)
+        if after != before:
+            note = partial(note_at_look, application=self._application, note=after.to_json())
+            await self._backend.database.write(note)
+        return after
 
     async def _findings(self, rule: LimitRule, look: Look) -> Sequence[Finding]:
         try:

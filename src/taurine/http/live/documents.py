@@ -1,0 +1,42 @@
+"""What listeners are told of a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from taurine.http.aside import Aside
+from taurine.http.live.listener import Listener
+from taurine.ledger.records import JobRecord
+
+__all__ = ["Documents"]
+
+_KEPT = 64
+
+Document: TypeAlias = dict[str, Any]
+
+
+class Documents:
+    """A document for each version of a job, made once for all listeners who may see the same of it: a thousand of them
+    hear of one change together.
+    """
+
+    def __init__(self, aside: Aside) -> None:
+        self._aside = aside
+        # With the record, so that its address is nobody else's.
+        self._made: OrderedDict[tuple[object, ...], tuple[JobRecord, asyncio.Future[Document]]] = OrderedDict()
+
+    async def of(self, record: JobRecord, listener: Listener) -> Document:
+        """The job as it is now, without its payload, which stays what it was."""
+        key = (id(record), *listener.shown.rules)
+        if (made := self._made.get(key)) is None:
+            document = asyncio.ensure_future(self._making(record, listener.shown.change))
+            self._made[key] = made = (record, document)
+            if len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+        return await asyncio.shield(made[1])
+
+    async def _making(self, record: JobRecord, make: Callable[[JobRecord], Document]) -> Document:
+        return await self._aside.make_in_turn(record.text_size, lambda: make(record))
