@@ -201,7 +201,7 @@ class PayloadInvalid(PayloadError):
     """Job data that is not what the job type declares; nothing was stored.
 
     `errors` lists (field, what is wrong) in turn; values are left out, since they may be secret. `places` lists where
-    each of them stands, from the outside in.
+    each of them stands, from the outside in. `index`: which of several payloads it is, from 0 on; None for a single one.
     """
 
     def __init__(
@@ -211,11 +211,18 @@ class PayloadInvalid(PayloadError):
         job_type: str,
         errors: Sequence[tuple[str, str]] = (),
         places: Sequence[tuple[str | int, ...]] = (),
+        index: int | None = None,
     ) -> None:
         super().__init__(message)
         self.job_type = job_type
+        self.index = index
         self.errors = tuple(errors)
         self.places = tuple(places) or tuple((field,) for field, _ in self.errors)
+
+    def of_several(self, index: int) -> PayloadInvalid:
+        """The same of one payload among several."""
+        message = f"payloads[{index}]: {self}"
+        return PayloadInvalid(message, job_type=self.job_type, errors=self.errors, places=self.places, index=index)
 
 
 class CatalogError(TaurineError):

@@ -80,6 +80,8 @@ async def test_many_are_accepted_in_their_order_or_none(client: Client) -> None:
     assert [item["payload"]["user"] for item in looked_up] == [f"u{number}" for number in range(5)]
     assert problem(refused) == (422, "payload_invalid")
     assert len((await client.get("/v1/jobs")).json()["items"]) == 5
+    assert [one["pointer"] for one in refused.json()["errors"]] == [f"/payloads/{len(payloads)}/address"]
+    assert f"payloads[{len(payloads)}]: invite.send" in refused.json()["detail"]
 
 
 async def test_a_small_batch_does_not_write_its_metadata_a_thousand_times(app: Taurine, client: Client) -> None:

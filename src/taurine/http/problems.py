@@ -309,7 +309,8 @@ def _shown(errors: Sequence[tuple[str, str]], redact: Redact) -> Sequence[tuple[
 
 
 def _pointers_of(error: PayloadInvalid) -> Sequence[tuple[str, str]]:
-    return [(pointer("payload", *place), what) for place, (_, what) in zip(error.places, error.errors, strict=True)]
+    at = ("payload",) if error.index is None else ("payloads", error.index)
+    return [(pointer(*at, *place), what) for place, (_, what) in zip(error.places, error.errors, strict=True)]
 
 
 def _is_of_another_type(connection: Request | WebSocket, error: RequestValidationError) -> bool:

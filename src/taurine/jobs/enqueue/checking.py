@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from taurine.clock import Clock
-from taurine.errors import DuplicateJob, JobIdUnusable, PayloadTooLarge, RecordError
+from taurine.errors import DuplicateJob, JobIdUnusable, PayloadInvalid, PayloadTooLarge, RecordError
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.catalog.requests import EnqueueOptions, Request, unkeyed
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
@@ -73,9 +73,12 @@ class Checks:
         request = self._request(job_type, unkeyed(options))
         _check_metadata(request.metadata, len(payloads))
         records: list[NewRecord] = []
-        for number, payload in enumerate(payloads, 1):
-            records.append(await self._checked(job_type, payload, request))
-            if number % _AT_ONCE == 0:
+        for index, payload in enumerate(payloads):
+            try:
+                records.append(await self._checked(job_type, payload, request))
+            except PayloadInvalid as error:
+                raise error.of_several(index) from None
+            if (index + 1) % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         return request, records
 
