@@ -58,7 +58,6 @@ async def test_a_thousand_listeners_are_one_document_and_no_payload(app: Taurine
 
     other = await documents.of(record, listener(redact, inside=False))
     assert other is not made[0]
-    aside.close()
 
 
 async def test_a_tenant_has_a_share_of_the_thread() -> None:
@@ -82,4 +81,3 @@ async def test_a_tenant_has_a_share_of_the_thread() -> None:
     assert await asyncio.gather(*asked[:3], *others) == [True] * 15
     await eventually(lambda: not aside._under_way, message="all places are free")
     assert await ask("acme")
-    aside.close()

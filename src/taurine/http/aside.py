@@ -41,7 +41,8 @@ class Aside:
 
         size: characters. tenant: of whoever asks. Raises TooManyAtOnce.
         """
-        if size >= _MUCH and (self._under_way.total() >= _MOST or self._under_way[tenant] >= _MOST_EACH):
+        share = _MOST if tenant is None else _MOST_EACH  # where nobody has a tenant, all are its callers
+        if size >= _MUCH and (self._under_way.total() >= _MOST or self._under_way[tenant] >= share):
             raise TooManyAtOnce("too many long answers are being made; ask for smaller pages, or again in a second")
         return await self.make_in_turn(size, make, tenant=tenant)
 
@@ -59,7 +60,3 @@ class Aside:
         self._under_way[tenant] -= 1
         if not self._under_way[tenant]:
             del self._under_way[tenant]
-
-    def close(self) -> None:
-        """End the thread when it has made what it is at."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
