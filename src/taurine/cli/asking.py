@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from taurine.errors import InvalidOption
@@ -23,8 +25,10 @@ def confirmed(output: Output, question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise InvalidOption(f"{question} There is no terminal to ask on; say --yes")
-    output.ask(f"{question} [y/N] ")
-    if _answer().strip().lower() in ("y", "yes"):
+    with _interruptible():
+        output.ask(f"{question} [y/N] ")
+        answer = sys.stdin.readline()
+    if answer.strip().lower() in ("y", "yes"):
         return True
     output.note("Nothing was changed.")
     return False
@@ -39,20 +43,21 @@ def password_of(name: str) -> str:
 
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in `_answer`
-    try:
+    with _interruptible():
         first, second = getpass(f"Password for {name}: "), getpass("The same again: ")
-    finally:
-        signal.signal(signal.SIGINT, handler)
     if first != second:
         raise InvalidOption("the two passwords differ; nothing was changed")
     return first
 
 
-def _answer() -> str:
-    # An event loop takes a Ctrl-C for itself and acts on it when it is next at work; here it waits for a line.
+@contextmanager
+def _interruptible() -> Generator[None]:
+    """An event loop takes a Ctrl-C for itself and acts on it when it is next at work; here it waits for a line.
+
+    Entered before the question is seen: who presses it at once would wait for ever.
+    """
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return sys.stdin.readline()
+        yield
     finally:
         signal.signal(signal.SIGINT, handler)
