@@ -35,7 +35,7 @@ def test_every_error_that_a_request_may_meet_has_a_code() -> None:
             continue
         error = kind.__new__(kind)
         error.args = ("it went wrong",)
-        vars(error).update(errors=(), places=(), challenge="Bearer", retry_after=2.5)
+        vars(error).update(errors=(), places=(), index=None, challenge="Bearer", retry_after=2.5)
         answer = answer_to(error, instance="/x", redact=Redact.NONE)
         assert b"internal_error" not in bytes(answer.body), name
 
