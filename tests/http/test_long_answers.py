@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import Any
+from weakref import ref
 
 import pytest
 from starlette.requests import HTTPConnection
@@ -56,7 +58,11 @@ async def test_a_thousand_listeners_are_one_document_and_no_payload(app: Taurine
     assert redact.looked_at.count("a tag") == 1
     assert max(map(len, redact.looked_at)) < 100
 
+    kept = ref(record)
     other = await documents.of(record, listener(redact, inside=False))
+    del record
+    gc.collect()
+    assert kept() is None
     assert other is not made[0]
 
 
@@ -68,13 +74,13 @@ async def test_a_tenant_has_a_share_of_the_thread() -> None:
         return asyncio.create_task(aside.make(MEGABYTE, go.wait, tenant=tenant))
 
     asked = [ask("acme") for _ in range(4)]
-    await asyncio.sleep(0)
+    await eventually(lambda: aside._under_way["acme"] == 4, message="four have their places")
     asked[3].cancel()
     with pytest.raises(TooManyAtOnce):
         await ask("acme")
     assert await aside.make(10, lambda: "short", tenant="acme") == "short"
     others = [ask(f"tenant {number % 4}") for number in range(12)]
-    await asyncio.sleep(0)
+    await eventually(lambda: aside._under_way.total() == 16, message="all places are taken")
     with pytest.raises(TooManyAtOnce):
         await ask("one more")
     go.set()

@@ -41,20 +41,22 @@ class Aside:
 
         size: characters. tenant: of whoever asks. Raises TooManyAtOnce.
         """
-        share = _MOST if tenant is None else _MOST_EACH  # where nobody has a tenant, all are its callers
-        if size >= _MUCH and (self._under_way.total() >= _MOST or self._under_way[tenant] >= share):
-            raise TooManyAtOnce("too many long answers are being made; ask for smaller pages, or again in a second")
-        return await self.make_in_turn(size, make, tenant=tenant)
-
-    async def make_in_turn(self, size: int, make: Callable[[], ResultT], *, tenant: str | None = None) -> ResultT:
-        """The same, however many are before it: for what is made once for many."""
         if size < _MUCH:
             return make()
+        share = _MOST if tenant is None else _MOST_EACH  # where nobody has a tenant, all are its callers
+        if self._under_way.total() >= _MOST or self._under_way[tenant] >= share:
+            raise TooManyAtOnce("too many long answers are being made; ask for smaller pages, or again in a second")
         self._under_way[tenant] += 1
         making = asyncio.get_running_loop().run_in_executor(self._thread, make)
         making.add_done_callback(lambda _: self._over(tenant))
         # The thread goes on, whoever stops waiting.
         return await asyncio.shield(making)
+
+    async def make_in_turn(self, size: int, make: Callable[[], ResultT]) -> ResultT:
+        """The same, however many are before it, and without a place: for what is made once for many."""
+        if size < _MUCH:
+            return make()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, make)
 
     def _over(self, tenant: str | None) -> None:
         self._under_way[tenant] -= 1
