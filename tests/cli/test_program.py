@@ -19,6 +19,7 @@ from taurine.app import Taurine
 from taurine.cli.forms import age, seconds_text
 from taurine.cli.reading import read_queues, read_seconds
 from taurine.errors import InvalidOption
+from taurine.jobs.reporting.durations import short_text
 
 COMMANDS = (
     "demo",
@@ -195,3 +196,4 @@ def test_ages() -> None:
         "1 h",
         "1 h 1 min",
     ]
+    assert [short_text(s) for s in (0.0035, 0.4, 1.5, 121)] == ["4 ms", "400 ms", "1.5 s", "2 min"]

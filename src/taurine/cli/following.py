@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from taurine.cli.failures import CANCELLED, DONE, FAILED
-from taurine.cli.forms import cause, progress_of, seconds_text
+from taurine.cli.forms import cause, progress_of
 from taurine.cli.progress import progress
 from taurine.errors import RecordNotFound, WaitTimeout
+from taurine.jobs.reporting.durations import short_text
 
 if TYPE_CHECKING:
     from taurine.app import Taurine
@@ -103,7 +104,7 @@ def conclude(record: JobRecord, output: Output) -> int:
 def _took(record: JobRecord) -> str:
     if record.started_at is None or record.finished_at is None:
         return ""
-    return f" in {seconds_text((record.finished_at - record.started_at).total_seconds())}"
+    return f" in {short_text((record.finished_at - record.started_at).total_seconds())}"
 
 
 def goes_on(job_id: str, output: Output) -> None:

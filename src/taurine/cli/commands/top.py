@@ -160,7 +160,7 @@ def _finite(line: Line) -> Line:
 def _row_of(line: Line) -> tuple[Any, ...]:
     from math import isinf
 
-    from taurine.cli.forms import seconds_text
+    from taurine.jobs.reporting.durations import seconds_text, short_text
 
     marks = (
         "paused" if line.paused else "",
@@ -175,7 +175,7 @@ def _row_of(line: Line) -> tuple[Any, ...]:
         f"{line.retrying:,}",
         _rate_text(line.rate),
         None if line.failed is None else f"{line.failed:.0%}",
-        None if line.wait is None else "long" if isinf(line.wait) else f"≤ {_short(line.wait)}",
+        None if line.wait is None else "long" if isinf(line.wait) else f"≤ {short_text(line.wait)}",
         None if line.oldest is None else seconds_text(line.oldest),
         f"{line.busy:,}/{line.slots:,}" if line.slots else None,
         "?" if line.workers is None else line.workers,
@@ -186,12 +186,6 @@ def _row_of(line: Line) -> tuple[Any, ...]:
 def _rate_text(rate: float) -> str:
     """With a digit more where it is low: a job a minute is not nothing."""
     return f"{rate:,.1f}" if rate >= 1 or not rate else f"{rate:.2f}"
-
-
-def _short(seconds: float) -> str:
-    from taurine.cli.forms import seconds_text
-
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else seconds_text(seconds)
 
 
 def _sum_of(lines: Sequence[Line], workers: Sequence[WorkerView]) -> str:

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
-from taurine.jobs.reporting.durations import seconds_text
+from taurine.jobs.reporting.durations import seconds_text, short_text
 from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.outbox import OutboxLag
 from taurine.ledger.records import JobRecord
@@ -173,7 +173,7 @@ def _finished(facts: Facts, record: JobRecord) -> Reason:
 
 def _took(record: JobRecord) -> str:
     assert record.started_at is not None and record.finished_at is not None  # noqa: PT018 - the caller has looked
-    return f", after {seconds_text((record.finished_at - record.started_at).total_seconds())}"
+    return f", after {short_text((record.finished_at - record.started_at).total_seconds())}"
 
 
 def _of_record(facts: Facts) -> Iterator[Reason]:

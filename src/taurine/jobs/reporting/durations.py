@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["seconds_text"]
+__all__ = ["seconds_text", "short_text"]
 
 
 def seconds_text(seconds: float) -> str:
@@ -18,3 +18,8 @@ def seconds_text(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
     return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
+
+
+def short_text(seconds: float) -> str:
+    """The same of a run or a wait, most of which are short: 4 ms, 1.5 s, and from then on as `seconds_text`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else seconds_text(seconds)
