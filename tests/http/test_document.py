@@ -57,8 +57,26 @@ def test_every_operation_says_what_it_does_and_how_it_is_refused(app: Taurine) -
         assert operation.get("description"), name
         assert "422" not in operation["responses"], name
         assert "application/problem+json" in operation["responses"]["default"]["content"], name
-    ids = [operation["operationId"] for _, operation in operations]
-    assert len(ids) == len(set(ids))
+
+
+def test_operations_have_names_that_a_generated_client_can_use(app: Taurine) -> None:
+    """Types whose names differ in nothing else than that get a number."""
+    for name in ("a.b", "a-b", "many.a.b"):
+        app.declare(name, dict[str, int])
+
+    paths = create_app(app).openapi()["paths"]
+    ids = {operation["operationId"]: path for path, methods in paths.items() for operation in methods.values()}
+
+    assert len(ids) == sum(map(len, paths.values()))
+    assert all(name.isidentifier() and name.isascii() for name in ids)
+    assert {name: path for name, path in ids.items() if name.startswith(("enqueue_a_b", "enqueue_many_a_b"))} == {
+        "enqueue_a_b": "/v1/jobs/a.b",
+        "enqueue_a_b_2": "/v1/jobs/a-b",
+        "enqueue_many_a_b": "/v1/jobs/a.b/batch",
+        "enqueue_many_a_b_2": "/v1/jobs/a-b/batch",
+        "enqueue_many_a_b_3": "/v1/jobs/many.a.b",
+    }
+    assert ids["queues_pause"] == "/v1/queues/{name}/pause"
 
 
 def test_no_two_paths_are_the_same_but_for_a_name(app: Taurine) -> None:

@@ -47,7 +47,7 @@ def readings_of(
     """What both servers say of the queue `mail`. waiting: jobs in line; None where its server does not answer."""
     counts: dict[JobState, int] = {"waiting": waiting or 0}
     store = StoreReadings(
-        queues={"mail": QueueReadings(counts, paused)}, schedules=[ScheduleReading("nightly", True, late)]
+        queues={"mail": QueueReadings(counts, paused)}, schedules=[ScheduleReading("nightly", "mail", True, late)]
     )
     usual: dict[str, Any] = {"records": {}, "undelivered": {}, "totals": [], "workers": []}
     found = LedgerReadings(dead_letters={"mail": dead}, **(usual | ledger))

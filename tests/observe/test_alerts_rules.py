@@ -153,6 +153,20 @@ async def test_late_schedules(app: Taurine) -> None:
     assert await value_of(app, rule, readings_of(waiting=0, late=61), "nightly") == 61
     assert await value_of(app, rule, readings_of(waiting=0), "nightly") == 0
     assert await value_of(app, rule, readings_of(waiting=None), "nightly") is None, "nobody knows"
+    assert await value_of(app, rule, readings_of(waiting=0, late=61, paused=True), "nightly") == 0
+
+
+async def test_late_schedules_after_a_pause(app: Taurine) -> None:
+    """The time of the pause does not count; a run that came due since is as late as it is."""
+    rule, backend = ScheduleLate(), app._backend()
+    await backend.ready()
+    pauses = Pauses().after({"mail": True}, 1000).after({"mail": False}, 1800)
+
+    async def late(at: float, seconds: float) -> float:
+        (one,) = await rule.findings(Look(backend, readings_of(at=at, waiting=0, late=seconds), pauses))
+        return one.value
+
+    assert (await late(1801, 700), await late(1861, 760), await late(2000, 5)) == (1, 61, 5)
 
 
 async def count(app: Taurine, *, completed: int, failed: int) -> None:

@@ -35,7 +35,7 @@ from taurine.http.access.safety_headers import SafetyHeaders
 from taurine.http.api import Api
 from taurine.http.aside import Aside
 from taurine.http.bodies import MAX_BODY, Bodies
-from taurine.http.document import describe
+from taurine.http.document import describe, operation_id
 from taurine.http.instruments import Instruments
 from taurine.http.live.documents import Documents
 from taurine.http.live.streams import Streams
@@ -167,6 +167,7 @@ def create_app(
         # The document is served by a route of our own, which asks who calls; a redirect to a path with a slash would name the caller's Host header.
         openapi_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
     )
     asgi.state.api = api
     register(asgi, app.redact)

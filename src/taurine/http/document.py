@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from typing import Any, cast
 from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 from starlette.requests import Request
@@ -21,7 +23,7 @@ from taurine.http.routes.enqueueing import MOST_PAYLOADS
 from taurine.jobs.catalog.job_type import JobType
 from taurine.options import MAX_PRIORITY
 
-__all__ = ["describe"]
+__all__ = ["describe", "operation_id"]
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -67,6 +69,11 @@ _OWN_OPTIONS: dict[str, Any] = {
 }
 
 
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call a route: its tag and its function, as in `queues_pause`."""
+    return _as_name(" ".join([*map(str, route.tags), route.name]))
+
+
 def describe(asgi: FastAPI, app: Taurine, *, serve: bool) -> None:
     """Give an application its document. serve: at `openapi.json` too, for callers who may read."""
     made: dict[int, dict[str, Any]] = {}
@@ -103,11 +110,13 @@ def _document_of(asgi: FastAPI, app: Taurine) -> dict[str, Any]:
     paths = document.setdefault("paths", {})
     for model in (Problem, Accepted, Batch):
         _add_schema(schemas, model.__name__, TypeAdapter[Any](model), "serialization")
+    taken = {operation["operationId"] for operations in paths.values() for operation in operations.values()}
     for job_type in app.catalog:
         _add_schema(schemas, _payload_name(job_type), TypeAdapter[Any](job_type.payload.annotation), "validation")
         at = f"/v1/jobs/{quote(job_type.name, safe='')}"
-        paths[at] = {"post": _enqueue(job_type)}
-        paths[f"{at}/batch"] = {"post": _enqueue_many(job_type)}
+        one, many = _free(f"enqueue {job_type.name}", taken), _free(f"enqueue many {job_type.name}", taken)
+        paths[at] = {"post": {"operationId": one, **_enqueue(job_type)}}
+        paths[f"{at}/batch"] = {"post": {"operationId": many, **_enqueue_many(job_type)}}
     document["components"]["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "An API key or a public token."}
     }
@@ -116,6 +125,22 @@ def _document_of(asgi: FastAPI, app: Taurine) -> dict[str, Any]:
         for operation in operations.values():
             _add_problems(operation)
     return document
+
+
+def _as_name(words: str) -> str:
+    """With nothing in it that a program's name may not hold."""
+    return re.sub(r"\W", "_", words, flags=re.ASCII)
+
+
+def _free(words: str, taken: set[str]) -> str:
+    """A name that no other operation has: `a.b` and `a_b` may both be declared. It is taken then."""
+    name = plain = _as_name(words)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{plain}_{number}"
+    taken.add(name)
+    return name
 
 
 def _add_schema(schemas: dict[str, Any], name: str, adapter: TypeAdapter[Any], mode: Any) -> None:
@@ -140,7 +165,6 @@ def _enqueue(job_type: JobType[Any, Any]) -> dict[str, Any]:
         "tags": ["enqueue"],
         "summary": f"Enqueue {job_type.name}",
         "description": job_type.options.description or "Accept a job.",
-        "operationId": f"enqueue {job_type.name}",
         "parameters": [
             {
                 "name": "Idempotency-Key",
@@ -166,7 +190,6 @@ def _enqueue_many(job_type: JobType[Any, Any]) -> dict[str, Any]:
         "tags": ["enqueue"],
         "summary": f"Enqueue many {job_type.name}",
         "description": "Accept up to 1,000 jobs, all or none of them.",
-        "operationId": f"enqueue many {job_type.name}",
         "requestBody": _body_of(["payloads"], {"payloads": payloads, **_OPTIONS}),
         "responses": {"202": _answer("Batch", "The jobs are recorded.")},
     }

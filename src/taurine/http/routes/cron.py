@@ -133,7 +133,9 @@ async def list_crons(request: Request) -> Response:
     )
 
 
-@router.get("/{schedule_id}", response_model=CronRun, summary="Run a schedule's job", dependencies=[_Secret])
+@router.get(
+    "/{schedule_id}", name="call_by_get", response_model=CronRun, summary="Run a schedule's job", dependencies=[_Secret]
+)
 @router.post("/{schedule_id}", response_model=CronRun, summary="Run a schedule's job", dependencies=[_Secret])
 async def call(request: Request, schedule_id: InPath, query: Annotated[CallQuery, Query()]) -> Response:
     """Run a declared schedule's job and wait for its result: 200 with it, or 202 with the run's path where it takes

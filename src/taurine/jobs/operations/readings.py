@@ -60,6 +60,7 @@ class ScheduleReading:
     """
 
     id: str
+    queue: str
     declared: bool
     late: float
 
@@ -96,6 +97,8 @@ class Readings:
 class _Schedule(Protocol):
     @property
     def id(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
     @property
     def declared(self) -> bool: ...
     @property
@@ -163,7 +166,10 @@ async def _ask_store(backend: Backend, schedules: Callable[[], Awaitable[Sequenc
         queues=dict(zip(names, found, strict=True)),
         schedules=[
             ScheduleReading(
-                one.id, one.declared, 0.0 if one.next_run is None else max(0.0, now - one.next_run.timestamp())
+                one.id,
+                one.queue,
+                one.declared,
+                0.0 if one.next_run is None else max(0.0, now - one.next_run.timestamp()),
             )
             for one in listed
         ],
