@@ -156,20 +156,24 @@ class Adder:
     def __init__(self, store: QueueStore) -> None:
         self._store = store
         self._script = load("add")
-        self._waiting: deque[tuple[NewJob, asyncio.Future[Added]]] = deque()
+        self._waiting: deque[NewJob] = deque()
+        self._callers: deque[asyncio.Future[Added]] = deque()
+        """Of the waiting jobs, in their order."""
         self._sent: deque[_Batch] = deque()
         self._flushing: asyncio.Task[None] | None = None
         self._link: Link | None = None
         """The link of the flush, once it has one."""
 
-    async def add(self, job: NewJob) -> Added:
-        """Add one job, together with those that other callers add at the same time.
+    def add(self, job: NewJob) -> asyncio.Future[Added]:
+        """Add one job, together with those that other callers add at the same time. What is returned is to be awaited.
 
-        Raises StoreUnavailable, StoreRefused, ParentNotFound, ParentNotReplaceable or CorruptJob. A caller that is
+        It raises StoreUnavailable, StoreRefused, ParentNotFound, ParentNotReplaceable or CorruptJob. A caller that is
         cancelled may have added its job.
         """
+        # No coroutine: thousands of adds may wait, and the collector of garbage goes through whatever they keep.
         added: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, added))
+        self._waiting.append(job)
+        self._callers.append(added)
         if self._flushing is None:
             self._link = self._store.connection.take_idle()
             self._flushing = asyncio.create_task(self._flush(), name="taurine add")
@@ -177,7 +181,7 @@ class Adder:
             # The flush runs after all callers of this turn of the loop. A full batch leaves now, and the server works meanwhile. Nothing is
             # awaited here: a caller that is cancelled cannot cut the link of the others.
             self._post_waiting(self._link)
-        return await added
+        return added
 
     async def add_many(self, jobs: Sequence[NewJob]) -> list[Added]:
         """Add a list in slices of `ATOMIC_BATCH`, each whole or not at all; the first error of a job is raised after
@@ -219,18 +223,19 @@ class Adder:
         except Exception as error:  # noqa: BLE001 - callers wait for these futures alone: each must hear of any error
             # Whatever was on its way or in line fails now: waiting for the server is the caller's choice, not ours.
             failed = [caller for batch in self._sent for caller in batch.callers]
-            for caller in (*failed, *(caller for _, caller in self._waiting)):
+            for caller in (*failed, *self._callers):
                 _settle(caller, error)
             self._sent.clear()
             self._waiting.clear()
+            self._callers.clear()
         finally:
             link, self._link, self._flushing = self._link, None, None
             if link is not None:
                 await self._store.connection.give_back(link)
 
     def _post_waiting(self, link: Link) -> None:
-        entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _JOINED_BATCH))]
-        batch = _Batch([job for job, _ in entries], [caller for _, caller in entries])
+        count = min(len(self._waiting), _JOINED_BATCH)
+        batch = _Batch([self._waiting.popleft() for _ in range(count)], [self._callers.popleft() for _ in range(count)])
         try:
             link.post(self._command(batch))
         except Exception as error:  # noqa: BLE001 - nothing of it was written; its callers must hear of it

@@ -93,8 +93,9 @@ class Queue:
         """
         if self._tracing is not None:
             return await self._add_traced(self._tracing, name, data, options)
-        job = self._new_job(name, data, options)
-        return Job.new(self._store, job).place(await self._adder.add(job))
+        new = self._new_job(name, data, options)
+        added = await self._adder.add(new)
+        return Job.new(self._store, new).place(added)
 
     async def add_many(self, jobs: Iterable[tuple[str, Any] | tuple[str, Any, AddOptions]]) -> list[Job]:
         """Store many jobs: `(name, data)` or `(name, data, options)` each.
