@@ -934,8 +934,8 @@ class Taurine:
     def _services(self, backend: Backend, rules: WorkerRules, alerts: Alerts) -> Sequence[Service[Any]]:
         """What a worker runs beside its jobs."""
         services = rules.upkeep.services(backend, alerts)
-        schedules = self._timetable.of_queues(rules.queues_of(self.catalog))
-        if schedules and (interval := rules.upkeep.install_every) is not None:
+        if (interval := rules.upkeep.install_every) is not None:
+            schedules = partial(self._timetable.of_queues, rules.queues_of(self.catalog))
             seconds = to_seconds(interval, "install_every")
             services.append(ScheduleInstaller(schedules, backend=backend, interval=seconds))
         if mirrors := mirror_queues(self.catalog):

@@ -2,7 +2,8 @@
 
 TaurineError
 ├── InvalidOption (ValueError)          an argument or setting is out of its range
-│   └── InvalidName                     a queue name, prefix or job id that cannot be stored
+│   ├── InvalidName                     a queue name, prefix or job id that cannot be stored
+│   └── UnknownName                     there is no queue, API key or admin of this name
 ├── PayloadError (ValueError)           job data that cannot be stored as JSON
 │   ├── PayloadTooLarge                 job data above its size limit
 │   └── PayloadInvalid                  job data that is not what the job type declares
@@ -163,6 +164,7 @@ __all__ = [
     "TransitionRefused",
     "Unauthenticated",
     "UnknownJobType",
+    "UnknownName",
     "WaitForChildren",
     "WaitTimeout",
     "WorkerProcessDied",
@@ -187,6 +189,12 @@ class InvalidOption(TaurineError, ValueError):
 
 class InvalidName(InvalidOption):
     """A queue name, key prefix or job id that cannot be stored safely; nothing was stored."""
+
+
+class UnknownName(InvalidOption):
+    """There is no queue, API key or admin of this name; nothing was changed. The message has the near miss, or says
+    what lists them.
+    """
 
 
 class PayloadError(TaurineError, ValueError):

@@ -84,3 +84,21 @@ async def test_very_many_dead_letters_are_dealt_with_by_a_job(
     assert few.out.endswith("is put aside\n")
     assert (operation.created_by, operation.output["done"]) == ("ada", 2)
     assert await app.dead_letters.depth() == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("queues", "pause", "nots"),
+        ("queues", "drain", "nots", "--yes"),
+        ("keys", "revoke", "0123456789abcdef"),
+        ("admins", "remove", "nobody"),
+    ],
+)
+async def test_what_is_not_there_ends_with_1(app: Taurine, taurine: Callable[..., Any], words: tuple[str, ...]) -> None:
+    await failed(app, 1)
+
+    ended = await taurine(*words)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert words[2] in ended.err

@@ -152,12 +152,14 @@ async def test_waiting_for_a_job_that_is_cancelled_exits_with_6_and_out_of_time_
     taurine: Callable[..., Any], app: Taurine
 ) -> None:
     late = await taurine("enqueue", "list.walk", '"gate"', "--id", "late", "--wait", "--timeout", "0.1")
+    told = await taurine("enqueue", "list.walk", '"gate"', "--id", "late", "--wait", "--timeout", "0.1", "--json")
     cancelled = await taurine("cancel", "late", "--reason", "no more")
     again = await taurine("enqueue", "list.walk", '"gate"', "--id", "late", "--wait", "--timeout", "60")
     refused = await taurine("cancel", "late", "absent", "--json")
 
     assert late.code == 7
     assert "did not end within 0.1 s; it is queued and goes on" in late.err
+    assert (told.code, told.json["id"], told.json["status"]) == (7, "late", "queued")
     assert (cancelled.code, cancelled.out) == (0, "late is cancelled\n")
     assert again.code == 6
     assert "was cancelled: no more" in again.err
@@ -242,6 +244,7 @@ async def test_log_lines_as_json_carry_the_job(taurine: Callable[..., Any]) -> N
     """SEED-100: a line of the handler's own has the job's fields too. `--json` keeps stdout for events."""
     await taurine("enqueue", "invite.send", ADA)
 
+    announced = await taurine("worker", "--drain", "--queue", "slow", TAURINE_LOG_FORMAT="json")
     worked = await taurine("worker", "--drain", "--json", TAURINE_LOG_FORMAT="json")
     lines = [json.loads(line) for line in worked.err.splitlines()]
     events = [json.loads(line) for line in worked.out.splitlines()]
@@ -251,6 +254,7 @@ async def test_log_lines_as_json_carry_the_job(taurine: Callable[..., Any]) -> N
         *("invite:ada", "invite.send", "mail"),
         1,
     )
+    assert json.loads(announced.err.splitlines()[0])["message"].startswith("shop works on slow (5 at once)")
     assert [event["event"] for event in events] == ["started", "stopped"]
     assert events[0]["queues"] == {"mail": 5, "files": 5, "slow": 5}
 

@@ -199,6 +199,15 @@ async def test_a_schedule_that_is_none(client: Client) -> None:
     assert problem(await client.get("/cron/clean-upp", headers=KNOWN)) == (404, "schedule_not_found")
 
 
+async def test_one_that_workers_tick_is_not_called(app: Taurine, client: Client) -> None:
+    """SEED-144: the call would be a second run of a time that has one already."""
+    answer = await client.get("/cron/nightly", headers=KNOWN)
+
+    assert problem(answer) == (404, "schedule_not_found")
+    assert "is ticked by workers" in answer.json()["detail"]
+    assert await app.list() == []
+
+
 async def test_nobody_else_has_the_id_of_a_run_to_come(app: Taurine, client: Client) -> None:
     """A37: it can be guessed, and whoever had it would keep the schedule from running."""
 

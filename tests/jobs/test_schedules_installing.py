@@ -298,3 +298,16 @@ async def test_what_the_code_has_changed_takes_over_though_the_server_did_not_an
 
     assert await starting.run_once() == 1
     assert (await ticking.next_at()).endswith("04:00")
+
+
+async def test_one_that_is_declared_beside_a_running_worker_ticks(app_factory: Factory) -> None:
+    app = app_factory()
+    ticked = asyncio.Event()
+    app.job("other")(nothing)
+
+    async def tick(ctx: Context) -> None:
+        ticked.set()
+
+    async with app.worker(upkeep=Upkeep(install_every=0.05)):
+        app.job("late", every=0.1)(tick)
+        await asyncio.wait_for(ticked.wait(), 10)

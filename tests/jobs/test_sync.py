@@ -197,3 +197,8 @@ def test_a_program_that_closes_at_its_exit_ends_in_silence(
     )
     said = [line for line in done.stderr.splitlines() if not line.startswith("jobs are recorded and wait")]
     assert (done.returncode, done.stdout, said) == (0, "queued\n", [])
+
+
+def test_what_needs_an_event_loop_says_so(app_factory: Callable[..., Taurine]) -> None:
+    with pytest.raises(InvalidOption, match="this needs a running event loop"):
+        app_factory().worker()

@@ -49,7 +49,7 @@ def tick_id(schedule_id: str, at: str) -> str:
 
 def installer(app: Taurine, **options: Any) -> ScheduleInstaller:
     """What a worker of all queues would run."""
-    return ScheduleInstaller(app._timetable, backend=backend_of(app), **options)
+    return ScheduleInstaller(lambda: app._timetable, backend=backend_of(app), **options)
 
 
 class Ticking:

@@ -23,6 +23,7 @@ from taurine.errors import (
     StoreUnavailable,
     TaurineError,
     UnknownJobType,
+    UnknownName,
     WaitTimeout,
 )
 
@@ -50,6 +51,7 @@ BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (RecordNotFound, NO),
     (ScheduleNotFound, NO),
+    (UnknownName, NO),
     (InvalidOption, USAGE),
     (PayloadError, USAGE),
     (CatalogError, USAGE),

@@ -50,8 +50,13 @@ class Backends:
         return [] if backend is None else backend.heartbeats
 
     def here(self) -> Backend:
-        """The one of this event loop, which need not be ready."""
-        loop = asyncio.get_running_loop()
+        """The one of this event loop, which need not be ready. Raises InvalidOption where none runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidOption(
+                "this needs a running event loop, as `async def main(): …` has under `asyncio.run(main())`"
+            ) from None
         backend = self._open.get(loop)
         if backend is None:
             backend = self._open[loop] = self._make()

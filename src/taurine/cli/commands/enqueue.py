@@ -10,7 +10,7 @@ import typer
 from taurine.cli.commands.options import AsJson
 from taurine.cli.failures import CANCELLED, DONE, FAILED, NO, TIMED_OUT, codes
 from taurine.cli.running import run
-from taurine.errors import InvalidOption, PayloadInvalid
+from taurine.errors import InvalidOption, PayloadInvalid, WaitTimeout
 
 if TYPE_CHECKING:
     from taurine.app import Taurine
@@ -152,6 +152,10 @@ async def _wait(app: Taurine, output: Output, job_id: str, timeout: float | None
         record = await follow(app, job_id, output, timeout=timeout)
     except CancelledError:
         goes_on(job_id, output)
+        raise
+    except WaitTimeout:
+        if output.as_json and (unended := await app.get(job_id)) is not None:
+            output.json(record_json(unended, output.redact))
         raise
     code = conclude(record, output)
     if output.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from taurine.jobs.worker.options import WorkerOptions
 
 __all__ = ["add_to"]
+
+log = logging.getLogger("taurine")
 
 
 def add_to(program: typer.Typer) -> None:
@@ -120,7 +123,11 @@ def _announce(output: Output, app: Taurine, plan: dict[str, int], processes: int
     works_on = ", ".join(f"{queue} ({slots} at once)" for queue, slots in plan.items())
     each = "" if processes is None else f", in each of {processes} processes"
     until = "until nothing is left to do" if until_empty else "until Ctrl-C"
-    output.note(f"{app.name} works on {works_on}{each}, {until}", "bold")
+    text = f"{app.name} works on {works_on}{each}, {until}"
+    if app.settings.log_format == "json":
+        log.info(text)  # who reads the lines by program reads this one too
+    else:
+        output.note(text, "bold")
 
 
 def _reload(context: typer.Context, grace: str) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from taurine.errors import InvalidOption
+from taurine.errors import UnknownName
 from taurine.http.access.caller import SCOPES, Scope
 from taurine.http.calls import AdminCall
 from taurine.http.incoming import Body, Cursor, Parameters, Word
@@ -102,7 +102,7 @@ async def revoke_key(key_id: InPath, call: AdminCall) -> Response:
     """End a key for good. Processes that have just seen it let it pass for some seconds more."""
     try:
         revoked = await call.app.api_keys.revoke(key_id, tenant=call.tenant, user=call.user)
-    except InvalidOption as error:
+    except UnknownName as error:
         raise KeyUnknown(str(error)) from None
     return json_response(_key(revoked))
 

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from taurine.errors import Unauthenticated
+from taurine.errors import ScheduleNotFound, Unauthenticated
 from taurine.http.api import api_of
 from taurine.http.incoming import Parameters
 from taurine.http.paths import InPath, link
@@ -145,6 +145,12 @@ async def call(request: Request, schedule_id: InPath, query: Annotated[CallQuery
     api = api_of(request)
     await api.open()
     at = _time_of(query.at, api.app.clock.now())
+    # A call would be a second run of the time that a worker ticks.
+    if api.app.schedules.ticked_by(schedule_id) != "http":
+        raise ScheduleNotFound(
+            f'schedule {schedule_id!r:.80} is ticked by workers; one that is to be called is declared with by="http"',
+            schedule_id=schedule_id,
+        )
     handle = await api.app.schedules.trigger(schedule_id, scheduled_for=at, user=_USER)
     record = await api.app.wait(handle.id, query.wait)
     return _answer(request, schedule_id, at, handle, record)

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from taurine.errors import InvalidOption
+from taurine.errors import UnknownName
 from taurine.http.calls import Call, OperateAllCall, ReadAllCall
 from taurine.http.incoming import Body
 from taurine.http.paths import InPath, link
@@ -295,5 +295,5 @@ async def _view(call: Call, name: str) -> QueueView:
     check_queue_name(name)
     try:
         return await call.app.queues.get(name)
-    except InvalidOption as error:
+    except UnknownName as error:
         raise QueueUnknown(str(error)) from None

@@ -18,7 +18,7 @@ from typing import cast
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from taurine.errors import InvalidOption, LedgerError, TooManyTries, Unauthenticated
+from taurine.errors import InvalidOption, LedgerError, TooManyTries, Unauthenticated, UnknownName
 from taurine.jobs.backend import Backend
 from taurine.jobs.credentials.api_keys import checked_name, checked_tenant
 from taurine.jobs.credentials.passwords import Passwords, checked_password
@@ -115,7 +115,7 @@ class Admins:
     async def remove(self, name: str, *, user: str | None = None) -> None:
         """Remove a person; their sessions end at once.
 
-        Raises InvalidOption for a name that is none, NotAuthorized, LedgerUnavailable.
+        Raises UnknownName, NotAuthorized, LedgerUnavailable.
         """
         backend = await self._ready("remove_admin", None, user)
         entry = AuditEntry(_now_ms(backend), user, "remove_admin", None, None, json.dumps({"admin": name}))
@@ -132,7 +132,7 @@ class Admins:
     async def set_password(self, name: str, password: str, *, user: str | None = None) -> None:
         """Give a person another password; their sessions end at once.
 
-        Raises InvalidOption for a name that is none, NotAuthorized, LedgerUnavailable.
+        Raises UnknownName, NotAuthorized, LedgerUnavailable.
         """
         backend = await self._ready("set_password", None, user)
         hashed = await self._hasher().hash(checked_password(password))
@@ -221,8 +221,8 @@ def _now_ms(backend: Backend) -> int:
     return round(backend.clock.now() * 1000)
 
 
-def _unknown(name: str) -> InvalidOption:
-    return InvalidOption(f"there is no admin {name!r:.80}; `taurine admins list` shows them")
+def _unknown(name: str) -> UnknownName:
+    return UnknownName(f"there is no admin {name!r:.80}; `taurine admins list` shows them")
 
 
 def _admin(row: AdminRow) -> Admin:

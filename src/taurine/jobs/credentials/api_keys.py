@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from taurine.errors import InvalidOption, LedgerError, Unauthenticated
+from taurine.errors import InvalidOption, LedgerError, Unauthenticated, UnknownName
 from taurine.jobs.backend import Backend
 from taurine.jobs.credentials.scopes import Scope, checked_scopes
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
@@ -147,7 +147,7 @@ class ApiKeys:
 
         key_id: the 16 digits; the whole key is taken too. tenant: a key of another tenant is none then. user: who asks
         for it; the audit says so.
-        Repeating it changes nothing. Raises InvalidOption for an id that is none, NotAuthorized, LedgerUnavailable.
+        Repeating it changes nothing. Raises UnknownName, NotAuthorized, LedgerUnavailable.
         """
         backend = self._backend_here()
         await backend.ready()
@@ -155,7 +155,7 @@ class ApiKeys:
             key_id = whole[1]
         found = await backend.database.read(lambda connection: find_api_key(connection, key_id))
         if found is None or (tenant is not None and found.tenant != tenant):
-            raise InvalidOption(f"there is no API key {key_id!r:.40}; `taurine keys list` shows them")
+            raise UnknownName(f"there is no API key {key_id!r:.40}; `taurine keys list` shows them")
         await authorized(
             self._authorize, AccessRequest(action="revoke_key", job_type="", tenant=found.tenant, user=user)
         )

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from sqlalchemy import Connection
 
-from taurine.errors import EmbeddedServerError, InvalidOption, StoreError, did_you_mean
+from taurine.errors import EmbeddedServerError, InvalidOption, StoreError, UnknownName, did_you_mean
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
 from taurine.jobs.operations.cancelling import cancel_together, take_out_in_time
@@ -128,7 +128,7 @@ class Queues:
         return list(await asyncio.gather(*(self._view(name, found.get(name), dead.get(name, 0)) for name in names)))
 
     async def get(self, name: str) -> QueueView:
-        """One of them. Raises InvalidOption for a name that is none, with the near miss, and LedgerUnavailable."""
+        """One of them. Raises UnknownName, with the near miss, and LedgerUnavailable."""
         views = await self.list()
         for view in views:
             if view.name == name:
@@ -158,8 +158,7 @@ class Queues:
 
         It holds until `resume`, or until the server loses its data.
 
-        Repeating it changes nothing. user: who asks for it; the audit says so. Raises InvalidOption for a name that is
-        none, NotAuthorized, StoreUnavailable, StoreRefused, LedgerUnavailable (for the audit: it is paused then).
+        Repeating it changes nothing. user: who asks for it; the audit says so. Raises UnknownName, NotAuthorized, StoreUnavailable, StoreRefused, LedgerUnavailable (for the audit: it is paused then).
         """
         await self._change(name, "pause_queue", user)
         await (await self._backend_here().queue(name)).pause()
@@ -369,8 +368,8 @@ class Queues:
         entry = AuditEntry(self._now_ms(), user, action, None, None, detail)
         await self._backend_here().database.write(lambda connection: record_actions(connection, [entry]))
 
-    def _unknown(self, name: str, known: Sequence[str]) -> InvalidOption:
-        return InvalidOption(
+    def _unknown(self, name: str, known: Sequence[str]) -> UnknownName:
+        return UnknownName(
             f"no job type goes to a queue {name!r:.80}, and there is no record of it{did_you_mean(name, known)}"
         )
 

@@ -14,7 +14,7 @@ A schedule that the code declares no longer stays, and ticks: the process that d
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from taurine.errors import StoreError, TaurineError
@@ -35,20 +35,24 @@ log = logging.getLogger("taurine.jobs")
 class ScheduleInstaller(Service[int]):
     """The service; a pass returns how many schedules it installed. Any number may run at once, in any processes.
 
-    interval: seconds from one look to the next. Default: 10.
+    schedules: gives those that are declared now; one may be declared while workers run. interval: seconds from one look
+    to the next. Default: 10.
     """
 
-    def __init__(self, schedules: Iterable[DeclaredSchedule], *, backend: Backend, interval: float = 10.0) -> None:
+    def __init__(
+        self, schedules: Callable[[], Iterable[DeclaredSchedule]], *, backend: Backend, interval: float = 10.0
+    ) -> None:
         super().__init__(name="schedules", interval=interval, clock=backend.clock, random=backend.random)
         self._backend = backend
-        self._by_queue: dict[str, list[DeclaredSchedule]] = {}
-        for schedule in schedules:
-            self._by_queue.setdefault(schedule.queue, []).append(schedule)
+        self._schedules = schedules
         self._seen: set[str] = set()
         """Those that their server has taken since the start, or that cannot be installed."""
 
     async def run_once(self) -> int:
-        return sum([await self._install_in(name, schedules) for name, schedules in self._by_queue.items()])
+        by_queue: dict[str, list[DeclaredSchedule]] = {}
+        for schedule in self._schedules():
+            by_queue.setdefault(schedule.queue, []).append(schedule)
+        return sum([await self._install_in(name, schedules) for name, schedules in by_queue.items()])
 
     async def _install_in(self, name: str, schedules: Sequence[DeclaredSchedule]) -> int:
         queue = await self._backend.queue(name)

@@ -100,6 +100,10 @@ class Schedules:
         near = did_you_mean(schedule_id, [info.id for info in infos])
         raise ScheduleNotFound(f"there is no schedule {schedule_id!r:.80}{near}", schedule_id=schedule_id)
 
+    def ticked_by(self, schedule_id: str) -> TickedBy:
+        """Who sees to it that a declared schedule ticks: "workers", or "http"; asks no server. Raises ScheduleNotFound."""
+        return self._timetable.get(schedule_id).by
+
     def next_runs(self, schedule_id: str, count: int = 5, *, after: datetime | None = None) -> builtins.list[datetime]:
         """When a declared schedule ticks next, by its declaration alone; asks no server.
 
