@@ -820,7 +820,7 @@ async def test_lifting_a_limit_wakes_a_worker_that_waits_for_it(redis_socket_url
         await at_rest(queue, worker)
         await queue.limit_for(100)
         await queue.add("second", {})
-        await eventually(lambda: worker._limited_until, message="the worker did not hear of the limit")
+        await eventually(lambda: worker._prospect.limited, message="the worker did not hear of the limit")
         assert names == ["first"]
         await queue.lift_limit()
         await eventually(lambda: names == ["first", "second"], message="the worker was not woken")

@@ -43,9 +43,9 @@ async def connection(redis_socket_url: str) -> AsyncIterator[Connection]:
 @pytest.fixture
 async def doorbell(connection: Connection, prefix: str) -> AsyncIterator[Doorbell]:
     doorbell = Doorbell(connection, prefix=prefix, block=BLOCK)
-    doorbell.acquire()
+    doorbell.start()
     yield doorbell
-    await doorbell.release()
+    await doorbell.stop()
 
 
 async def until_reading(raw: Redis, queues: int) -> None:
@@ -146,12 +146,12 @@ async def test_work_without_a_marker_is_found_when_the_read_times_out(
     full_bell, empty_bell = Bell(), Bell()
     await raw.lpush(full.wait, "1")
     doorbell = Doorbell(connection, prefix=prefix, block=0.05)
-    doorbell.acquire()
+    doorbell.start()
     doorbell.arm(full, full_bell)
     doorbell.arm(empty, empty_bell)
     await eventually(lambda: full_bell.rung)
     await eventually(lambda: doorbell.saw_empty(empty, within=60))
-    await doorbell.release()
+    await doorbell.stop()
 
     assert empty_bell.rung == []
     assert not doorbell.saw_empty(full, within=60)
@@ -184,10 +184,45 @@ async def test_users_of_one_url_share_a_doorbell_and_the_last_ends_it(redis_sock
             assert second is first
         async with shared_doorbell(two, prefix=f"{prefix}:b", block=BLOCK) as other:
             assert other is not first
-        assert first.in_use
-    assert not first.in_use
+        assert first.users
+    assert not first.users
     async with shared_doorbell(one, prefix=prefix, block=BLOCK) as again:
         assert again is not first
+
+
+async def leave(connection: Connection, prefix: str, leaving: asyncio.Future[Doorbell]) -> None:
+    async with shared_doorbell(connection, prefix=prefix, block=BLOCK) as doorbell:
+        leaving.set_result(doorbell)
+
+
+async def test_who_is_cancelled_as_the_last_user_leaves_is_cancelled(connection: Connection, prefix: str) -> None:
+    """And not taken for the read, which is cancelled then too."""
+    leaving = asyncio.Future[Doorbell]()
+    user = asyncio.create_task(leave(connection, prefix, leaving))
+    await leaving
+    user.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await user
+
+
+async def test_who_comes_while_the_last_user_leaves_has_a_doorbell_of_its_own(
+    connection: Connection, raw: Redis, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The link of the other is about to be cut."""
+    keys, bell, leaving = QueueKeys("q", prefix), Bell(), asyncio.Future[Doorbell]()
+    user = asyncio.create_task(leave(connection, prefix, leaving))
+    other = await leaving
+    assert not user.done(), "it waits for the end of its read"
+    async with shared_doorbell(connection, prefix=prefix, block=BLOCK) as doorbell:
+        assert doorbell is not other
+        doorbell.arm(keys, bell)
+        await user
+        await until_reading(raw, 1)
+        await raw.zadd(keys.marker, {"0": 0})
+        await eventually(lambda: bell.rung)
+        async with shared_doorbell(connection, prefix=prefix, block=BLOCK) as same:
+            assert same is doorbell
+    assert caplog.records == []
 
 
 async def test_hammered_with_comers_and_goers_it_leaves_nothing(
@@ -210,3 +245,23 @@ async def test_hammered_with_comers_and_goers_it_leaves_nothing(
     await asyncio.gather(*(comer(number) for number in range(10)))
     for key in await raw.keys(f"{prefix}::*"):
         assert await raw.pttl(key) > 0, f"{key} would stay for ever"
+
+
+async def test_a_read_that_ends_when_nobody_is_idle_any_more(
+    connection: Connection, prefix: str, raw: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is asked then, and nothing is complained of."""
+    doorbell = Doorbell(connection, prefix=prefix, block=0.05)
+    keys, bell = QueueKeys("q", prefix), Bell()
+    doorbell.start()
+    doorbell.arm(keys, bell)
+    await until_reading(raw, 1)
+    doorbell.disarm(keys, bell)
+
+    async def no_more() -> bool:
+        return int((await raw.info("clients"))["total_blocking_keys"]) == 0
+
+    await eventually(no_more)
+    await doorbell.stop()
+
+    assert caplog.messages == []

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from support.eventually import eventually
 from support.proxy import FaultProxy
 from support.server import ValkeyServer
-from taurine.errors import CorruptJob, JobFailed, JobNotFound, StoreUnavailable, WaitTimeout
+from taurine.errors import CorruptJob, JobFailed, JobNotFound, StoreRefused, StoreUnavailable, WaitTimeout
 from taurine.options import Dedup
 from taurine.queue import Job, Queue, Worker
 from taurine.testing import TestClock
@@ -230,6 +230,60 @@ async def test_an_end_whose_event_was_cut_is_found_by_asking_again(
         clock.advance(11)
         await raw.xadd(f"{prefix}:q:events", {"event": "anything"})  # type: ignore[reportArgumentType]
         assert await result == 5
+
+
+async def test_who_waits_again_after_a_refusal_is_heard(
+    server_factory: Callable[[], ValkeyServer], prefix: str
+) -> None:
+    """BMQ-071: two who take turns, so that somebody waits all the time, and the reader that was refused is the one of
+    both.
+    """
+    server, refusals = server_factory(), 0
+
+    async def stubborn(job: Job) -> Any:
+        nonlocal refusals
+        while True:
+            try:
+                return await job.wait(timeout=20)
+            except StoreRefused:
+                refusals += 1
+
+    async with (
+        Redis.from_url(server.url, decode_responses=True) as raw,
+        Queue("q", server.url, prefix=prefix) as queue,
+        Queue("q", server.url.replace("//", "//reader:pw@"), prefix=prefix) as reader,
+    ):
+        await raw.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all")
+        jobs = [await reader.get_job((await queue.add("n")).id) for _ in range(2)]
+        waits = [asyncio.create_task(stubborn(job)) for job in jobs if job is not None]
+        await listening(raw)
+        await raw.execute_command("ACL", "SETUSER", "reader", "-xread")
+        await raw.xadd(f"{prefix}:q:events", {"event": "anything"})
+        await eventually(lambda: refusals >= 2)
+        await raw.execute_command("ACL", "SETUSER", "reader", "+xread")
+        await listening(raw)
+        hand = Worker("q", None, server.url, prefix=prefix)
+        for number in range(2):
+            await hand.complete(await fetched(hand), number)
+        assert await asyncio.gather(*waits) == [0, 1]
+        await hand.stop()
+
+
+@pytest.mark.parametrize("broken", ["EventStream.read", "_Watch._look_back"])
+async def test_an_error_that_nobody_foresaw_is_told_to_who_waits(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """BMQ-071: else they would wait for ever."""
+
+    async def bug(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    job = await queue.add("n")
+    if broken != "EventStream.read":
+        await job.remove()
+    monkeypatch.setattr(f"taurine.queue.endings.{broken}", bug)
+    with pytest.raises(RuntimeError, match="a bug"):
+        await asyncio.wait_for(job.wait(timeout=60), 10)
 
 
 async def test_a_cancelled_wait_leaves_nothing(queue: Queue, raw: Redis) -> None:

@@ -69,6 +69,25 @@ async def test_a_waiting_fetch_gets_a_job_that_is_delayed_meanwhile_bmq_095(site
     await worker.complete(job)
 
 
+@pytest.mark.parametrize("end", ["time", "another job", "cancelled"])
+async def test_a_fetch_leaves_the_alarm_of_a_job_that_is_due_later_to_others_bmq_095(site: Site, end: str) -> None:
+    """It has popped the marker; an idle worker would hear of the job only when its own wait is over."""
+    worker = site.worker(None, drain_delay=60)
+    fetching = asyncio.create_task(worker.fetch(timeout=1 if end == "time" else 30))
+    await eventually(lambda: blocked(site))
+    later = await site.queue.add("later", delay=100)
+    await eventually(lambda: blocked(site))
+    if end == "another job":
+        await site.queue.add("now")
+    elif end == "cancelled":
+        fetching.cancel()
+    await asyncio.wait({fetching})
+
+    assert fetching.cancelled() == (end == "cancelled")
+    due_ms = await site.due_ms(later.stored_id)
+    assert await site.raw.zrange(site.keys.marker, 0, -1, withscores=True) == [("1", due_ms)]
+
+
 async def blocked(site: Site) -> bool:
     return any("b" in client["flags"] for client in await site.raw.client_list())
 

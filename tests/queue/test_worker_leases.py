@@ -197,6 +197,55 @@ async def test_the_outcome_of_a_lost_job_is_dropped(site: Site, caplog: pytest.L
     assert "the run that holds the job counts" in caplog.text
 
 
+async def put_back(site: Site, job_id: str) -> None:
+    """Another worker finds the job without a lease."""
+    other = site.worker(None)
+    await site.raw.delete(site.keys.lock(job_id))
+    for _ in range(2):  # the first look suspects, the second puts back
+        await site.raw.delete(site.keys.key("stalled-check"))
+        await other.recover_stalled()
+
+
+async def test_a_run_that_lost_its_job_is_ended_though_the_job_runs_here_anew(
+    timed_site: Site, hand_clock: TestClock
+) -> None:
+    """The worker was still for longer than its lease, another put the job back, and it comes here before the loss is
+    noticed. Both runs hold a slot, and only the old one is cancelled.
+    """
+    site, handler = timed_site, Held()
+    lost: list[int] = []
+    await site.queue.add("work", job_id="back")
+    async with site.working(handler, concurrency=3, lease=30, stalled_interval=0) as worker:
+        worker.on("lease_lost", lambda job: lost.append(job.attempts_started))
+        await eventually(lambda: handler.running)
+        await put_back(site, "back")
+        await eventually(lambda: len(handler.running) == 2)
+        assert [job.attempts_started for job in worker.running] == [1, 2]
+
+        hand_clock.advance(11)
+        await eventually(lambda: handler.cancelled)
+        await eventually(lambda: len(worker.running) == 1)
+        handler.gate.set()
+        await site.until(completed=1)
+
+    assert lost == [1]
+    assert handler.cancelled == ["the lease was lost: another worker has the job"]
+    assert (await site.hash("back"))["ats"] == "2"
+
+
+async def test_cancelling_a_job_cancels_all_of_its_runs_here(timed_site: Site) -> None:
+    site, handler = timed_site, Held()
+    await site.queue.add("work", job_id="back")
+    async with site.working(handler, concurrency=2, stalled_interval=0) as worker:
+        await eventually(lambda: handler.running)
+        await put_back(site, "back")
+        await eventually(lambda: len(handler.running) == 2)
+        assert worker.cancel("back", "enough")
+        await site.until(failed=1)
+
+    assert handler.cancelled == ["enough", "enough"]
+
+
 @pytest.mark.parametrize("gone", ["the lease", "the job"])
 async def test_the_outcome_of_a_job_that_is_no_longer_held_is_dropped(site: Site, gone: str) -> None:
     handler = Held()

@@ -378,6 +378,35 @@ async def test_a_cancelled_run_hands_its_jobs_back(site: Site) -> None:
     assert await site.raw.keys(site.keys.job("*:lock")) == []
 
 
+async def test_a_run_that_is_cancelled_twice_leaves_nothing_running(site: Site) -> None:
+    """The second time while it waits for a handler that takes its time."""
+    started, gate = list[Job](), asyncio.Event()
+
+    async def slow_to_go(job: Job) -> None:
+        started.append(job)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await gate.wait()
+
+    await site.queue.add("work")
+    worker = site.worker(slow_to_go, site.url)
+    closed: list[bool] = []
+    worker.on("closed", lambda: closed.append(True))
+    running = asyncio.create_task(worker.run())
+    await eventually(lambda: started)
+    running.cancel()
+    await eventually(lambda: started[0].cancel_reason)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("taurine")]
+    gate.set()
+    assert left == []
+    assert closed == [True]
+
+
 @pytest.mark.parametrize("moment", range(0, 60, 6))
 async def test_stopped_at_any_moment_it_loses_and_holds_nothing(site: Site, moment: int) -> None:
     """Jobs of a turn that was under way when the stop came are handed back, too."""

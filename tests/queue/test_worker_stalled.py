@@ -159,6 +159,15 @@ async def test_one_worker_looks_for_all_bmq_085(timed_site: Site) -> None:
     await site.until(active=1)
 
 
+async def test_a_worker_is_not_kept_from_its_own_next_look_bmq_085(timed_site: Site) -> None:
+    """Jitter may bring it a tenth earlier."""
+    worker = timed_site.worker(None, stalled_interval=INTERVAL)
+
+    await worker.recover_stalled()
+
+    assert 0 < await timed_site.raw.pttl(timed_site.keys.key("stalled-check")) < 0.9 * INTERVAL * 1000
+
+
 async def test_it_looks_again_after_each_interval_bmq_085(timed_site: Site, hand_clock: TestClock) -> None:
     site = timed_site
     handler = Recording()

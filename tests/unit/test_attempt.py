@@ -213,6 +213,17 @@ def test_a_strategy_that_raises_is_logged_and_the_job_pauses_bmq_026(caplog: pyt
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.parametrize("answer", [None, "5", math.inf, -math.inf, math.nan, 10**400, 10**5000], ids=range(7))
+def test_a_strategy_that_returns_no_number_of_seconds_is_told_of_bmq_026(
+    caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    job = a_job({"attempts": 9, "backoff": {"type": "mine"}})
+    outcome = a_policy(backoff_strategy=lambda *_: answer).failed(job, RuntimeError("x"))
+    assert isinstance(outcome, RetryLater)
+    assert outcome.pause_ms == 1000
+    assert "the back-off strategy for 'mine' failed" in caplog.text
+
+
 def test_starts_are_capped_bmq_086() -> None:
     policy = a_policy(max_started_attempts=3)
     assert policy.refusal(a_job(started=3)) is None

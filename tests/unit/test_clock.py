@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 
 import pytest
 
-from taurine.clock import Clock, SystemClock
+from taurine.clock import Clock, SystemClock, ms_of, now_ms
 from taurine.testing import TestClock
 
 
@@ -24,6 +25,17 @@ def test_the_system_clock_reads_the_machine() -> None:
 
     assert before[0] <= seen[0] <= after[0]
     assert before[1] <= seen[1] <= after[1]
+
+
+def test_a_moment_has_one_number_of_milliseconds_and_that_is_the_nearest() -> None:
+    class At(SystemClock):
+        def now(self) -> float:
+            return 1_800_000_000 + micros / 1_000_000
+
+    for micros, nearest in ((0, 0), (400, 0), (600, 1), (999, 1), (1000, 1), (1400, 1), (7600, 8)):
+        moment = datetime.fromtimestamp(At().now(), UTC)
+        assert (now_ms(At()), ms_of(moment)) == (1_800_000_000_000 + nearest,) * 2
+    assert ms_of(None) is None
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])

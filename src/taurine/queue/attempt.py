@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from taurine.clock import MAX_DELAY
 from taurine.errors import (
@@ -143,12 +144,20 @@ class AttemptPolicy:
         if strategy is None:
             return _PAUSE_UNKNOWN
         try:
-            pause = cast("object", strategy(attempts_made, backoff.type, error, job))
+            return _finite(strategy(attempts_made, backoff.type, error, job))
         except Exception:
-            log.exception("the back-off strategy for %r raised; the job pauses %g s", backoff.type, _PAUSE_UNKNOWN)
+            log.exception("the back-off strategy for %r failed; the job pauses %g s", backoff.type, _PAUSE_UNKNOWN)
             return _PAUSE_UNKNOWN
-        # A strategy is untyped code of a caller: it may return anything.
-        return float(pause) if isinstance(pause, (int, float)) else _PAUSE_UNKNOWN
+
+
+def _finite(pause: object) -> float:
+    """What a strategy returned, as seconds: it is untyped code of a caller, and may return anything.
+
+    Raises ValueError, or OverflowError for a whole number that is too large.
+    """
+    if not isinstance(pause, (int, float)) or not math.isfinite(pause):
+        raise ValueError(f"expected a finite number of seconds, got {pause!r:.80}")
+    return float(pause)
 
 
 def describe(error: BaseException) -> str:

@@ -52,6 +52,9 @@ Target: TypeAlias = "str | Redis | Connection"
 a Connection.
 """
 
+_BLOCK_MARGIN = 2.0
+"""Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
+
 _JUST_USED = 0.005
 """Seconds in which no server is restarted."""
 
@@ -200,6 +203,12 @@ class Link:
         """Send one command and return its reply."""
         await self.send(command)
         return await self.receive(timeout)
+
+    async def blocking_call(self, *command: Argument, block: float) -> Any:
+        """Send a command on which the server waits for up to `block` seconds, as its own arguments say, and return its
+        reply. A connection that stays mute for some seconds longer is taken for dead.
+        """
+        return await self.call(*command, timeout=block + _BLOCK_MARGIN)
 
     async def run(self, script: Script, key: str, *arguments: Argument) -> Any:
         """Run a script, sending its text if the server does not know it."""

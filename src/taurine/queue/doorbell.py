@@ -29,10 +29,11 @@ from taurine.clock import SystemClock
 from taurine.errors import StoreError
 from taurine.heartbeat import Heartbeat
 from taurine.ids import unique_id
+from taurine.pauses import Pauses
 from taurine.queue.connection import Connection
 from taurine.queue.keys import QueueKeys, private_key
 
-__all__ = ["Doorbell", "shared_doorbell"]
+__all__ = ["Doorbell", "put_marker", "shared_doorbell"]
 
 log = logging.getLogger("taurine.queue")
 
@@ -40,12 +41,6 @@ Ring: TypeAlias = Callable[[int], bool]
 """Called with 0 for "claim now", or with the wall time in ms at which a job is due; False when it has no use for that
 now.
 """
-
-_READ_MARGIN = 2.0
-"""Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between tries to reach a server that is down."""
 
 
 class Doorbell:
@@ -67,7 +62,7 @@ class Doorbell:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._nudges: set[asyncio.Task[Any]] = set()
-        self._users = 0
+        self.users = 0
         self.heartbeat = Heartbeat("doorbell", SystemClock())
         self._seen_empty: dict[str, float] = {}
 
@@ -94,28 +89,22 @@ class Doorbell:
         seen = self._seen_empty.get(keys.marker)
         return seen is not None and asyncio.get_running_loop().time() - seen <= within
 
-    @property
-    def in_use(self) -> bool:
-        return self._users > 0
+    def start(self) -> None:
+        """Begin to read."""
+        self._task = asyncio.create_task(self._loop(), name="taurine doorbell")
 
-    def acquire(self) -> None:
-        """Count one more user; the first starts the read."""
-        self._users += 1
-        if self._task is None:
-            self._task = asyncio.create_task(self._loop(), name="taurine doorbell")
-
-    async def release(self) -> None:
-        """Count one user less; the last ends the read."""
-        self._users -= 1
-        if self._users > 0 or self._task is None:
-            return
+    async def stop(self) -> None:
+        """End the read, and wait until it has ended."""
         task, self._task = self._task, None
+        if task is None:
+            return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        self.heartbeat.rest()
-        await asyncio.gather(*self._nudges, return_exceptions=True)
-        await self._link.close()
+        try:
+            await asyncio.wait({task})  # `await task` would not tell its cancellation from one of the caller
+            await asyncio.gather(*self._nudges, return_exceptions=True)
+        finally:
+            self.heartbeat.rest()
+            await self._link.close()
 
     def _nudge(self) -> None:
         task = asyncio.create_task(self._send_nudge(), name="taurine nudge")
@@ -130,7 +119,7 @@ class Doorbell:
             )
 
     async def _loop(self) -> None:
-        pause = _FIRST_PAUSE
+        pauses = Pauses()
         while True:
             if not self._idle:
                 self._changed.clear()
@@ -140,23 +129,22 @@ class Doorbell:
             self.heartbeat.turn(2 * self._block)
             try:
                 await self._read()
-                pause = _FIRST_PAUSE
+                pauses.succeeded()
                 continue
             except StoreError as error:
                 # An idle worker has no other call that would tell of an outage; the first failure is enough.
-                log.log(_level(logging.WARNING, pause), "waiting for work: %s; it goes on trying", error)
+                log.log(_level(logging.WARNING, pauses), "waiting for work: %s; it goes on trying", error)
             except Exception:
                 # All idle workers of the process hear of work by this loop alone: it must not end while they live.
-                log.log(_level(logging.ERROR, pause), "waiting for work failed; it goes on trying", exc_info=True)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                log.log(_level(logging.ERROR, pauses), "waiting for work failed; it goes on trying", exc_info=True)
+            await asyncio.sleep(pauses.failed())
 
     async def _read(self) -> None:
         markers = list(self._idle)
         self._reading = frozenset(markers)
         try:
-            popped = await self._link.call(
-                "BZPOPMIN", self._nudge_key, *markers, self._block, timeout=self._block + _READ_MARGIN
+            popped = await self._link.blocking_call(
+                "BZPOPMIN", self._nudge_key, *markers, self._block, block=self._block
             )
         finally:
             self._reading = None
@@ -167,8 +155,7 @@ class Doorbell:
         if marker == self._nudge_key:
             return
         if not self._ring(marker, math.floor(score)):
-            # One that came meanwhile stays, unless it is later: the earlier due time is the one to wake at.
-            await self._connection.call("ZADD", marker, "LT", score, member)
+            await put_marker(self._connection, marker, score, member)
 
     def _ring(self, marker: str, due_ms: int) -> bool:
         """Call one worker that has a use for it; it takes what it can, and marks what it leaves for the next."""
@@ -183,6 +170,8 @@ class Doorbell:
     async def _look_for_unmarked(self) -> None:
         self.heartbeat.turn(2 * self._block)
         entries = list(self._idle.values())
+        if not entries:  # the last idle worker left while the read was under way
+            return
         claimable = [(keys.wait, keys.prioritized, keys.delayed) for keys, _ in entries]
         every = [key for (keys, _), line in zip(entries, claimable, strict=True) for key in (*line, keys.active)]
         found = await self._link.call("EXISTS", *every)
@@ -196,8 +185,17 @@ class Doorbell:
                 self._ring(keys.marker, 0)
 
 
-def _level(first: int, pause: float) -> int:
-    return first if pause == _FIRST_PAUSE else logging.DEBUG
+async def put_marker(connection: Connection, marker: str, score: float, member: bytes = b"1") -> None:
+    """Put back what was popped and is not heeded here: others would hear of the job late.
+
+    score: 0 for "claim now", or when a job is due, wall ms. member: default, that of due jobs.
+    """
+    # One that came meanwhile stays, unless it is later: the earlier due time is the one to wake at.
+    await connection.call("ZADD", marker, "LT", score, member)
+
+
+def _level(first: int, pauses: Pauses) -> int:
+    return logging.DEBUG if pauses.current else first
 
 
 # Workers that were given the same URL share one doorbell, though nothing else connects them. The table holds only doorbells in use,
@@ -215,10 +213,12 @@ async def shared_doorbell(connection: Connection, *, prefix: str, block: float) 
     doorbell = doorbells.get(key)
     if doorbell is None:
         doorbell = doorbells[key] = Doorbell(connection, prefix=prefix, block=block)
-    doorbell.acquire()
+        doorbell.start()
+    doorbell.users += 1
     try:
         yield doorbell
     finally:
-        await doorbell.release()
-        if not doorbell.in_use:
-            doorbells.pop(key, None)
+        doorbell.users -= 1
+        if not doorbell.users:
+            del doorbells[key]  # first: who comes while it ends has one of its own
+            await doorbell.stop()

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from taurine.errors import StoreError, StoreUnavailable
+from taurine.pauses import Pauses
 from taurine.queue.event_stream import Entry, EventStream
 from taurine.queue.store import QueueStore
 
@@ -32,8 +33,6 @@ log = logging.getLogger("taurine.queue")
 
 _RECHECK = 10.0
 _BLOCK = 5.0
-_PAUSE = 0.2
-"""Seconds between tries to reach a server that is down."""
 
 _JOBS_PER_CALL = 500
 
@@ -88,12 +87,12 @@ class _Wait:
 
     def __init__(self) -> None:
         self.done = asyncio.Event()
-        self.outcome: Ending | StoreError | None = None
+        self.outcome: Ending | Exception | None = None
         self.facts: Facts = ()
         self.asked = False
         """True once the server has answered about the job."""
 
-    def settle(self, outcome: Ending | StoreError, facts: Facts = ()) -> None:
+    def settle(self, outcome: Ending | Exception, facts: Facts = ()) -> None:
         if self.outcome is None:
             self.outcome, self.facts = outcome, facts
             self.done.set()
@@ -123,7 +122,7 @@ class _Watch:
             waits.remove(wait)
             if not waits:
                 del self._waits[raw_id]
-        if isinstance(wait.outcome, StoreError):
+        if isinstance(wait.outcome, Exception):
             raise wait.outcome
         return wait.outcome, wait.facts
 
@@ -133,7 +132,7 @@ class _Watch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _settle(self, raw_id: bytes, outcome: Ending | StoreError) -> None:
+    def _settle(self, raw_id: bytes, outcome: Ending | Exception) -> None:
         if isinstance(outcome, Completed | Failed):
             self._ended[raw_id] = outcome
             if self._telling is None:
@@ -183,7 +182,7 @@ class _Watch:
                     del self._unasked[raw_id]
                 try:
                     await self._ask_about(raw_ids)
-                except StoreError as error:
+                except Exception as error:  # noqa: BLE001 - who waits is told
                     # Who has had an answer waits on: the reader asks again when the server is back.
                     for wait in (wait for raw_id in raw_ids for wait in self._waits.get(raw_id, ()) if not wait.asked):
                         wait.settle(error)
@@ -230,6 +229,7 @@ class _Watch:
         clock = self._store.clock
         stream = EventStream(self._store.connection, self._store.keys, position=position, block=_BLOCK)
         checked_at: float | None = clock.monotonic()
+        pauses = Pauses()
         try:
             while True:
                 try:
@@ -241,14 +241,16 @@ class _Watch:
                 except StoreUnavailable as error:
                     log.debug("waiting for jobs of %s: %s", self._store.keys.name, error)
                     checked_at = None
-                    await asyncio.sleep(_PAUSE)
+                    await asyncio.sleep(pauses.failed())
                     continue
+                pauses.succeeded()
                 for _, fields in entries:
                     self._hear(fields)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - who waits is told
             for raw_id in self._waits:
                 self._settle(raw_id, error)
         finally:
+            self._reading = None  # who waits from now on starts another
             await stream.close()
 
     def _hear(self, fields: Sequence[bytes]) -> None:

@@ -19,9 +19,6 @@ Entry: TypeAlias = "tuple[bytes, list[bytes]]"
 _BATCH = 500
 """Entries per read: bounds the reader's memory."""
 
-_READ_MARGIN = 2.0
-"""Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
-
 
 def stream_order(entry_id: str) -> tuple[int, int]:
     """What to compare entry ids by."""
@@ -60,9 +57,9 @@ class EventStream:
         """
         await self.open()
         assert self.position is not None
-        reply: list[tuple[bytes, list[Entry]]] | None = await self._link.call(
+        reply: list[tuple[bytes, list[Entry]]] | None = await self._link.blocking_call(
             "XREAD", "COUNT", _BATCH, "BLOCK", round(self._block * 1000), "STREAMS", self._key, self.position,
-            timeout=self._block + _READ_MARGIN,
+            block=self._block,
         )  # fmt: skip
         if not reply:
             return []

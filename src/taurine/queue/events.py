@@ -22,6 +22,7 @@ from taurine.clock import Clock, SystemClock
 from taurine.errors import InvalidOption, StoreUnavailable
 from taurine.ids import public_id
 from taurine.options import Seconds, to_seconds
+from taurine.pauses import Pauses
 from taurine.queue.connection import Connection, Target
 from taurine.queue.event_stream import Entry, EventStream, stream_order
 from taurine.queue.keys import QueueKeys
@@ -35,9 +36,6 @@ __all__ = [
 ]  # fmt: skip
 
 log = logging.getLogger("taurine.queue")
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between tries to reach a server that is down."""
 
 _MOST_FIELDS = 1000
 """Fields of a published event: the script's unpack ends at some thousands of values."""
@@ -354,17 +352,16 @@ class QueueEvents:
         return event
 
     async def _fetch(self) -> None:
-        pause = _FIRST_PAUSE
+        pauses = Pauses()
         while not self._closed:
             try:
                 entries = await self._stream.read()
             except StoreUnavailable as error:
                 if self._closed:
                     return
-                if pause == _FIRST_PAUSE:
+                if not pauses.current:
                     log.warning("events of %s: %s; listening goes on when it is back", self._store.keys.name, error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                await asyncio.sleep(pauses.failed())
                 continue
             self._waiting.extend(event for event in map(parse_event, entries) if event is not None)
             return

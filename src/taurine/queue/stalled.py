@@ -12,6 +12,13 @@ from taurine.service import Service
 __all__ = ["StalledSweep"]
 
 
+_COUNTS_FOR = 0.85
+"""Part of the interval for which one worker's look counts for all. Jitter makes the pause between two looks of a worker
+up to a tenth shorter than the interval, and a look that comes too early is left out: it would be the next one then
+that finds the job, a whole interval later.
+"""
+
+
 class StalledSweep(Service[list[str]]):
     """Looks for active jobs without a lease; the first of all workers to look in an interval does it for all.
 
@@ -41,7 +48,8 @@ class StalledSweep(Service[list[str]]):
         """One sweep; returns the ids of the jobs that were put back, none when another worker swept lately."""
         if self._known_empty():
             return []
-        stored = await self._store.run("sweep", self._store.now_ms(), int(self.interval * 1000), self._max_stalled)
+        counts_ms = int(self.interval * 1000 * _COUNTS_FOR)
+        stored = await self._store.run("sweep", self._store.now_ms(), counts_ms, self._max_stalled)
         recovered = [public_id(raw.decode()) for raw in stored or ()]
         for job_id in recovered:
             self._on_stalled(job_id)

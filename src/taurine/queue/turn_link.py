@@ -57,7 +57,7 @@ class TurnLink:
         try:
             await self._link.send(("EVALSHA", self._script.digest, 1, self._keys.meta, *turn.arguments()))
         except BaseException:
-            self._lose()
+            await self._lose()
             raise
 
     async def receive(self) -> tuple[Turn, TurnReply]:
@@ -75,7 +75,7 @@ class TurnLink:
                     self._sent.rotate(-1)
                     await self._link.send(("EVAL", self._script.text, 1, self._keys.meta, *self._sent[-1].arguments()))
         except BaseException:
-            self._lose()
+            await self._lose()
             raise
         turn = self._sent.popleft()
         self._lost_tokens = tuple(token for token in self._lost_tokens if token not in turn.lost_tokens)
@@ -86,9 +86,11 @@ class TurnLink:
         """True after a turn without a reply, until a later turn was answered."""
         return bool(self._lost_tokens)
 
-    def _lose(self) -> None:
+    async def _lose(self) -> None:
         self._lost_tokens = (*self._lost_tokens, *(turn.token for turn in self._sent))
         self._sent.clear()
+        # A refusal is a whole reply, after which the link is in step: those of the turns behind it would still come.
+        await self._link.close()
 
     async def _reconnect(self) -> None:
         if self._client_id is not None:

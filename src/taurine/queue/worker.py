@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random, SystemRandom
 from typing import Any, Self, TypeAlias
@@ -22,7 +22,6 @@ from taurine.clock import Clock, SystemClock
 from taurine.errors import (
     FailedChildren,
     InvalidOption,
-    NotInState,
     PendingChildren,
     RateLimited,
     StoreError,
@@ -32,19 +31,21 @@ from taurine.errors import (
 from taurine.heartbeat import Heartbeat
 from taurine.ids import public_id, unique_id
 from taurine.options import Keep, RateLimit, Seconds, require_count, to_seconds
+from taurine.pauses import Pauses, waited_out
 from taurine.queue.administration import lengthen_limit
 from taurine.queue.attempt import AttemptPolicy, BackoffStrategies, Decided, bounded_delay
+from taurine.queue.by_hand import ByHand
 from taurine.queue.connection import Connection, Target
-from taurine.queue.doorbell import Doorbell, shared_doorbell
+from taurine.queue.doorbell import Doorbell, put_marker, shared_doorbell
 from taurine.queue.job import Job
 from taurine.queue.keys import QueueKeys
 from taurine.queue.later import Later
 from taurine.queue.leases import Lease, LeaseKeeper, Renewal
+from taurine.queue.prospect import Prospect
 from taurine.queue.scheduler import ScheduleStrategy, advance
 from taurine.queue.server_check import server_warnings
 from taurine.queue.signals import stopped_by_signals
 from taurine.queue.stalled import StalledSweep
-from taurine.queue.states import not_in_state
 from taurine.queue.store import QueueStore
 from taurine.queue.tracing import WorkerTracing
 from taurine.queue.turn import Completed, Failed, Outcome, Released, RetryLater, RetryNow, Turn, TurnReply
@@ -64,14 +65,6 @@ RefusalHandler: TypeAlias = Callable[[Job, BaseException], Awaitable[Any]]
 fails the attempt.
 """
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between tries to reach a server that is down: soon enough to resume at once, seldom enough to cost nothing."""
-
-_LONGEST_LIMIT_PAUSE = 30.0
-"""Seconds after which a rate-limited worker looks again, whatever the limit says: it may have been lifted by a plain
-delete.
-"""
-
 _BROKEN = -12
 """The turn script's code for a job that it could not settle for broken data."""
 
@@ -80,9 +73,6 @@ _TURNS_IN_FLIGHT = 2
 
 _CANCEL_TIME = 1.0
 """Seconds that a cancelled handler has to end before its job is handed back without waiting for it."""
-
-_READ_MARGIN = 2.0
-"""Seconds beyond the server's own time-out after which a blocking read is taken for dead."""
 
 _SETTLE_TIME = 5.0
 """Seconds that a stopping worker gives the server to take its last outcomes."""
@@ -237,17 +227,25 @@ class Worker:
             else WorkerTracing(telemetry, queue=queue, worker=name, worker_id=self._id, now=self._clock.now)
         )
         self._turn_count = 0
-        self._running: dict[str, _Attempt] = {}
-        self._writing: dict[str, _Attempt] = {}
+        self._running: dict[Lease, _Attempt] = {}
+        """By lease, not by job: one that was lost unnoticed may come here anew."""
+        self._writing: dict[Lease, _Attempt] = {}
         self._ended: list[_Ended] = []
         self._flying: dict[str, _Flight] = {}
 
-        # What replies and rings have told of the queue: whether a turn may find jobs, and when to look again.
-        self._claimable, self._filled, self._drained = True, False, True
-        self._due_ms, self._has_alarm = 0, False
-        self._limited_until = 0.0
+        self._prospect = Prospect(self._clock)
         self._reachable: bool | None = None
         """Whether the last turn was answered; None before the first."""
+
+        self._by_hand = ByHand(
+            self._store,
+            self._policy,
+            self._leases,
+            self._tracing,
+            make_turn=self._turn,
+            advance=self._advance_schedule,
+            look_every=self._drain_delay,
+        )
 
         # The loop, and what it was told to do.
         self._heartbeat = Heartbeat(f"turns of {self._store.keys.name}", self._clock)
@@ -379,11 +377,10 @@ class Worker:
         The handler gets CancelledError at its next await, and `job.cancel_reason`. Left to itself the attempt fails and
         is retried as any other; a handler that raises Permanent or Cancel instead ends the job.
         """
-        for attempt in self._running.values():
-            if job_id in (attempt.job.id, attempt.job.stored_id):
-                self._cancel(attempt, reason)
-                return True
-        return False
+        attempts = [held for held in self._running.values() if job_id in (held.job.id, held.job.stored_id)]
+        for attempt in attempts:
+            self._cancel(attempt, reason)
+        return bool(attempts)
 
     def cancel_all(self, reason: str = "cancelled") -> int:
         """Cancel every job that runs in this worker; returns how many."""
@@ -410,52 +407,25 @@ class Worker:
         The caller renews (`renew`) and settles it (`complete`, `fail`). Raises CorruptJob for a job that cannot be
         decoded; it has been failed then.
         """
-        until = self._clock.monotonic() + to_seconds(timeout, "timeout")
-        while True:
-            turn = self._turn(1, [])
-            reply = TurnReply.read(await self._store.run("turn", *turn.arguments()))
-            if reply.jobs:
-                return await self._fetched(reply, turn)
-            left = until - self._clock.monotonic()
-            if left <= 0:
-                return None
-            wait = min(left, self._drain_delay)
-            if reply.due_ms:
-                wait = min(wait, max(0.001, reply.due_ms / 1000 - self._clock.now()))
-            link = self._store.connection.link()  # its own: a shared one would be kept from others while it blocks
-            try:
-                await link.call("BZPOPMIN", self._store.keys.marker, max(wait, 0.001), timeout=wait + _READ_MARGIN)
-            finally:
-                await link.close()
-
-    async def _fetched(self, reply: TurnReply, turn: Turn) -> Job:
-        raw_id, started, fields = reply.jobs[0]
-        job = Job.claimed(self._store, raw_id, started, fields, turn.token)
-        if job.scheduler_id is not None:
-            await self._advance_schedule(job)
-        if (error := job.corruption()) is not None:
-            await self.fail(job, error)
-            raise error
-        return job
+        return await self._by_hand.fetch(to_seconds(timeout, "timeout"))
 
     async def complete(self, job: Job, result: Any = None) -> None:
         """Settle a fetched job as completed.
 
         Raises JobNotFound, LeaseMissing, LeaseLost, NotInState, PendingChildren, FailedChildren.
         """
-        await self._settle_by_hand(job, self._policy.completed(job, result))
+        await self._by_hand.complete(job, result)
 
     async def fail(self, job: Job, error: BaseException) -> None:
         """Settle a fetched job as a failed attempt: retried or failed for good, by its options.
 
         Raises as `complete` does.
         """
-        await self._settle_by_hand(job, self._policy.failed(job, error))
+        await self._by_hand.fail(job, error)
 
     async def renew(self, job: Job) -> bool:
         """Prolong a fetched job's lease; False when it is lost."""
-        lease = Lease(job.stored_id, job.token or "", job.attempts_started, self._clock.monotonic())
-        return not (await self._leases.renew([lease])).lost
+        return await self._by_hand.renew(job)
 
     async def recover_stalled(self) -> list[str]:
         """Look once for jobs whose worker is gone, and put them back; returns their ids.
@@ -464,21 +434,10 @@ class Worker:
         """
         return await self._sweep.run_once()
 
-    async def _settle_by_hand(self, job: Job, outcome: Outcome) -> None:
-        stored_id = job.stored_id
-        turn = self._turn(0, [_Ended(Lease(stored_id, job.token or "", 0, 0.0), outcome)])
-        reply = TurnReply.read(await self._store.run("turn", *turn.arguments()))
-        if reply.codes[0] == NotInState.code:
-            raise await not_in_state(self._store, stored_id, ("active",), "settled")
-        if reply.codes[0] < 0:
-            raise self._store.error(reply.codes[0], stored_id)
-        if self._tracing is not None:
-            self._tracing.settled([(job, outcome)])
-
     # The loop -------------------------------------------------------------------------------------------------------------------
 
     async def _work(self, doorbell: Doorbell) -> None:
-        pause = _FIRST_PAUSE
+        pauses = Pauses()
         if self._renew_leases:
             self._leases.start()
         if self._stalled_interval:
@@ -495,15 +454,14 @@ class Worker:
                         await self._rest(doorbell)
                         continue
                     await self._take_turns()
-                    pause = _FIRST_PAUSE
+                    pauses.succeeded()
                 except StoreUnavailable as error:
                     self._lose_turn()
                     if self._reachable is not False:
                         log.warning("worker of %s: %s; the worker goes on trying", self._store.keys.name, error)
                         self._events.emit("error", error)
                     self._reachable = False
-                    await self._clock.sleep(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    await self._clock.sleep(pauses.failed())
         finally:
             await self._close(doorbell)
 
@@ -523,15 +481,17 @@ class Worker:
             if self._reachable is not True:
                 self._greet()
             settled = self._flying.pop(turn.token).ended
-            self._filled = 0 < turn.want <= len(reply.jobs)
-            self._claimable = self._claimable or self._filled
+            drained = self._prospect.heed(reply, turn)
             try:
                 await self._send_turns(arriving=len(reply.jobs))
             finally:
                 # The reply counts whatever became of the next turn: its jobs are leased to this worker.
                 if settled:
                     self._report(settled, reply.codes, again=bool(turn.lost_tokens))
-                self._heed(reply, turn)
+                if reply.dropped:
+                    self._log_dropped(reply.dropped)
+                if drained:
+                    self._events.emit("drained")
                 self._start(reply, turn)
 
     async def _send_turns(self, arriving: int = 0) -> None:
@@ -547,27 +507,26 @@ class Worker:
         if not self._has_turn(want):
             return None
         if want:
-            # A batch that was filled promises more. Otherwise only a ring does, and one that comes while the turn is under way stands.
-            self._claimable = self._filled
+            self._prospect.asks()
         ended, self._ended = self._ended, []
-        turn = self._turn(want, ended)
+        turn = self._turn(want, [(entry.lease.stored_id, entry.lease.token, entry.outcome) for entry in ended])
         self._flying[turn.token] = _Flight(want, ended)
         return turn
 
     def _has_turn(self, want: int) -> bool:
-        if self._ended or (want and self._claimable):
+        if self._ended or (want and self._prospect.claimable):
             return True
         # At the end, jobs that a lost turn claimed are asked for once more, to be handed back.
         return self._stopping and self._turns.has_lost and not self._flying
 
-    def _turn(self, want: int, ended: list[_Ended]) -> Turn:
+    def _turn(self, want: int, attempts: Sequence[tuple[str, str, Outcome]]) -> Turn:
         self._turn_count += 1
         return Turn(
             now_ms=self._store.now_ms(),
             token=f"{self._id}:{self._turn_count}",
             lease_ms=self._lease_ms,
             want=want,
-            attempts=[(entry.lease.stored_id, entry.lease.token, entry.outcome) for entry in ended],
+            attempts=attempts,
             worker_name=self._name,
             limit=self._rate_limit,
             metrics_points=self._metrics_points,
@@ -584,27 +543,14 @@ class Worker:
         """Jobs to ask for: a third of the slots at a time, so that one third runs here while the others are fetched
         there.
         """
-        if self._limited_until and self._clock.monotonic() < self._limited_until:
+        if self._prospect.limited:
             return 0
         return min(self._free(arriving), -(-self._concurrency // (_TURNS_IN_FLIGHT + 1)))
 
-    def _heed(self, reply: TurnReply, turn: Turn) -> None:
-        self._due_ms = reply.due_ms
-        if turn.want:
-            self._limited_until = 0.0
-        if reply.wait_ms > 0:
-            self._limited_until = self._clock.monotonic() + min(reply.wait_ms / 1000, _LONGEST_LIMIT_PAUSE)
-        for raw_id in reply.dropped:
-            log.warning(
-                "queue %s: dropped the id %r, no job is stored under it",
-                self._store.keys.name,
-                public_id(_text(raw_id)),
-            )
-        if reply.jobs:
-            self._drained = False
-        elif turn.want and not self._drained:
-            self._drained = True
-            self._events.emit("drained")
+    def _log_dropped(self, raw_ids: list[bytes]) -> None:
+        name = self._store.keys.name
+        for raw_id in raw_ids:
+            log.warning("queue %s: dropped the id %r, no job is stored under it", name, public_id(_text(raw_id)))
 
     def _start(self, reply: TurnReply, turn: Turn) -> None:
         now = self._clock.monotonic()
@@ -617,7 +563,7 @@ class Worker:
                 self._ended.append(_Ended(attempt.lease, Released(), job))
                 self._wake.set()
                 continue
-            self._running[job.stored_id] = attempt
+            self._running[attempt.lease] = attempt
             attempt.task = asyncio.create_task(run(attempt))
             if progress_heard:
                 job.on_progress = self._tell_progress
@@ -669,12 +615,10 @@ class Worker:
 
     def _write(self, attempt: _Attempt, later: Later) -> None:
         """The handler is through, and what came of it is being written: the slot is free, the lease is not."""
-        stored_id = attempt.lease.stored_id
-        if self._running.get(stored_id) is not attempt:
+        if self._running.pop(attempt.lease, None) is None:
             return  # handed back before, while its handler would not end
-        del self._running[stored_id]
         attempt.task = None
-        self._writing[stored_id] = attempt
+        self._writing[attempt.lease] = attempt
         later.then(partial(self._on_written, attempt))
         self._wake.set()
 
@@ -711,11 +655,9 @@ class Worker:
 
     def _end(self, attempt: _Attempt, outcome: Outcome | None, value: Any = None) -> _Ended | None:
         """What is to be settled of it, if anything is."""
-        stored_id = attempt.lease.stored_id
         held = self._running if attempt.later is None else self._writing
-        if held.get(stored_id) is not attempt:
+        if held.pop(attempt.lease, None) is None:
             return None  # handed back before, while its handler would not end
-        del held[stored_id]
         self._wake.set()
         if self._idle is not None and not self._busy:
             self._idle.set()
@@ -769,29 +711,21 @@ class Worker:
     async def _rest(self, doorbell: Doorbell) -> None:
         """Wait for something to do: an attempt that ends, a ring, the next due job, the end of a limit."""
         self._wake.clear()
-        keys, waits = self._store.keys, list[float]()
+        keys, wait = self._store.keys, None
         if self._free():
             doorbell.arm(keys, self._ring)
-            if self._due_ms:
-                waits.append(self._due_ms / 1000 - self._clock.now())
-            if self._limited_until:
-                waits.append(self._limited_until - self._clock.monotonic())
+            wait = self._prospect.wait()
         else:
             doorbell.disarm(keys, self._ring)
             await self._pass_alarm_on()
         self._heartbeat.rest()
-        if not await self._clock.wait(self._wake, max(0.0, min(waits)) if waits else None):
-            self._claimable = True
+        if not await self._clock.wait(self._wake, wait):
+            self._prospect.look_again()
 
     def _ring(self, due_ms: int) -> bool:
         if not self._free():
             return False
-        if due_ms > self._store.now_ms():
-            self._due_ms = min(due_ms, self._due_ms or due_ms)
-            self._has_alarm = True
-        else:
-            self._claimable = True
-            self._limited_until = 0.0
+        self._prospect.ring(due_ms)
         self._wake.set()
         return True
 
@@ -799,12 +733,12 @@ class Worker:
         """Put back the marker of the next due job, which was popped here and will not be heeded here: others would hear
         of the job late.
         """
-        if self._has_alarm and self._due_ms:
-            await self._store.connection.call("ZADD", self._store.keys.marker, "LT", self._due_ms, "1")
-        self._has_alarm = False
+        if due_ms := self._prospect.alarm_ms:
+            await put_marker(self._store.connection, self._store.keys.marker, due_ms)
+        self._prospect.forget_alarm()
 
     def _look_again(self) -> None:
-        self._claimable = True
+        self._prospect.look_again()
         self._wake.set()
 
     def _known_empty(self) -> bool:
@@ -818,26 +752,15 @@ class Worker:
     # Leases, limits, schedules --------------------------------------------------------------------------------------------------
 
     def _held_leases(self) -> list[Lease]:
-        running = [attempt.lease for attempt in self._running.values()]
         # One that is being written has no handler that could be told again.
-        writing = [attempt.lease for attempt in self._writing.values() if not attempt.lost]
-        return running + writing + [ended.lease for ended in self._ended]
-
-    def _attempt_with(self, lease: Lease) -> _Attempt | None:
-        """The attempt that has this very lease: one that lost its job may still be written while the job runs here
-        anew.
-        """
-        for held in (self._running, self._writing):
-            attempt = held.get(lease.stored_id)
-            if attempt is not None and attempt.lease is lease:
-                return attempt
-        return None
+        writing = [lease for lease, attempt in self._writing.items() if not attempt.lost]
+        return [*self._running, *writing, *(ended.lease for ended in self._ended)]
 
     def _on_renewal(self, renewal: Renewal) -> None:
         if renewal.renewed:
             self._events.emit("leases_renewed", [public_id(stored_id) for stored_id in renewal.renewed])
         for lease in renewal.lost:
-            attempt = self._attempt_with(lease)
+            attempt = self._running.get(lease) or self._writing.get(lease)
             if attempt is None:
                 continue
             log.warning(
@@ -863,24 +786,19 @@ class Worker:
         worker_max = None if self._rate_limit is None else self._rate_limit.max
         with contextlib.suppress(StoreError):
             await lengthen_limit(self._store, pause_ms, worker_max=worker_max)
-        self._limited_until = max(self._limited_until, self._clock.monotonic() + delay)
+        self._prospect.limit(delay)
 
     async def _advance_schedule(self, job: Job) -> None:
         """Arm the scheduler's next run. Waits out an outage: a schedule that is not advanced stops."""
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await advance(self._store, job, strategy=self._schedule_strategy)
-                return
-            except StoreUnavailable as error:
-                log.warning(
-                    "queue %s: the schedule %s waits for its next run: %s",
-                    self._store.keys.name,
-                    job.scheduler_id,
-                    error,
-                )
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        name, scheduler_id = self._store.keys.name, job.scheduler_id
+        await waited_out(
+            lambda: advance(self._store, job, strategy=self._schedule_strategy),
+            clock=self._clock,
+            passes=lambda error: isinstance(error, StoreUnavailable),
+            told=lambda error: log.warning(
+                "queue %s: the schedule %s waits for its next run: %s", name, scheduler_id, error
+            ),
+        )
 
     # Outages and the end --------------------------------------------------------------------------------------------------------
 
@@ -889,7 +807,7 @@ class Worker:
         lost = [ended for flight in self._flying.values() for ended in flight.ended]
         self._ended = lost + self._ended
         self._flying.clear()
-        self._claimable = True
+        self._prospect.look_again()
 
     def _greet(self) -> None:
         if self._reachable is None:
@@ -948,7 +866,18 @@ class Worker:
         doorbell.disarm(self._store.keys, self._ring)
         self._stopping = True
         self._lose_turn()
-        await self._hand_back()
+        async with contextlib.AsyncExitStack() as stack:  # all of it, however often this is cancelled
+            stack.callback(self._events.emit, "closed")
+            stack.callback(self._heartbeat.rest)
+            stack.push_async_callback(self._turns.close)
+            stack.push_async_callback(self._sweep.stop)
+            stack.push_async_callback(self._leases.stop)
+            if self._server_check is not None:
+                stack.push_async_callback(asyncio.wait, {self._server_check})
+            await self._hand_back()
+            await self._settle_last()
+
+    async def _settle_last(self) -> None:
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_SETTLE_TIME):
                 while self._has_turn(0):
@@ -960,13 +889,6 @@ class Worker:
                 self._store.keys.name,
                 unsent,
             )
-        if self._server_check is not None:
-            await self._server_check
-        await self._leases.stop()
-        await self._sweep.stop()
-        await self._turns.close()
-        self._heartbeat.rest()
-        self._events.emit("closed")
 
 
 def _checked_handler(handler: Handler | None) -> Handler | None:

@@ -2,8 +2,8 @@
 --[[ sweep: put jobs back whose worker is gone.
 
   KEYS    1 the queue's meta key
-  ARGV    1 now, ms · 2 interval, ms · 3 how often a job may be put back before it is marked to fail
-  Returns the ids that were put back; false when another worker swept within the interval
+  ARGV    1 now, ms · 2 for how long this look counts for all workers, ms · 3 how often a job may be put back before it is marked to fail
+  Returns the ids that were put back; false when a look that still counts was there
   Events  waiting, stalled.  Cost O(active).
   Atomic: a job is suspected in one sweep and put back in a later one only if no lease was taken on it between.
   A job put back too often is marked (`defa`): whoever claims it next fails it without running it. The next run of
@@ -11,9 +11,9 @@
 --@include queue events marker removal
 
 local queue = openQueueOf(KEYS[1])
-local now, intervalMs, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now, countsMs, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
-if not redis.call('SET', queue.stalledCheck, now, 'PX', intervalMs, 'NX') then return false end
+if not redis.call('SET', queue.stalledCheck, now, 'PX', countsMs, 'NX') then return false end
 trimEvents(queue)
 
 -- Counts from anew when the count that stands there is no number.
