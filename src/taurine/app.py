@@ -839,8 +839,8 @@ class Taurine:
 
     @property
     def queues(self) -> Queues:
-        """The queues as an operator sees them: `list`, `get`, `has_work`, `pause`, `resume`, `drain`, `clean`,
-        `set_concurrency`, `set_rate_limit`, `remove`.
+        """The queues as an operator sees them: `list`, `get`, `has_work`, `events`, `pause`, `resume`, `drain`,
+        `clean`, `set_concurrency`, `set_rate_limit`, `remove`.
         """
         return Queues(partial(self._backend_for, "queues"), self._authorize)
 

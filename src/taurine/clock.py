@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, overload
 
-__all__ = ["MAX_DELAY", "Clock", "SystemClock"]
+__all__ = ["MAX_DELAY", "Clock", "SystemClock", "ms_of", "now_ms"]
 
 
 MAX_DELAY = 366 * 100 * 86_400.0
@@ -56,3 +57,24 @@ class SystemClock:
                 return await event.wait()
         except TimeoutError:
             return event.is_set()
+
+
+def now_ms(clock: Clock) -> int:
+    """Wall time in milliseconds since the Unix epoch, rounded to the nearest."""
+    return round(clock.now() * 1000)
+
+
+@overload
+def ms_of(moment: datetime) -> int: ...
+
+
+@overload
+def ms_of(moment: None) -> None: ...
+
+
+def ms_of(moment: datetime | None) -> int | None:
+    """An aware time in milliseconds since the Unix epoch, and None for None.
+
+    Rounded to the nearest, as `now_ms` is: one moment is one number, whichever of them has told it.
+    """
+    return None if moment is None else round(moment.timestamp() * 1000)

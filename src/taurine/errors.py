@@ -65,6 +65,7 @@ TaurineError
 │   ├── TimeLimitExceeded (TimeoutError)    it ran longer than its time limit
 │   ├── HandlerExited                   the handler tried to end the process it ran in
 │   ├── HandlerFailed                   the handler raised, in a process of its own
+│   ├── WorkerLost                      the worker that ran it told no end: it died, or lost its lease
 │   ├── WorkerProcessDied               the process that ran it died
 │   └── WorkerProcessNotStarted         the process that was to run it did not start
 ├── SupervisorGaveUp                    the worker processes of `processes=N` do not start; all were stopped
@@ -167,6 +168,7 @@ __all__ = [
     "UnknownName",
     "WaitForChildren",
     "WaitTimeout",
+    "WorkerLost",
     "WorkerProcessDied",
     "WorkerProcessNotStarted",
 ]
@@ -632,6 +634,14 @@ class HandlerFailed(AttemptError):
         self.type_name = type_name
         self.traceback = traceback
         self.verdict = verdict
+
+
+class WorkerLost(AttemptError):
+    """The worker that ran the attempt told no end of it: it died, or lost its lease. The job runs again, or is dead once
+    that has happened too often.
+    """
+
+    retryable = True
 
 
 class WorkerProcessDied(AttemptError):

@@ -153,7 +153,7 @@ async def test_a_queue_is_paused_and_resumed(app: Taurine, taurine: Callable[...
     assert seen.out.count("paused") == 2
     assert "paused" in why.sentence
     assert [queue["standing"]["paused"] for queue in resumed.json] == [False]
-    assert misspelt.code == 2
+    assert misspelt.code == 1
     assert "did you mean 'late'?" in misspelt.err
 
 

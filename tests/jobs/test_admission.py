@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from support.executed import Task
 from taurine.app import Taurine
 from taurine.errors import JobFailed
 from taurine.jobs.handler.context import Context
+from taurine.jobs.runtime.recording import Recorder
 from taurine.jobs.worker.worker import JobWorker
 from taurine.ledger.audit import AuditEntry, record_actions
 from taurine.ledger.cancellations import request_cancel
@@ -77,6 +79,64 @@ async def test_a_cancelled_job_whose_removal_did_not_get_through_never_runs(app:
         await (await task.enqueue(Task(number=2))).result(timeout=10)
     assert runs == [2]
     assert (await handle.record()).status == "cancelled"
+
+
+PURGED = "delete from taurine_job"
+ENDED = """update taurine_job set status = 'completed', output = '"kept"', finished_at = 1"""
+
+
+@pytest.mark.parametrize(("sql", "state", "result"), [(PURGED, "failed", None), (ENDED, "completed", "kept")])
+async def test_a_job_that_is_too_late_does_not_run_whatever_its_record_says(
+    app: Taurine, queue: Queue, sql: str, state: str, result: str | None
+) -> None:
+    """Its record is gone or has ended, so it cannot be said there that it expired."""
+    runs: list[int] = []
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(payload: Task) -> None:
+        runs.append(payload.number)
+
+    async with app.worker(stalled_interval=0.2) as worker:
+        await paused(app, worker)
+        handle = await task.enqueue(Task(), expires_in=0.001)
+        expired_at = app._backend().clock.now() + 0.01
+        await change(app, lambda connection: connection.execute(text(sql)))
+        await eventually(lambda: app._backend().clock.now() > expired_at, every=0.001)
+        worker.resume()
+        await eventually(partial(_is, queue, handle.id, state), 10)
+    job = await queue.get_job(handle.id)
+    assert job is not None
+    assert job.result == result
+    assert runs == []
+
+
+async def test_a_job_that_is_to_be_cancelled_does_not_run_though_its_record_goes_away_meanwhile(
+    app: Taurine, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    cancel = Recorder.cancel
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(payload: Task) -> None:
+        runs.append(payload.number)
+
+    async def behind_the_purge(self: Recorder, *details: Any) -> Any:
+        await change(app, lambda connection: connection.execute(text(PURGED)))
+        return await cancel(self, *details)
+
+    monkeypatch.setattr(Recorder, "cancel", behind_the_purge)
+    async with app.worker() as worker:
+        await paused(app, worker)
+        handle = await task.enqueue(Task())
+        await act(app, worker, handle.id, "update taurine_job set cancel_requested_at = 1")
+        worker.resume()
+        await eventually(partial(_is, queue, handle.id, "failed"), 10)
+    assert runs == []
+
+
+async def _is(queue: Queue, job_id: str, state: str) -> bool:
+    assert await queue.state(job_id) == state
+    return True
 
 
 async def test_an_old_copy_runs_what_the_later_generation_says(app: Taurine) -> None:

@@ -21,7 +21,7 @@ ALERT = Alert("denied", "job\n1", "ticket.triage", "tasks", "acme", "not yours")
 
 async def raise_all(alerts: Alerts, *raised: Alert) -> None:
     for alert in raised:
-        await alerts.raise_alert(alert)
+        alerts.raise_alert(alert)
     await alerts.close()
 
 
@@ -56,7 +56,7 @@ async def test_a_hook_that_hangs_holds_nobody_up(caplog: pytest.LogCaptureFixtur
         await asyncio.Event().wait()
 
     alerts = Alerts(hangs, patience=0.01)
-    await alerts.raise_alert(ALERT)
+    alerts.raise_alert(ALERT)
     await eventually(lambda: "the alert hook failed" in caplog.text, 5)
 
 
@@ -70,7 +70,7 @@ async def test_a_plain_hook_that_blocks_blocks_one_thread_of_its_own(caplog: pyt
     alerts = Alerts(blocks, patience=0.01)
     try:
         for _ in range(3):
-            await alerts.raise_alert(ALERT)
+            alerts.raise_alert(ALERT)
         await eventually(lambda: caplog.text.count("the alert hook failed") == 3, 5, "the loop was blocked")
         (thread,) = [thread for thread in threading.enumerate() if thread.name.startswith("taurine alerts")]
     finally:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
+from jobs.operated import ended
+from support.eventually import eventually
 from taurine.app import Taurine
 from taurine.jobs.operations.diagnosis import Diagnosis, Finding
+from taurine.jobs.reconciler.upkeep import Upkeep
+from taurine.ledger.schema import job
+from taurine.ledger.workers import LoopTurn, WorkerRow, write_worker
 
 Factory = Callable[..., Taurine]
 
@@ -81,3 +89,98 @@ async def test_a_late_tick_of_a_paused_queue_waits_for_its_resume(app: Taurine) 
     assert "its tick is 10 min late" in late.text
     assert (paused.level, paused.remedy) == ("warn", "`taurine queues resume mail` when it may go on")
     assert paused.text.endswith("its tick is 10 min late, and its queue 'mail' is paused")
+
+
+async def told(app: Taurine, name: str, *, ago: float, loop_late: float | None = None, stopped: bool = False) -> None:
+    """A worker of the queue `mail` has told of itself so many seconds ago. loop_late: by how much its loop was late."""
+    at = round((time.time() - ago) * 1000)
+    loops = {} if loop_late is None else {"loop": LoopTurn(at - 99_000, at - round(loop_late * 1000))}
+    row = WorkerRow(
+        id=name, name=name, host="kitchen", pid=7, version="1", queues=["mail"], slots=5, busy=5, leases_lost=0,
+        loops=loops, started_at=at - 900_000, seen_at=at, stopped_at=at if stopped else None,
+    )  # fmt: skip
+    await app.counts()  # which makes the tables
+    await app._backend().database.write(lambda connection: write_worker(connection, row))
+
+
+async def test_a_worker_that_is_late_to_tell_of_itself(app: Taurine) -> None:
+    await told(app, "punctual", ago=10)
+    await told(app, "late", ago=20)
+    await told(app, "stopped", ago=20, stopped=True)
+    await told(app, "killed", ago=3600)
+
+    workers = {check: finding for check, finding in (await found(app)).items() if check.startswith("worker ")}
+
+    assert list(workers) == ["worker late"]
+    assert workers["worker late"].level == "warn"
+    assert workers["worker late"].text.startswith("on kitchen, process 7: last told of itself 2")
+    assert "blocks its event loop" in str(workers["worker late"].remedy)
+
+
+async def test_a_worker_that_is_connected_and_was_not_heard_of_for_long(app: Taurine) -> None:
+    """It cannot be told from one that was killed but by its connection."""
+
+    @app.job("mail.sort", queue="mail")
+    async def sort(payload: int) -> None: ...
+
+    await told(app, "mute", ago=3600)
+    async with app.worker(name="mute", upkeep=Upkeep(report_every=None)):
+
+        async def connected() -> bool:
+            standing = (await app.queues.get("mail")).standing
+            return standing is not None and bool(standing.workers)
+
+        await eventually(connected, message="the worker is not connected")
+        late = (await found(app))["worker mute"]
+
+    assert (late.level, late.details["state"]) == ("warn", "lost")
+
+
+async def test_a_worker_that_tells_of_late_loops(app: Taurine) -> None:
+    await told(app, "stuck", ago=1, loop_late=30)
+    await told(app, "well", ago=1, loop_late=-30)
+
+    findings = await found(app)
+
+    assert findings["worker stuck"].level == "warn"
+    assert findings["worker stuck"].text.endswith("told that these of its loops do not turn: loop")
+    assert "worker well" not in findings
+
+
+async def test_the_same_runs_hold_all_slots(app: Taurine) -> None:
+    release = asyncio.Event()
+
+    @app.job("mail.sort", queue="mail")
+    async def sort(payload: int) -> None:
+        await release.wait()
+
+    async def begin_before(seconds: float, *ids: str) -> None:
+        began = round((time.time() - seconds) * 1000)
+        await app._backend().database.write(
+            lambda connection: connection.execute(update(job).where(job.c.id.in_(ids)).values(started_at=began))
+        )
+
+    async with app.worker(concurrency=2, name="oven-1"):
+        await eventually(app.workers.list, message="the worker did not tell of itself")
+        for job_id in ("first", "second"):
+            await sort.enqueue(1, job_id=job_id)
+            await ended(lambda job_id=job_id: app.get(job_id), "running")
+        await begin_before(900, "first")
+        await begin_before(400, "second")
+        unhindered = await found(app)
+        waiting = await sort.enqueue(1)
+        held = (await found(app))["slots mail"]
+        await begin_before(100, "second")
+        young = await found(app)
+        release.set()
+        await waiting.result(timeout=10)
+
+    assert "slots mail" not in unhindered
+    assert "slots mail" not in young
+    assert held.level == "warn"
+    assert held.text == (
+        "all 2 slots are taken by the same runs for 6 min, while jobs wait; "
+        "longest by first on oven-1 for 15 min, second on oven-1 for 6 min"
+    )
+    assert "`taurine cancel ID`" in str(held.remedy)
+    assert [one["id"] for one in held.details["longest"]] == ["first", "second"]

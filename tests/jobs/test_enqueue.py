@@ -30,6 +30,8 @@ from taurine.errors import (
 from taurine.jobs.enqueue.access import AccessRequest
 from taurine.jobs.handler.context import Context
 from taurine.jobs.reporting.lines import current_context
+from taurine.ledger.database import Database
+from taurine.ledger.migrate import migrate
 from taurine.ledger.records import NewRecord
 from taurine.ledger.requests import accept_records
 from taurine.queue import Queue
@@ -342,6 +344,18 @@ async def test_many_have_no_option_of_one_job(app: Taurine, option: str) -> None
     options: Any = {option: "x"}
     with pytest.raises(InvalidOption, match="one job only"):
         await declare_triage(app).enqueue_many([ticket()], **options)
+
+
+async def test_concurrent_first_calls_make_the_tables_once(app: Taurine, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Database] = []
+
+    async def counted(database: Database, **options: Any) -> None:
+        made.append(database)
+        await migrate(database, **options)
+
+    monkeypatch.setattr("taurine.jobs.backend.migrate", counted)
+    await asyncio.gather(*(app._backend().ready() for _ in range(50)))
+    assert len(made) == 1
 
 
 async def test_concurrent_enqueues_share_commits(app: Taurine, monkeypatch: pytest.MonkeyPatch) -> None:

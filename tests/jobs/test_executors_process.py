@@ -108,6 +108,19 @@ async def test_the_context_reaches_the_worker(executor: ProcessExecutor, caplog:
         await eventually(lambda line=line: f"{line} [job-7]" in seen, 5, f"{line!r} is not among {seen}")
 
 
+async def test_a_bad_log_call_fails_nothing(executor: ProcessExecutor, caplog: pytest.LogCaptureFixture) -> None:
+    """As in the worker's own process: one that cannot be formatted is told of, one that is too long is cut."""
+    assert await executor.run(call_of(handlers.log_badly), timeout=30) == "done"
+
+    def said(start: str) -> bool:
+        return any(record.getMessage().startswith(start) for record in caplog.records)
+
+    (pid,) = executor.pids
+    for start in (f"stderr of process {pid}: --- Logging error", "longlong", "fine"):
+        await eventually(lambda start=start: said(start), 5, f"no line that starts with {start!r}")
+    assert max(len(record.getMessage()) for record in caplog.records) <= MIB
+
+
 async def test_what_the_worker_answers_with_an_error_is_raised_there(executor: ProcessExecutor) -> None:
     with pytest.raises(HandlerFailed, match="refused 5") as raised:
         await executor.run(call_of(handlers.refused), timeout=30)

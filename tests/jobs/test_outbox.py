@@ -15,6 +15,7 @@ from support.server import ValkeyServer
 from support.store import RawStore, open_store
 from taurine.app import Taurine
 from taurine.clock import SystemClock
+from taurine.errors import LedgerUnavailable
 from taurine.jobs.enqueue.enqueuer import Enqueuer
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.handover.outbox import Outbox
@@ -306,6 +307,31 @@ async def test_a_job_that_is_cancelled_between_its_commit_and_its_add_does_not_s
     assert (await notes.record("a")).status == "cancelled"
 
 
+async def test_what_is_to_be_taken_back_is_looked_at_again_when_the_ledger_was_away(
+    app_factory: Factory, raw: RawStore, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes(app_factory())
+    await notes.add("a")
+    end = update(job).where(job.c.id == "note-a").values(status="cancelled", finished_at=_LONG_AGO)
+    await backend_of(notes.app).database.write(lambda connection: connection.execute(end))
+    outbox = _outbox(notes.app)
+    monkeypatch.setattr(outbox, "ask", lambda: None)  # the test runs its passes
+    outbox.take_back(["note-a"])
+
+    with monkeypatch.context() as away:
+        away.setattr(backend_of(notes.app).database, "read", _unavailable)
+        with pytest.raises(LedgerUnavailable):
+            await outbox.run_once()
+    assert await raw.exists(f"{prefix}:q:note-a")
+    await outbox.run_once()
+
+    assert not await raw.exists(f"{prefix}:q:note-a")
+
+
+async def _unavailable(_: object) -> None:
+    raise LedgerUnavailable("away")
+
+
 async def test_an_id_whose_record_is_purged_runs_anew(app_factory: Factory) -> None:
     """The finished job of the old record still stands in the queue."""
     notes = Notes(app_factory())
@@ -360,6 +386,9 @@ async def test_a_job_that_can_never_be_stored_fails_and_lets_the_others_by(
     assert failed.status == "failed"
     assert failed.error is not None
     assert failed.error["type"] == "CorruptJob"
+    assert (
+        failed.error_fingerprint == (await notes.record("b001")).error_fingerprint
+    )  # one cause, though each names its job
     assert [entry.job_id for entry in await notes.app.dead_letters.list(limit=1)] != []
     assert len([line for line in caplog.records if "queued" in line.getMessage()]) == 2 * 500
 

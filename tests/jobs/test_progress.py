@@ -237,6 +237,48 @@ async def test_nothing_is_forgotten_while_the_ledger_is_away(
     assert [line.message for line in context.lines] == ["a line"]
 
 
+async def test_a_line_that_is_being_saved_as_its_attempt_ends_is_stored_once(
+    app: Taurine, make_context: Callable[..., Context]
+) -> None:
+    @app.job("ticket.triage", queue="tasks")
+    async def task(_: Task) -> None: ...
+
+    handle = await task.enqueue(Task())
+    context, group = make_context(job_id=handle.id), app._backend().group
+    saver = Saver(group=group, clock=SystemClock())
+    context.log("a line")
+
+    saving = asyncio.create_task(saver.save_lines(context))
+    await asyncio.sleep(0)  # its commit is under way
+    context.log("the last one")
+    saver.post_lines(context)
+    await saving
+    await group.close()
+
+    assert [line.message for line in await app.logs(handle.id)] == ["a line", "the last one"]
+
+
+async def test_lines_that_could_not_be_saved_stand_before_later_ones_and_are_no_more_than_may_wait(
+    make_context: Callable[..., Context],
+) -> None:
+    context = make_context()
+
+    class Away:
+        async def submit(self, *_: object) -> Any:
+            for number in range(10):
+                context.log(f"later {number}")
+            raise ConnectionError("away")
+
+    for number in range(995):
+        context.log(f"{number}")
+    saver = Saver(group=Away(), clock=SystemClock())  # pyright: ignore[reportArgumentType] - a group that only fails
+    with pytest.raises(ConnectionError):
+        await saver.save_lines(context)
+
+    assert [line.message for line in context.lines[-7:]] == ["993", "994", *(f"later {number}" for number in range(5))]
+    assert len(context.lines) == 1000
+
+
 async def test_after_a_kill_no_batch_is_missing_and_none_is_done_twice(
     app: Taurine, worker_program: Callable[..., Program], tmp_path: Path
 ) -> None:

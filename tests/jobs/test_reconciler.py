@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import ANY
@@ -155,6 +156,34 @@ async def test_an_end_in_the_queue_alone_is_written_into_the_record(
     assert [letter.job_id for letter in letters] == ["note-bad"]
     assert (await notes.app.compare()).total == 0
     assert (await reconciler(notes.app).run_once()).repaired == 0
+
+
+async def test_failures_in_other_languages_are_of_one_cause_if_they_are_of_one_place(
+    app_factory: Factory, raw: RawStore, redis_socket_url: str, prefix: str
+) -> None:
+    """As Node writes them; the messages differ each time."""
+    notes = Notes(app_factory())
+    await notes.app.migrate()
+    traces = {
+        "a": "Error: no order 1\n    at charge (/app/orders.js:8:9)\n    at async run (/app/worker.js:3:1)",
+        "b": "Error: no order 2\n    at charge (/srv/v2/orders.js:9:9)\n    at async run (file:///srv/v2/worker.js:3:1)",
+        "c": "Error: no order 1\n    at /app/mails.js:8:9\n    at async run (/app/worker.js:3:1)",
+    }
+    await notes.add(*traces)
+    worker = await _by_hand(redis_socket_url, prefix)
+    for name in traces:
+        job = await worker.fetch()
+        assert job is not None
+        job._opts = (b'{"attempts":1}', None)  # pyright: ignore[reportPrivateUsage] - it is to fail for good at once
+        await worker.fail(job, RuntimeError(name))
+    await worker.stop()
+    for name, trace in traces.items():
+        await raw.hset(f"{prefix}:q:note-{name}", "stacktrace", json.dumps([trace]))
+
+    assert (await reconciler(notes.app).run_once()).settled == 3
+
+    one, same, other = [(await notes.record(name)).error_fingerprint for name in traces]
+    assert one == same != other
 
 
 async def test_a_job_whose_record_has_ended_is_taken_out_of_the_line(

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from support.eventually import eventually
 from support.executed import Task
 from support.postgres import PostgresServer
 from support.programs import Program, run_worker
+from support.server import ValkeyServer
 from taurine.app import Taurine
 from taurine.jobs.handler.context import Context
 from taurine.queue import Queue
@@ -41,10 +43,10 @@ async def locked(path: Path) -> AsyncGenerator[None]:
 
 
 async def test_a_worker_that_was_overtaken_changes_nothing_any_more(
-    app: Taurine, worker_program: Callable[..., Program], tmp_path: Path
+    app: Taurine, worker_program: Callable[..., Program], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F03: SIGSTOP beyond the lease; after SIGCONT its progress, its lines and its finish are refused, and its handler
-    is cancelled.
+    is cancelled. That there was such an attempt is kept, and told.
     """
     task, path = run_worker.declare(app, "finish"), tmp_path / "notes"
     handle = await task.enqueue(Task(path=str(path)))
@@ -67,6 +69,13 @@ async def test_a_worker_that_was_overtaken_changes_nothing_any_more(
     assert (after.status, after.output, after.worker) == ("completed", "by finish", before.worker)
     assert after.progress == before.progress
     assert await lines_of(app, handle.id) == lines
+    lost, ended = await app.attempts(handle.id)
+    assert (lost.outcome, lost.number, ended.outcome, ended.worker) == ("retried", 1, "completed", after.worker)
+    assert lost.worker != ended.worker
+    assert lost.started_at is not None
+    assert lost.error is not None
+    assert lost.error["type"] == "WorkerLost"
+    assert f"runs again: worker {lost.worker} began it at" in caplog.text
 
 
 async def test_a_late_finish_is_refused_while_the_later_attempt_runs(app: Taurine) -> None:
@@ -242,6 +251,62 @@ async def test_a_worker_that_stops_during_the_outage_hands_the_job_back(
         record = await app.wait(handle.id, 60)
     assert record is not None
     assert record.status == "completed"
+
+
+async def test_a_result_does_not_wait_until_its_progress_is_shown(
+    app_factory: Callable[..., Taurine],
+    server_factory: Callable[..., ValkeyServer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server of queues hangs as the handler returns, and the worker is stopped: the job has completed, and is not
+    run again.
+    """
+    monkeypatch.setattr("taurine.jobs.runtime.attendant._SHOW_TIME", 60.0)
+    server = server_factory()
+    app = app_factory(redis_url=server.socket_url)
+    runs: list[int] = []
+    returned = asyncio.Event()
+
+    @app.job("ticket.triage", queue="tasks")
+    async def task(_: Task, ctx: Context) -> str:
+        runs.append(1)
+        ctx.progress(2, 2)
+        if len(runs) == 1:
+            server.freeze()
+        returned.set()
+        return "kept"
+
+    handle = await task.enqueue(Task())
+    async with app.worker(lease=1, stalled_interval=0.2) as worker:
+        await returned.wait()
+        stopping = asyncio.create_task(worker.stop(grace=0))
+
+        async def over() -> bool:
+            return stopping.done() or (await handle.record()).status == "completed"
+
+        await eventually(over, 30, "the worker does not stop")
+        server.thaw()
+        await stopping
+    async with app.worker(lease=1, stalled_interval=0.2):
+        assert await handle.result(timeout=20) == "kept"
+        async with Queue("tasks", server.socket_url, prefix=app.settings.prefix) as queue:
+            await eventually(partial(_is, queue, handle.id, "completed"), 20)
+    assert runs == [1]
+
+
+async def test_a_completed_job_has_its_last_progress_in_the_queue_too(
+    app: Taurine, prefix: str, redis_socket_url: str
+) -> None:
+    @app.job("ticket.triage", queue="tasks")
+    async def task(_: Task, ctx: Context) -> None:
+        ctx.progress(2, 2)
+
+    handle = await task.enqueue(Task())
+    async with Queue("tasks", redis_socket_url, prefix=prefix) as queue, app.worker():
+        await eventually(partial(_is, queue, handle.id, "completed"), 10)
+        job = await queue.get_job(handle.id)
+    assert job is not None
+    assert job.progress["percentage"] == 100
 
 
 async def test_postgresql_restarts_while_jobs_finish(

@@ -140,7 +140,7 @@ async def test_both_ends_are_in_the_log_without_a_listener(app: Taurine, caplog:
 
     lines = {vars(record).get("job_id"): record.getMessage() for record in caplog.records}
     assert "completed" in lines[good.id]
-    assert "is dead after 1 of 2 attempts (permanent): never" in lines[bad.id]
+    assert "is dead after 1 of 2 attempts (permanent): Permanent: never" in lines[bad.id]
 
 
 async def test_no_state_comes_from_the_event_stream(app: Taurine, raw: RawStore, prefix: str) -> None:

@@ -150,8 +150,28 @@ async def test_its_worker_is_gone(app: Taurine, hand: Worker, raw: Redis, prefix
     why = await app.why(handle.id)
 
     assert why.code == "stalled"
-    assert "its lease has run out" in why.sentence
+    assert (
+        "a lease that has run out: its worker by-hand has not renewed it for 30 s or more; it is gone." in why.sentence
+    )
     assert "puts it back" in str(why.next_event)
+
+
+async def test_its_worker_does_not_renew_the_lease_and_is_connected(app: Taurine, raw: Redis, prefix: str) -> None:
+    """As one whose event loop is blocked."""
+    release = asyncio.Event()
+    held = await hold(app, release)
+    async with app.worker(name="oven-1"):
+        await eventually(app.workers.list, message="the worker did not tell of itself")
+        handle = await held.enqueue(Order(number=1))
+        await ended(lambda: app.get(handle.id), "running")
+        await raw.delete(f"{prefix}:orders:{handle.id}:lock")
+        why = await app.why(handle.id)
+        release.set()
+
+    assert why.code == "stalled"
+    assert "its worker oven-1 has not renewed it for 30 s or more, and last told of itself " in why.sentence
+    assert why.sentence.endswith(" ago; it is gone, or its event loop is blocked.")
+    assert (why.details["worker"], why.details["late_loops"]) == ("oven-1", [])
 
 
 # It has not reached the queue -----------------------------------------------------------------------------------------------------
@@ -391,6 +411,41 @@ async def test_a_limit_that_only_workers_know(app: Taurine, queue: Queue) -> Non
     assert "a worker's own rate limit" in why.sentence
 
 
+async def test_the_workers_have_no_slot_left(app: Taurine) -> None:
+    """Who holds the slots is named, and no start is foretold from jobs that ended before."""
+    release = asyncio.Event()
+    held = await hold(app, release)
+    orders = declare_orders(app)
+    async with app.worker(concurrency=2, name="one"), app.worker(concurrency=2, name="two"):
+
+        async def both() -> bool:
+            return len(await app.workers.list()) == 2
+
+        await eventually(both, message="the workers did not tell of themselves")
+        for number in range(2):
+            await (await orders.enqueue(Order(number=number))).result(timeout=10)
+        running = [await held.enqueue(Order(number=number)) for number in range(4)]
+        for handle in running:
+            await ended(lambda handle=handle: app.get(handle.id), "running")
+        handle = await held.enqueue(Order(number=9))
+        await eventually(lambda: is_stamped(app, handle.id))
+        why, tenants = await app.why(handle.id), await app.why(handle.id, whole=False)
+        release.set()
+        await handle.result(timeout=10)
+
+    assert codes(why) == codes(tenants) == ["slots_taken", "in_line"]
+    assert why.sentence.startswith("The job cannot start: all 4 slots of queue 'orders' at its 2 workers are taken; ")
+    assert "cancel those that hang, give their types a `timeout=`, or raise the concurrency" in why.sentence
+    assert (why.details["slots"], sorted(why.details["workers"])) == (4, ["one", "two"])
+    longest = why.details["longest"]
+    assert len(longest) == 3
+    assert {one["id"] for one in longest} < {handle.id for handle in running}
+    assert all(f"{one['id']} since 20" in why.sentence and one["worker"] in ("one", "two") for one in longest)
+    assert why.reasons[1].details["rate"] > 0
+    assert (why.reasons[1].text, why.reasons[1].at) == ("is next in line", None)
+    assert [reason.details for reason in tenants.reasons] == [{}, {}]
+
+
 # In line --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +455,7 @@ async def test_in_line_with_rate_and_expected_start(app: Taurine, queue: Queue) 
     held = await hold(app, release)
     orders = declare_orders(app)
     async with app.worker(concurrency=1):
+        await eventually(app.workers.list, message="the worker did not tell of itself")
         for number in range(4):
             await (await orders.enqueue(Order(number=number))).result(timeout=10)
         first = await held.enqueue(Order(number=1))
@@ -410,7 +466,7 @@ async def test_in_line_with_rate_and_expected_start(app: Taurine, queue: Queue) 
         release.set()
         await urgent.result(timeout=10)
 
-    assert [why.code for why in whys] == ["in_line"] * 4
+    assert {tuple(codes(why)) for why in whys} == {("in_line", "slots_taken")}
     assert [why.details["ahead"] for why in whys] == [0, 1, 2, 3]
     assert "is next in line" in whys[0].sentence
     assert "is in line behind 2 others" in whys[2].sentence
@@ -479,6 +535,9 @@ async def test_a_type_that_the_worker_does_not_declare(
         assert "is of type 'order', and was handed back by a worker that has no handler for it" in why.sentence
         assert "a worker that declares the type starts" in str(why.next_event)
         assert why.details["handed_back"] >= 1
+        assert why.next_at is not None
+        assert 600 <= why.next_at.timestamp() - handle.created_at.timestamp() < 602
+        assert "; where none declares it, it becomes a dead letter about 20" in why.sentence
     assert ["nor is it declared in this process" in why.sentence for why in whys] == [False, True, False]
     assert codes(waits) == ["delayed", "no_worker", "unknown_type"]
 

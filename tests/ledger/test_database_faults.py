@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import random
@@ -135,6 +136,29 @@ async def test_a_short_lock_is_waited_out(sqlite: SQLiteDatabase) -> None:
         assert not writing.done()
     await writing
     assert await _records(sqlite) == {"a"}
+
+
+async def test_a_write_that_waits_for_its_turn_is_not_taken_back_with_its_caller(
+    sqlite: SQLiteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second is still in line for the one thread that writes; the third fails, and nobody is there to hear it."""
+    assert sqlite.url.database is not None
+    with _locked_by_another_program(sqlite.url.database):
+        writes = [asyncio.create_task(sqlite.write(work)) for work in (_put("a"), _put("b"), _fail)]
+        await asyncio.sleep(0)  # each has handed its work in
+        for writing in writes:
+            writing.cancel()
+        assert {type(end) for end in await asyncio.gather(*writes, return_exceptions=True)} == {asyncio.CancelledError}
+    await sqlite.close()  # after all that is under way
+    again = open_database(sqlite.url)
+    assert await _records(again) == {"a", "b"}
+    await again.close()
+    gc.collect()
+    assert caplog.records == []
+
+
+def _fail(_: Connection) -> None:
+    raise RuntimeError("nobody hears this")
 
 
 async def test_a_full_disk_refuses_and_leaves_nothing_half_written(

@@ -9,7 +9,17 @@ import pytest
 from taurine.errors import InvalidOption
 from taurine.jobs.reporting.alerts import Alert
 from taurine.ledger.alerts import AlertRow
-from taurine.observe.alerts import DEFAULT_RULES, DeadLettersOpen, EventRule, FailureRate, Finding, QueueDepth
+from taurine.observe.alerts import (
+    DEFAULT_RULES,
+    DeadLettersOpen,
+    EventRule,
+    FailureRate,
+    Finding,
+    LimitRule,
+    QueueDepth,
+    QueuePaused,
+    StoreDown,
+)
 from taurine.observe.alerts.deciding import after_event, after_finding, after_quiet, alert_in
 from taurine.observe.alerts.defaults import checked_rules
 
@@ -21,7 +31,7 @@ def found(value: float) -> Finding:
     return Finding("mail", value, f"queue 'mail' has {value:g}", "mail")
 
 
-def after(row: AlertRow | None, value: float, at: int, rule: DeadLettersOpen = RULE) -> AlertRow | None:
+def after(row: AlertRow | None, value: float, at: int, rule: LimitRule = RULE) -> AlertRow | None:
     return after_finding(rule, row, found(value), at, "shop")
 
 
@@ -86,6 +96,37 @@ def test_it_is_told_again_when_its_time_has_come() -> None:
     assert after(replace(raised, notified_at=None), 20, 9_000_000) is None, "it is being told still"
 
 
+def test_what_may_not_be_at_all_is_told_without_its_limit() -> None:
+    """And with what can be done about it, which nobody needs to hear when it is over."""
+    rule = QueuePaused(for_seconds=0, every=600)
+    held = Finding("mail", 2, "queue 'mail' is paused, and 2 jobs wait", "mail", "`taurine queues resume mail`")
+
+    raised = after_finding(rule, None, held, 0, "shop")
+    assert raised is not None
+    again = after_finding(rule, replace(raised, notified_at=0), held, 600_000, "shop")
+    over = after_finding(rule, raised, Finding("mail", 0, "queue 'mail' is not paused", "mail"), 1000, "shop")
+    limited = after_finding(replace(rule, limit=1), None, held, 0, "shop")
+
+    assert [alert_in(row).message for row in (raised, again, over, limited) if row is not None] == [
+        "queue 'mail' is paused, and 2 jobs wait; `taurine queues resume mail`",
+        "still: queue 'mail' is paused, and 2 jobs wait; `taurine queues resume mail`",
+        "over: queue 'mail' is not paused",
+        "queue 'mail' is paused, and 2 jobs wait, more than 1; `taurine queues resume mail`",
+    ]
+
+
+def test_looks_that_are_far_apart_do_not_add_up_to_a_server_that_is_down() -> None:
+    """Each may have been late itself; a queue that was paused at both was paused between them."""
+    for rule, state in ((StoreDown(), "pending"), (QueuePaused(for_seconds=60), "firing")):
+        pending = after(None, 1, 0, rule)
+        assert pending is not None
+        near, far = (after(replace(pending, seen_at=15_000), 1, at, rule) for at in (135_000, 135_001))
+        assert near is not None
+        assert far is not None
+        assert (near.state, far.state) == ("firing", state)
+        assert far.since == 135_001
+
+
 def test_events_of_a_type_are_told_together() -> None:
     """SEED-032, SEED-237: one message, and no second one before it was quiet for long enough."""
     rule = EventRule(of="denied", quiet=60, every=600)
@@ -131,6 +172,7 @@ def test_the_default_rules_have_the_limits_of_the_rows() -> None:
     assert {"dead_letters_growing", "oldest_waiting", "no_worker", "schedule_late", "outbox_lag"} <= set(rules)
     assert {"denied", "forged_job", "poison", "undeclared_type"} <= set(rules)
     assert QueueDepth(limit=100).over_at == 80
+    assert [getattr(rules[name], "for_ms", None) for name in ("queue_paused", "store_down")] == [3_600_000, 60_000]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +183,7 @@ def test_the_default_rules_have_the_limits_of_the_rows() -> None:
         lambda: QueueDepth(limit=5, lower=6),
         lambda: QueueDepth(name="Not a name"),
         lambda: QueueDepth(every=0),
+        lambda: StoreDown(for_seconds=0),
         lambda: FailureRate(window=8 * 24 * 3600),
         lambda: FailureRate(least_ended=0),
         lambda: EventRule(of="denied", quiet=0),

@@ -27,7 +27,9 @@ from taurine.observe.alerts import (
     NoWorker,
     OldestWaiting,
     QueueDepth,
+    QueuePaused,
     ScheduleLate,
+    StoreDown,
 )
 from taurine.observe.alerts import (
     OutboxLag as OutboxLagRule,
@@ -45,12 +47,25 @@ def app(app_factory: Callable[..., Taurine]) -> Taurine:
     return made
 
 
-async def value_of(app: Taurine, rule: LimitRule, readings: Readings, subject: str = "mail") -> float | None:
+async def finding_of(app: Taurine, rule: LimitRule, readings: Readings, subject: str = "mail") -> Finding | None:
     """What a rule finds; None where it can say nothing."""
     backend = app._backend()
     await backend.ready()
-    found = {finding.subject: finding.value for finding in await rule.findings(Look(backend, readings))}
-    return found.get(subject)
+    look = Look(backend, readings, application=app.name)
+    return {finding.subject: finding for finding in await rule.findings(look)}.get(subject)
+
+
+async def value_of(app: Taurine, rule: LimitRule, readings: Readings, subject: str = "mail") -> float | None:
+    """The value that a rule finds; None where it can say nothing."""
+    found = await finding_of(app, rule, readings, subject)
+    return None if found is None else found.value
+
+
+async def text_of(app: Taurine, rule: LimitRule, readings: Readings, subject: str = "mail") -> str:
+    """What a rule says of what it finds."""
+    found = await finding_of(app, rule, readings, subject)
+    assert found is not None
+    return found.text
 
 
 def worker(state: Any, *queues: str) -> WorkerView:
@@ -74,6 +89,9 @@ async def test_depth(app: Taurine) -> None:
     assert await value_of(app, rule, readings_of(waiting=None, records=queued(500, None))) == 0
     assert await value_of(app, rule, Readings(at=1, ledger=None, store=None)) is None
     assert await value_of(app, QueueDepth(queues=["other"]), readings_of(waiting=101)) is None
+    assert await text_of(app, rule, readings_of(waiting=101)) == "queue 'mail' has 101 jobs in line"
+    paused = await text_of(app, rule, readings_of(waiting=101, paused=True))
+    assert paused == "queue 'mail' is paused and has 101 jobs in line"
 
 
 async def test_depth_of_a_real_queue(app: Taurine) -> None:
@@ -83,6 +101,39 @@ async def test_depth_of_a_real_queue(app: Taurine) -> None:
     await mail.enqueue_many([1] * 20, delay=86_400)
 
     assert await value_of(app, QueueDepth(), await app.readings(within=30)) == 101
+
+
+async def test_paused(app: Taurine) -> None:
+    """What is forgotten: `oldest_waiting` and `no_worker` spare a queue that is paused."""
+    rule = QueuePaused()
+
+    assert await value_of(app, rule, readings_of(waiting=2, paused=True)) == 2
+    assert await value_of(app, rule, readings_of(waiting=0, paused=True)) == 0
+    assert await value_of(app, rule, readings_of(waiting=2)) == 0
+    assert await value_of(app, rule, readings_of(waiting=None, records=queued(2, 1))) is None, "nobody knows"
+    assert await value_of(app, QueuePaused(queues=["other"]), readings_of(waiting=2, paused=True)) is None
+    assert [await text_of(app, rule, readings_of(waiting=number, paused=True)) for number in (0, 1, 1200)] == [
+        "queue 'mail' is paused, and no job waits",
+        "queue 'mail' is paused, and 1 job waits",
+        "queue 'mail' is paused, and 1,200 jobs wait",
+    ]
+    assert await text_of(app, rule, readings_of(waiting=2)) == "queue 'mail' is not paused"
+
+
+async def test_paused_of_a_real_queue(app: Taurine) -> None:
+    """The jobs of all priorities; its own words make it go on."""
+    mail, rule = app.catalog.get("mail.send"), QueuePaused()
+    await app.queues.pause("mail")
+    await mail.enqueue_many([1] * 2)
+    await mail.enqueue(1, priority=3)
+
+    found = await finding_of(app, rule, await app.readings(within=30))
+    assert found is not None
+    await app.queues.resume("mail")
+
+    assert found.remedy == "`taurine queues resume mail` lets workers start them"
+    assert (found.value, found.queue) == (3, "mail")
+    assert await value_of(app, rule, await app.readings(within=30)) == 0
 
 
 async def test_oldest_waiting(app: Taurine) -> None:
@@ -103,7 +154,7 @@ async def test_oldest_waiting_after_a_pause(app: Taurine) -> None:
 
     async def found(at: float, due_since: int) -> Finding:
         readings = readings_of(at=at, waiting=1, records=queued(1, due_since))
-        (one,) = await rule.findings(Look(backend, readings, pauses))
+        (one,) = await rule.findings(Look(backend, readings, pauses, application="test"))
         return one
 
     resumed, late, newer = await found(1801, 1_000_000), await found(2101, 1_000_000), await found(2101, 2_000_000)
@@ -147,6 +198,30 @@ async def test_outbox_lag(app: Taurine) -> None:
     assert await value_of(app, rule, readings_of()) == 0
 
 
+async def test_store_down(app: Taurine) -> None:
+    """One subject, whatever queues there are; what the ledger has not answered either says nothing."""
+    rule = StoreDown()
+
+    assert await value_of(app, rule, readings_of(waiting=None), "test") == 1
+    assert await value_of(app, rule, readings_of(waiting=0), "test") == 0
+    assert await value_of(app, rule, Readings(at=1, ledger=None, store=None), "test") is None
+    assert await text_of(app, rule, readings_of(waiting=None), "test") == "the server of queues does not answer"
+
+
+async def test_a_store_that_is_down(app_factory: Callable[..., Taurine], server_factory: Callable[..., Any]) -> None:
+    """A quiet application, whose outbox is empty, hears of it too."""
+    server = server_factory()
+    app = app_factory(redis_url=server.socket_url)
+    app.declare("mail.send", int, queue="mail")
+    before = await value_of(app, StoreDown(), await app.readings(within=30), "test")
+    server.kill()
+
+    readings = await app.readings()
+
+    assert (before, await value_of(app, StoreDown(), readings, "test")) == (0, 1)
+    assert await value_of(app, OutboxLagRule(), readings) == 0
+
+
 async def test_late_schedules(app: Taurine) -> None:
     rule = ScheduleLate()
 
@@ -163,7 +238,8 @@ async def test_late_schedules_after_a_pause(app: Taurine) -> None:
     pauses = Pauses().after({"mail": True}, 1000).after({"mail": False}, 1800)
 
     async def late(at: float, seconds: float) -> float:
-        (one,) = await rule.findings(Look(backend, readings_of(at=at, waiting=0, late=seconds), pauses))
+        readings = readings_of(at=at, waiting=0, late=seconds)
+        (one,) = await rule.findings(Look(backend, readings, pauses, application="test"))
         return one.value
 
     assert (await late(1801, 700), await late(1861, 760), await late(2000, 5)) == (1, 61, 5)

@@ -18,7 +18,14 @@ from taurine.jobs.reporting.alerts import Alert, Alerts
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.listing import Count
 from taurine.ledger.queue_counts import QueueRecords
-from taurine.observe.alerts import DeadLettersOpen, EventRule, Finding, LimitRule, OldestWaiting
+from taurine.observe.alerts import (
+    DEFAULT_RULES,
+    DeadLettersOpen,
+    EventRule,
+    Finding,
+    LimitRule,
+    OldestWaiting,
+)
 from taurine.observe.alerts.delivery import MOST_TRIES
 from taurine.observe.alerts.look import Look
 from taurine.retry import Retry
@@ -111,6 +118,50 @@ async def test_a_pause_is_known_to_whoever_looks_next(app_factory: Factory, ledg
     assert [alert.message for alert in heard.alerts] == [
         "the first job of queue 'mail' has waited 314 s since the queue was resumed, more than 300"
     ]
+
+
+async def test_a_queue_that_is_paused_for_an_hour_is_told_of(app_factory: Factory, clock: TestClock) -> None:
+    """Among the default rules: once, with how to go on, and that it is over."""
+    heard = Heard()
+    watch = watch_of(app_factory(clock=clock), Pretended(), [heard], DEFAULT_RULES)
+
+    async def look(*, paused: bool) -> list[str]:
+        readings = readings_of(at=clock.now(), waiting=12, paused=paused)
+        watch._readings = lambda: asyncio.sleep(0, readings)
+        await watch.run_once()
+        return [alert.message for alert in heard.alerts if alert.kind == "queue_paused"]
+
+    await look(paused=True)
+    clock.advance(3599)
+    assert await look(paused=True) == []
+    clock.advance(15)
+    raised = "queue 'mail' is paused, and 12 jobs wait; `taurine queues resume mail` lets workers start them"
+    assert await look(paused=True) == [raised]
+    clock.advance(15)
+    assert await look(paused=False) == [raised, "over: queue 'mail' is not paused"]
+
+
+async def test_a_store_that_answers_no_look_for_a_minute_is_told_of(app_factory: Factory, clock: TestClock) -> None:
+    """Among the default rules, and by whichever process looks; one that was late itself is no alert."""
+    heard = Heard()
+    watches = [watch_of(app_factory(clock=clock), Pretended(), [heard], DEFAULT_RULES) for _ in range(2)]
+
+    async def look(number: int, waiting: int | None) -> list[str]:
+        watch = watches[number % 2]
+        readings = readings_of(at=clock.now(), waiting=waiting)
+        watch._readings = lambda: asyncio.sleep(0, readings)
+        await watch.run_once()
+        clock.advance(15)
+        return [f"{alert.subject}: {alert.message}" for alert in heard.alerts if alert.kind == "store_down"]
+
+    late = [await look(number, waiting) for number, waiting in enumerate([0, None, 0, None, None, None, None, 0])]
+    down = [await look(number, None) for number in range(5)]
+    (raised, over) = await look(0, 0)
+
+    assert late == [[]] * 8
+    assert down == [[], [], [], [], [raised]]
+    assert raised.startswith("test: the server of queues does not answer; jobs are accepted, and none starts until ")
+    assert over == "test: over: the server of queues answers"
 
 
 async def test_a_sink_that_fails_is_called_again_and_the_others_are_not(

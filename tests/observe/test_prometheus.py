@@ -191,10 +191,10 @@ async def test_the_queue_of_bulk_operations_is_seen_once_it_is_in_use(app: Tauri
         readings = await app.readings()
         used = await samples_of(app)
         unwell = health_of_queues(readings, [], limits, queues=["mail"])
-        findings = await no_worker.findings(Look(app._backend(), readings))
+        findings = await no_worker.findings(Look(app._backend(), readings, application=app.name))
         async with app.worker(upkeep=OFTEN):
             await eventually(lambda: _has_worker(app, own))
-            served = await no_worker.findings(Look(app._backend(), await app.readings()))
+            served = await no_worker.findings(Look(app._backend(), await app.readings(), application=app.name))
 
     assert own not in {label for _, labels in unused for _, label in labels}
     assert value(used, "taurine_jobs", queue=own, status="queued") == 1

@@ -69,6 +69,14 @@ def talk(_: Any, context: Any) -> Any:
     return context.request("once", {"key": context.job_id})
 
 
+def log_badly(_: Any) -> str:
+    log = logging.getLogger("support.log_badly")
+    log.warning("%d items", "three")
+    log.warning("long" * 70 * 1024 * 1024)
+    log.warning("fine")
+    return "done"
+
+
 def refused(_: Any, context: Any) -> Any:
     context.request("refuse", 5)
 

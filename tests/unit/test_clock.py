@@ -28,13 +28,17 @@ def test_the_system_clock_reads_the_machine() -> None:
 
 
 def test_a_moment_has_one_number_of_milliseconds_and_that_is_the_nearest() -> None:
-    class At(SystemClock):
+    class Standing(SystemClock):
+        def __init__(self, micros: int) -> None:
+            self._micros = micros
+
         def now(self) -> float:
-            return 1_800_000_000 + micros / 1_000_000
+            return 1_800_000_000 + self._micros / 1_000_000
 
     for micros, nearest in ((0, 0), (400, 0), (600, 1), (999, 1), (1000, 1), (1400, 1), (7600, 8)):
-        moment = datetime.fromtimestamp(At().now(), UTC)
-        assert (now_ms(At()), ms_of(moment)) == (1_800_000_000_000 + nearest,) * 2
+        clock = Standing(micros)
+        assert now_ms(clock) == 1_800_000_000_000 + nearest
+        assert ms_of(datetime.fromtimestamp(clock.now(), UTC)) == 1_800_000_000_000 + nearest
     assert ms_of(None) is None
 
 

@@ -7,7 +7,7 @@ terminal, a line every few seconds elsewhere. NO_COLOR, FORCE_COLOR and COLUMNS 
 | exit code | |
 |---|---|
 | 0 | done |
-| 1 | no: there is no such job, entry or queue; `verify` found differences, or `doctor` a failure |
+| 1 | no: there is no such job, entry, schedule, queue, key or admin; `verify` found differences, or `doctor` a failure |
 | 2 | wrong usage: an unknown option or job type, a payload that is not valid, an application that cannot be loaded, a setting out of range |
 | 3 | a server that is needed does not answer; the same command may work later |
 | 4 | refused: the state of things, or somebody's permission, does not allow it |

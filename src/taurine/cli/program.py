@@ -9,6 +9,7 @@ import typer
 from taurine.cli.commands import (
     admins,
     alerts,
+    audit,
     bench,
     cancel,
     dead,
@@ -16,6 +17,7 @@ from taurine.cli.commands import (
     dev,
     doctor,
     enqueue,
+    events,
     job,
     jobs,
     keys,
@@ -79,7 +81,7 @@ def choose(
 # In the order in which one meets them; families come last in the help.
 for _family in (
     *(demo, dev, worker, serve, enqueue, jobs, job, retry, cancel),
-    *(top, workers, alerts),
+    *(top, events, workers, alerts, audit),
     *(doctor, verify, migrate, bench, queues, dead, schedules, keys, admins),
 ):
     _family.add_to(program)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.embedded import EmbeddedServer
 from taurine.errors import InvalidOption, StoreError
 from taurine.heartbeat import Heartbeat
@@ -151,6 +151,8 @@ class Backend:
                 "expected redis_url, or the variable TAURINE_REDIS_URL or REDIS_URL, in production: the private server of `home` is for development"
             )
         async with self._opening:
+            if self.is_ready:
+                return
             if self.database.url.get_backend_name() == "sqlite" or self.settings.env == "dev":
                 if self.settings.database_url is None:
                     self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ class Backend:
                     connection = Connection.to(await self._redis_url())
                     # Noted before the first job goes there: workers doubt what was added before.
                     with contextlib.suppress(StoreError):
-                        await ServerChanges(connection, self.settings.prefix).latest(round(self.clock.now() * 1000))
+                        await ServerChanges(connection, self.settings.prefix).latest(now_ms(self.clock))
                     self._connection = connection
         return self._connection
 
@@ -207,7 +209,7 @@ class Backend:
     async def cancel(self, job_id: str, *, reason: str = "cancelled", user: str | None = None) -> JobRecord:
         """See `Taurine.cancel`."""
         await self.ready()
-        now = round(self.clock.now() * 1000)
+        now = now_ms(self.clock)
         answer = await self.database.write(lambda connection: request_cancel(connection, job_id, now, reason, user))
         if answer.at_once:
             self.watch.tell(job_id)

@@ -141,7 +141,9 @@ class SQLiteDatabase:
             return transact()
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)
-        return await asyncio.wrap_future(future)
+        waiting = asyncio.wrap_future(future)
+        # Shielded: cancelling the wait would take back a write that waits for its thread.
+        return await (asyncio.shield(waiting) if threads is self._writer else waiting)
 
     def abandon(self) -> None:
         for threads, engine in ((self._writer, self._writing), (self._readers, self._reading)):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, update
 
 from taurine.ledger.fences import Granted, grants, standings_against
-from taurine.ledger.rows import bound, later
-from taurine.ledger.schema import job
+from taurine.ledger.rows import bound, insert_ignore, later
+from taurine.ledger.schema import attempt, job
 
-__all__ = ["Start", "apply_starts"]
+__all__ = ["Lost", "Start", "apply_starts", "record_lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,20 @@ class Start:
     worker: str | None
     started_at: int
     at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """An attempt of which no end was told. error: JSON."""
+
+    id: str
+    fence: int
+    number: int
+    worker: str | None
+    started_at: int | None
+    at: int
+    error: str
+    error_fingerprint: str
 
 
 _start = (
@@ -64,3 +78,22 @@ def apply_starts(connection: Connection, items: Sequence[Start]) -> list[Granted
 def _status_of(connection: Connection, job_id: str) -> Granted:
     row = standings_against(connection, [job_id]).get(job_id)
     return "missing" if row is None else row.status
+
+
+def record_lost(connection: Connection, item: Lost) -> None:
+    """Keep that there was such an attempt. One whose end is there already stays as it is."""
+    connection.execute(
+        insert_ignore(connection, attempt),
+        {
+            "job_id": item.id,
+            "fence": item.fence,
+            "number": item.number,
+            "outcome": "retried",
+            "worker": item.worker,
+            "started_at": item.started_at,
+            "finished_at": item.at,
+            "error": item.error,
+            "error_fingerprint": item.error_fingerprint,
+            "next_at": None,
+        },
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from support.api import Client, declare_invites, problem
 from support.callers import as_caller, of_whoever_says
 from support.eventually import eventually
 from taurine.app import Taurine
+from taurine.errors import LedgerUnavailable
 from taurine.http.access.access import Access
-from taurine.http.access.refusals import WRONG_KEYS
-from taurine.http.access.subjects import OTHER_TENANTS, OTHERS
+from taurine.http.access.subjects import OTHER_TENANTS, OTHERS, WRONG_KEYS
+from taurine.jobs.credentials.api_keys import ApiKeys
 from taurine.jobs.operations.alerts import AlertView
 from taurine.jobs.reporting.alerts import Alert
 from taurine.testing import TestClock
@@ -77,6 +79,99 @@ async def test_wrong_keys_are_one_subject(app: Taurine, client_of: Callable[...,
 
     (alert,) = await of_refusals(app, 1)
 
+    assert alert.subject == WRONG_KEYS
+    assert alert.message.startswith(f"{WRONG_KEYS} were refused 10 times within 300 s, the last time with: ")
+
+
+async def test_a_key_that_is_over_is_named(
+    app: Taurine, client_of: Callable[..., Client], clock: TestClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each by itself, so that who still uses it is found, beside keys that nobody knows; never its secret."""
+    client = client_of(app)
+    revoked = await app.api_keys.create("web shop", scopes=["read"], tenant="acme")
+    expired = await app.api_keys.create("ada@example.com", scopes=["read"], expires_in=60)
+    valid = await app.api_keys.create("valid", scopes=["read"], expires_in=3600)
+    await app.api_keys.revoke(revoked.key.id)
+    clock.advance(60)
+    forged = f"taurine_{valid.key.id}_{7:064x}"
+    for text in (revoked.text, expired.text, forged):
+        await ten_times(client, bearer(text))
+
+    alerts = {alert.subject: alert.message for alert in await of_refusals(app, 3)}
+
+    shop = f"API key 'web shop' ({revoked.key.id}) of tenant 'acme'"
+    ada = f"API key {app.redact.text('ada@example.com')!r} ({expired.key.id})"
+    assert alerts.keys() == {shop, ada, WRONG_KEYS}
+    assert alerts[shop] == f"{shop} was refused 10 times within 300 s, the last time with: it was revoked"
+    assert alerts[ada] == f"{ada} was refused 10 times within 300 s, the last time with: it has expired"
+    assert alerts[shop] in caplog.text
+    for text in (revoked.text, expired.text, forged):
+        assert text[-64:] not in f"{alerts} {caplog.text}"
+    assert "ada@example.com" not in f"{alerts} {caplog.text}"
+    assert valid.key.id not in f"{alerts} {caplog.text}"
+
+
+async def test_a_key_that_is_revoked_while_others_are_refused_is_named_soon(
+    app: Taurine, client_of: Callable[..., Client], clock: TestClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are refused, the keys are read once in 15 seconds."""
+    client, reads = client_of(app), list[object]()
+    read = ApiKeys.list
+
+    def counted(keys: ApiKeys, **options: Any) -> Any:
+        reads.append(options)
+        return read(keys, **options)
+
+    monkeypatch.setattr(ApiKeys, "list", counted)
+    made = await app.api_keys.create("late", scopes=["read"])
+    for number in range(30):
+        await client.get("/v1/jobs", headers=bearer(f"taurine_{number:016x}_{number:064x}"))
+    await app.api_keys.revoke(made.key.id)
+    assert len(reads) == 1
+    clock.advance(15)
+    await ten_times(client, bearer(made.text))
+
+    assert len(reads) == 2
+    subjects = {alert.subject for alert in await of_refusals(app, 2)}
+    assert subjects == {WRONG_KEYS, f"API key 'late' ({made.key.id})"}
+
+
+async def test_keys_that_are_over_flood_nobody(app: Taurine, client_of: Callable[..., Client]) -> None:
+    """Three of a tenant and ten in all by their names; the rest are told together. Others keep their places."""
+    client = client_of(app)
+    for tenant, number in (("acme", 5), ("globex", 1), (None, 12)):
+        for _ in range(number):
+            made = await app.api_keys.create("ci", scopes=["read"], tenant=tenant)
+            await app.api_keys.revoke(made.key.id)
+    over = [made async for made in app.api_keys.list()]
+    for key in over:
+        await ten_times(client, bearer(f"taurine_{key.id}_{7:064x}"))
+    live = await app.api_keys.create("live", scopes=["read"], tenant="acme")
+    await ten_times(client, bearer(live.text))
+
+    alerts = await of_refusals(app, 16)
+
+    told = Counter(alert.subject.partition(") ")[2] for alert in alerts if alert.subject.startswith("API key '"))
+    assert told == {"of tenant 'acme'": 3, "of tenant 'globex'": 1, "": 10}
+    assert {alert.subject for alert in alerts if not alert.subject.startswith("API key '")} == {
+        WRONG_KEYS,
+        "'live' of tenant 'acme'",
+    }
+
+
+async def test_a_ledger_that_cannot_name_a_key_changes_no_answer(
+    app: Taurine, client_of: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await app.api_keys.create("web shop", scopes=["read"])
+    await app.api_keys.revoke(made.key.id)
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise LedgerUnavailable("away")
+
+    monkeypatch.setattr(ApiKeys, "list", away)
+    await ten_times(client_of(app), bearer(made.text))
+
+    (alert,) = await of_refusals(app, 1)
     assert alert.subject == WRONG_KEYS
 
 
@@ -178,6 +273,10 @@ async def test_each_tenant_has_a_share_of_what_is_told(app: Taurine, client_of: 
         repr(WRONG_KEYS),
         WRONG_KEYS,
     }
+
+
+def bearer(text: str) -> Mapping[str, str]:
+    return {"Authorization": f"Bearer {text}"}
 
 
 async def ten_times(client: Client, headers: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from taurine.cli.commands.options import AsJson, User, Yes
+from taurine.cli.commands.options import AsJson, DryRun, User, Yes
 from taurine.cli.failures import DONE, NO, REFUSED, codes, exit_code_of
 from taurine.cli.running import run
 from taurine.errors import InvalidOption
@@ -37,7 +37,8 @@ Queue = Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Of t
 Type = Annotated[str | None, typer.Option("--type", metavar="NAME", help="Of this job type.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Of this tenant.")]
 Fingerprint = Annotated[
-    str | None, typer.Option("--fingerprint", metavar="HEX", help="Of this cause, as `dead show` names it.")
+    str | None,
+    typer.Option("--fingerprint", metavar="HEX", help="Of this cause: what `dead show` has under that name."),
 ]
 Ids = Annotated[
     list[str] | None,
@@ -206,6 +207,7 @@ def redrive(
     everything: All = False,
     limit: Most = None,
     rate: Annotated[float | None, typer.Option(metavar="N", help="Jobs a second at most. Default: no limit.")] = None,
+    dry_run: DryRun = False,
     user: User = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -226,6 +228,8 @@ def redrive(
             which = _chosen(
                 entry_ids, queue=queue, job_type=job_type, tenant=tenant, fingerprint=fingerprint, everything=everything
             )
+            if dry_run:
+                return await _tell_number(app, output, "redrive", which)
             if not await _agreed(app, output, "Run again", which, limit, yes=yes):
                 return REFUSED
             if (found := await _many(app, "redrive", which)) is not None:
@@ -248,6 +252,7 @@ def discard(
     fingerprint: Fingerprint = None,
     everything: All = False,
     limit: Most = None,
+    dry_run: DryRun = False,
     user: User = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -260,6 +265,8 @@ def discard(
         which = _chosen(
             entry_ids, queue=queue, job_type=job_type, tenant=tenant, fingerprint=fingerprint, everything=everything
         )
+        if dry_run:
+            return await _tell_number(app, output, "discard", which)
         if not await _agreed(app, output, "Put aside", which, limit, yes=yes):
             return REFUSED
         if (found := await _many(app, "discard", which)) is not None:
@@ -290,6 +297,34 @@ async def _many(
     where = BulkFilter(queue=which.queue, type=which.type, fingerprint=which.error_fingerprint)
     matching = await app.bulk.count(action, where, tenant=which.tenant)
     return _Many(action, where, which.tenant, matching) if matching.number > _LARGE else None
+
+
+async def _tell_number(
+    app: Taurine, output: Output, action: Literal["redrive", "discard"], which: list[str] | DeadLetterFilter
+) -> int:
+    from taurine.jobs.operations.bulk_orders import BulkFilter
+
+    if isinstance(which, list):
+        raise InvalidOption("--dry-run is of a filter, and here are ids")
+    where = BulkFilter(queue=which.queue, type=which.type, fingerprint=which.error_fingerprint)
+    found = await app.bulk.count(action, where, tenant=which.tenant)
+    if output.as_json:
+        output.json({"number": found.number, "exact": found.exact})
+    else:
+        more = "" if found.exact else " or more"
+        output.line(f"There are {found.number:,}{more} open dead letters{_words_of(which)}; nothing was changed.")
+    return DONE
+
+
+def _words_of(which: DeadLetterFilter) -> str:
+    """` of type a of queue b`."""
+    names = (
+        ("type", which.type),
+        ("queue", which.queue),
+        ("tenant", which.tenant),
+        ("cause", which.error_fingerprint),
+    )
+    return "".join(f" of {name} {value}" for name, value in names if value is not None)
 
 
 async def _in_bulk(
@@ -354,15 +389,8 @@ async def _agreed(
     if not number:
         output.note("No open dead letter is like that.")
         return True
-    names = (
-        ("of type ", which.type),
-        ("of queue ", which.queue),
-        ("of tenant ", which.tenant),
-        ("of cause ", which.error_fingerprint),
-    )
-    words = " ".join(f"{name}{value}" for name, value in names if value is not None)
     many = "or more " if number == _COUNTED and limit is None else ""
-    return confirmed(output, f"{what} {number:,} {many}dead letters{' ' if words else ''}{words}?", yes=False)
+    return confirmed(output, f"{what} {number:,} {many}dead letters{_words_of(which)}?", yes=False)
 
 
 def _done(records: list[Any]) -> Outcomes[Any]:

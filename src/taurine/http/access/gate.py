@@ -16,7 +16,7 @@ from taurine.http.access.loopback import calls_from_here
 from taurine.http.access.oidc import IssuerLogins
 from taurine.http.access.public_tokens import BEGINNING, PublicToken, PublicTokens
 from taurine.http.access.reach import reaches
-from taurine.http.access.refusals import WRONG_KEYS, Refusals
+from taurine.http.access.refusals import Refusals
 from taurine.http.access.signing import signing_secrets
 from taurine.http.patience import InTime
 from taurine.jobs.reporting.redaction import Redact
@@ -142,7 +142,7 @@ class Gate:
             try:
                 return await self._keys.caller(text)
             except Unauthenticated as error:
-                self.refusals.note_unknown(WRONG_KEYS, error)
+                await self.refusals.note_key(text, error)
                 raise
         if (caller := await self.cookies.caller(connection)) is not None:
             return caller

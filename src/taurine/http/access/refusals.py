@@ -9,21 +9,19 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from taurine.http.access.subjects import Places, Subject
+from taurine.http.access.ended_keys import EndedKeys
+from taurine.http.access.subjects import WRONG_KEYS, Places, Subject
 from taurine.jobs.reporting.alerts import Alert
 from taurine.jobs.reporting.lines import one_line
 
 if TYPE_CHECKING:
     from taurine.app import Taurine
 
-__all__ = ["KIND", "WRONG_KEYS", "Refusals"]
+__all__ = ["KIND", "Refusals"]
 
 log = logging.getLogger("taurine.access")
 
 KIND = "access_refused"
-
-WRONG_KEYS = "API keys that are unknown or over"
-"""Who shows one is nobody that is known: all of them are one subject."""
 
 _LIMIT = 10
 """Refusals in a window of which operators hear: a click on what one may not do is none of their affair."""
@@ -57,6 +55,7 @@ class Refusals:
 
     def __init__(self, app: Taurine) -> None:
         self._app = app
+        self._ended_keys = EndedKeys(app.api_keys, clock=app.clock)
         self._counts: Counter[Subject] = Counter()
         self._counted = Places(most=_MOST_COUNTED, of_a_tenant=_MOST_COUNTED_OF_A_TENANT)
         self._counts_since = app.clock.monotonic()
@@ -70,16 +69,26 @@ class Refusals:
 
         name: of who answers for the caller, see `Caller.answerable`.
         """
-        self._note(Subject("caller", tenant, name), error)
+        self._note(Subject("caller", tenant, name), f"{error}")
+
+    async def note_key(self, text: str, error: Exception) -> None:
+        """The same of an API key: one of ours that is over by its name and id, so that who still uses it is found; all
+        others are `WRONG_KEYS`. Nothing of the text itself is kept or told.
+        """
+        if (key := await self._ended_keys.find(text)) is None:
+            self.note_unknown(WRONG_KEYS, error)
+            return
+        why = "it has expired" if key.revoked is None else "it was revoked"
+        self._note(Subject("key", key.tenant, key.name, key.id), why)
 
     def note_unknown(self, what: str, error: Exception) -> None:
         """The same of somebody whom nobody knows, such as `WRONG_KEYS`: it has a place of its own at all times.
 
         what: one of a few constants; it is told as it is.
         """
-        self._note(Subject("unknown", None, what), error)
+        self._note(Subject("unknown", None, what), f"{error}")
 
-    def _note(self, subject: Subject, error: Exception) -> None:
+    def _note(self, subject: Subject, why: str) -> None:
         self._forget()
         counted = self._counted.place(subject)
         self._counts[counted] += 1
@@ -88,7 +97,7 @@ class Refusals:
         named = self._named.place(counted)
         if named not in self._told:
             self._told.add(named)
-            self._tell(self._alert(named, error))
+            self._tell(self._alert(named, why))
 
     def _forget(self) -> None:
         """Begin anew with what is over: the window of counts, the silence about who was told."""
@@ -102,9 +111,10 @@ class Refusals:
             self._told.clear()
             self._named.clear()
 
-    def _alert(self, subject: Subject, error: Exception) -> Alert:
+    def _alert(self, subject: Subject, why: str) -> Alert:
         shown = subject.shown(self._app.redact)
-        message = f"{shown} was refused {_LIMIT} times within {_WINDOW:g} s, the last time with: {error}"
+        verb = "was" if subject.is_one else "were"
+        message = f"{shown} {verb} refused {_LIMIT} times within {_WINDOW:g} s, the last time with: {why}"
         tenant = subject.tenant
         return Alert(KIND, "", "", "", tenant, message[:_LONGEST], severity="warning", subject=shown[:_LONGEST])
 

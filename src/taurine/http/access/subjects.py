@@ -1,4 +1,4 @@
-"""Of whom refusals are told: a caller by its name, or several together where they are too many."""
+"""Of whom refusals are told: a caller or a key by its name, or several together where they are too many."""
 
 from __future__ import annotations
 
@@ -7,28 +7,39 @@ from typing import Literal, NamedTuple
 
 from taurine.jobs.reporting.redaction import Redact
 
-__all__ = ["OTHERS", "OTHER_TENANTS", "Places", "Subject"]
+__all__ = ["OTHERS", "OTHER_TENANTS", "WRONG_KEYS", "Places", "Subject"]
 
 OTHERS = "other callers"
 
 OTHER_TENANTS = "callers of other tenants"
+
+WRONG_KEYS = "API keys that are unknown or over"
+"""Who shows an unknown one is nobody that is known: all of them are one subject, and so are keys that are over where
+they are too many.
+"""
 
 _LONGEST = 200
 
 
 class Subject(NamedTuple):
     """Whom an alert is about. What stands for several is of another kind than a caller, so that nobody can be called
-    like it. name: of a caller, or what is said of those whom nobody knows.
+    like it. name: of a caller or a key, or what is said of those whom nobody knows. id: of a key.
     """
 
-    kind: Literal["caller", "unknown", "others", "other_tenants"]
+    kind: Literal["caller", "key", "unknown", "others", "other_tenants"]
     tenant: str | None = None
     name: str = ""
+    id: str = ""
 
     @property
     def others(self) -> Subject:
-        """All callers of the same tenant, or of none, who have no place of their own."""
-        return Subject("others", self.tenant)
+        """All who have no place of their own: callers of the same tenant, or of none; keys, whosever they are."""
+        return Subject("unknown", None, WRONG_KEYS) if self.kind == "key" else Subject("others", self.tenant)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it stands for one alone."""
+        return self.kind in ("caller", "key")
 
     def shown(self, redact: Redact) -> str:
         """In words, of which no two subjects have the same: what a caller has chosen is in quotes. A name may be an
@@ -39,6 +50,8 @@ class Subject(NamedTuple):
         if self.kind == "unknown":
             return self.name
         name = OTHERS if self.kind == "others" else _quoted(self.name, redact)
+        if self.kind == "key":
+            name = f"API key {name} ({self.id})"
         return name if self.tenant is None else f"{name} of tenant {_quoted(self.tenant, redact)}"
 
 
@@ -46,8 +59,8 @@ class Places:
     """Who has a place of its own, and who shares one.
 
     most: callers of tenants by their names, tenants whose other callers are together, and callers of no tenant, each.
-    of_a_tenant: callers of one tenant by their names. So no tenant can take the place of another's, nor of those whom
-    nobody knows.
+    of_a_tenant: callers of one tenant by their names. Keys that are over have as many places of their own. So no tenant
+    can take the place of another's, nor of those whom nobody knows.
     """
 
     def __init__(self, *, most: int, of_a_tenant: int) -> None:

@@ -81,4 +81,4 @@ class Identity:
             return f"{text}:{sortable_id(now)}"
         if self._window_ms is None:
             return text
-        return f"{text}@{int(now * 1000) // self._window_ms * self._window_ms}"
+        return f"{text}@{round(now * 1000) // self._window_ms * self._window_ms}"

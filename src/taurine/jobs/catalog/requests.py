@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
+from taurine.clock import ms_of
 from taurine.errors import InvalidOption, did_you_mean
 from taurine.ids import wire_id
 from taurine.jobs.catalog.declaring import JobOptions, not_a_retry
@@ -208,7 +209,7 @@ def start_ms(given: EnqueueOptions, now_ms: int) -> int | None:
             raise InvalidOption("expected delay or run_at, got both")
         if not isinstance(run_at, datetime) or run_at.tzinfo is None:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             raise InvalidOption(f"expected run_at to be an aware datetime, got {run_at!r:.60}; give it a tzinfo")
-        start_ms = round(run_at.timestamp() * 1000)
+        start_ms = ms_of(run_at)
         to_milliseconds(max(0, start_ms - now_ms) / 1000, "run_at from now")
         return start_ms
     if delay is None:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import InvalidOption, StreamsFull
 from taurine.jobs.changes.subscription import Place, Subscription, Topic
 from taurine.ledger.changes import (
@@ -81,8 +81,8 @@ class _Reached(NamedTuple):
     """Until all has been read once: what is older, ms, was there before, and is not told. None afterwards."""
 
     @classmethod
-    def now(cls, now_ms: int) -> _Reached:
-        return cls((now_ms - OVERLAP_MS, ""), now_ms, {}, now_ms)
+    def now(cls, now: int) -> _Reached:
+        return cls((now - OVERLAP_MS, ""), now, {}, now)
 
 
 class _Page(NamedTuple):
@@ -114,14 +114,14 @@ class _Look(NamedTuple):
 
 
 class _Feed:
-    """A tenant, a tag, or a tag within a tenant, and who listens to it. now_ms: it tells what is written from then on."""
+    """A tenant, a tag, or a tag within a tenant, and who listens to it. now: it tells what is written from then on."""
 
-    def __init__(self, topic: Topic, now_ms: int) -> None:
+    def __init__(self, topic: Topic, now: int) -> None:
         self._topic = topic
-        self._reached = _Reached.now(now_ms)
+        self._reached = _Reached.now(now)
         self.listeners: set[Subscription] = set()
 
-    def read(self, connection: Connection, now_ms: int) -> _Look:
+    def read(self, connection: Connection, now: int) -> _Look:
         """Look at one page. Nothing is noted before `note`: a look may fail, and may be taken twice."""
         at, latest, told, since = self._reached
         page = _read(self._topic, connection, *at)
@@ -129,12 +129,12 @@ class _Feed:
         told = {**told, **{version.id: version for version in new}}
         shown = [version for version in new if since is None or version.updated_at >= since]
         if not page.is_last:
-            if now_ms - page.end[0] > _MOST_BEHIND_MS:
-                return _Look(None, _Reached.now(now_ms))
+            if now - page.end[0] > _MOST_BEHIND_MS:
+                return _Look(None, _Reached.now(now))
             return _Look(shown, _Reached(page.end, latest, told, since))
         if page.looked_at:
             # Not beyond now: the clock of one who writes may be ahead of those of all others.
-            latest = max(latest, min(page.end[0], now_ms))
+            latest = max(latest, min(page.end[0], now))
         # From the start of the overlap once more: something may yet be committed there.
         first = latest - OVERLAP_MS
         kept = {key: version for key, version in told.items() if version.updated_at >= first}
@@ -199,15 +199,15 @@ class ChangeSource(Service[int]):
         await self._catch_up()
         # The work is done in a thread, while listeners come and go here.
         listeners = {job_id: tuple(ones) for job_id, ones in self._jobs.items()}
-        ids, feeds, now_ms = list(listeners), list(self._feeds.values()), self._now_ms()
+        ids, feeds, now = list(listeners), list(self._feeds.values()), now_ms(self._clock)
         whole = self._looks % _WHOLE_LOOKS == 0
         new, self._new = self._new & listeners.keys(), set()
 
         def read(connection: Connection) -> _Seen:
-            of_jobs = versions_of(connection, ids, 0 if whole else now_ms - _RECENT_MS)
+            of_jobs = versions_of(connection, ids, 0 if whole else now - _RECENT_MS)
             if not whole:
                 of_jobs += versions_of(connection, list(new))
-            looks = [self._look_at(feed, connection, now_ms) for feed in feeds]
+            looks = [self._look_at(feed, connection, now) for feed in feeds]
             changed = [version for version in dict.fromkeys(of_jobs) if _concerns(version, listeners[version.id])]
             wanted = {version.id for versions in (changed, *(look.new for look in looks)) for version in versions or ()}
             gone = set(ids).difference(version.id for version in of_jobs) if whole else ()
@@ -227,21 +227,21 @@ class ChangeSource(Service[int]):
         for feed, look in zip(feeds, seen.of_feeds, strict=True):
             feed.note(look)
         for feed, look in zip(feeds, seen.of_feeds, strict=True):
-            await self._tell_feed(feed, look.new, seen.records, now_ms)
+            await self._tell_feed(feed, look.new, seen.records, now)
         return len(seen.of_jobs) + sum(len(look.new or ()) for look in seen.of_feeds)
 
-    def _look_at(self, feed: _Feed, connection: Connection, now_ms: int) -> _Look:
+    def _look_at(self, feed: _Feed, connection: Connection, now: int) -> _Look:
         # There may be hundreds: a server that is slow with each is no loop that is stuck. A thread may still be here when the loop was stopped.
         if self.running:
             self.heartbeat.turn()
-        return feed.read(connection, now_ms)
+        return feed.read(connection, now)
 
     async def _tell_feed(
-        self, feed: _Feed, versions: Sequence[Version] | None, records: Mapping[str, JobRecord], now_ms: int
+        self, feed: _Feed, versions: Sequence[Version] | None, records: Mapping[str, JobRecord], now: int
     ) -> None:
         if versions is None:
             for listener in list(feed.listeners):
-                listener.tell_to_begin_anew(Place(now_ms, 0))
+                listener.tell_to_begin_anew(Place(now, 0))
             return
         for first in range(0, len(versions), _AT_ONCE):
             if first:
@@ -263,7 +263,7 @@ class ChangeSource(Service[int]):
         feed = self._feeds.get(key)
         if feed is None:
             self._require_room(topic.tenant)
-            feed = self._feeds[key] = _Feed(topic, self._now_ms())
+            feed = self._feeds[key] = _Feed(topic, now_ms(self._clock))
         return feed
 
     def _require_room(self, tenant: str | None) -> None:
@@ -290,7 +290,7 @@ class ChangeSource(Service[int]):
             return
         missed = await self._missed_by(listener, since)
         if missed is None:
-            listener.tell_to_begin_anew(Place(self._now_ms(), 0))
+            listener.tell_to_begin_anew(Place(now_ms(self._clock), 0))
             return
         ids = [version.id for version in missed]
         records = await self._database.read(lambda connection: get_records(connection, ids))
@@ -325,9 +325,6 @@ class ChangeSource(Service[int]):
             feed.listeners.discard(subscription)
             if not feed.listeners:
                 del self._feeds[topic.tag, topic.tenant]
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)
 
 
 class _Seen(NamedTuple):

@@ -18,6 +18,7 @@ from typing import cast
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from taurine.clock import now_ms
 from taurine.errors import InvalidOption, LedgerError, TooManyTries, Unauthenticated, UnknownName
 from taurine.jobs.backend import Backend
 from taurine.jobs.credentials.api_keys import checked_name, checked_tenant
@@ -93,7 +94,7 @@ class Admins:
         scopes_of(role)
         backend = await self._ready("add_admin", tenant, user)
         hashed = await self._hasher().hash(checked_password(password))
-        now = _now_ms(backend)
+        now = now_ms(backend.clock)
         row = AdminRow(name=name, password_hash=hashed, role=role, tenant=tenant, created_at=now, password_at=now)
         entry = AuditEntry(now, user, "add_admin", None, tenant, json.dumps({"admin": name, "role": role}))
         try:
@@ -118,7 +119,7 @@ class Admins:
         Raises UnknownName, NotAuthorized, LedgerUnavailable.
         """
         backend = await self._ready("remove_admin", None, user)
-        entry = AuditEntry(_now_ms(backend), user, "remove_admin", None, None, json.dumps({"admin": name}))
+        entry = AuditEntry(now_ms(backend.clock), user, "remove_admin", None, None, json.dumps({"admin": name}))
 
         def write(connection: Connection) -> bool:
             removed = remove_admin(connection, name)
@@ -136,7 +137,7 @@ class Admins:
         """
         backend = await self._ready("set_password", None, user)
         hashed = await self._hasher().hash(checked_password(password))
-        now = _now_ms(backend)
+        now = now_ms(backend.clock)
         entry = AuditEntry(now, user, "set_password", None, None, json.dumps({"admin": name}))
 
         def write(connection: Connection) -> bool:
@@ -173,7 +174,7 @@ class Admins:
         buckets = {_subject("name", name): _OF_NAME}
         if address is not None:
             buckets[_subject("address", _network(address))] = _OF_ADDRESS
-        now = _now_ms(backend)
+        now = now_ms(backend.clock)
         wait = await backend.database.write(lambda connection: note_try(connection, buckets, now))
         if wait:
             log.warning("too many logins as %r from %s", backend.redact.text(name[:100]), address or "nowhere known")
@@ -215,10 +216,6 @@ def _network(address: str) -> str:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
         return str(IPv6Address(int(parsed) >> 64 << 64))
     return str(parsed)
-
-
-def _now_ms(backend: Backend) -> int:
-    return round(backend.clock.now() * 1000)
 
 
 def _unknown(name: str) -> UnknownName:

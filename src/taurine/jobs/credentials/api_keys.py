@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from taurine.clock import now_ms
 from taurine.errors import InvalidOption, LedgerError, Unauthenticated, UnknownName
 from taurine.jobs.backend import Backend
 from taurine.jobs.credentials.scopes import Scope, checked_scopes
@@ -102,7 +103,7 @@ class ApiKeys:
         Raises InvalidOption, NotAuthorized, LedgerUnavailable.
         """
         backend = self._backend_here()
-        now = round(backend.clock.now() * 1000)
+        now = now_ms(backend.clock)
         key_id, secret = secrets.token_hex(8), secrets.token_hex(32)
         row = ApiKeyRow(
             id=key_id,
@@ -159,7 +160,7 @@ class ApiKeys:
         await authorized(
             self._authorize, AccessRequest(action="revoke_key", job_type="", tenant=found.tenant, user=user)
         )
-        now = round(backend.clock.now() * 1000)
+        now = now_ms(backend.clock)
         detail = json.dumps({"key": key_id, "name": found.name})
 
         def revoke(connection: Connection) -> ApiKeyRow | None:

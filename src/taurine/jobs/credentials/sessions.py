@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
+from taurine.clock import now_ms
 from taurine.errors import LedgerError
 from taurine.jobs.backend import Backend
 from taurine.jobs.credentials.api_keys import checked_name, checked_tenant
@@ -64,7 +65,7 @@ class Sessions:
         """
         backend = self._backend_here()
         token = secrets.token_urlsafe(32)
-        now = round(backend.clock.now() * 1000)
+        now = now_ms(backend.clock)
         row = SessionRow(
             token_hash=_hash(token),
             name=checked_name(name),
@@ -91,7 +92,7 @@ class Sessions:
         await backend.ready()
         hashed = _hash(token)
         row = await backend.database.read(lambda connection: find_session(connection, hashed))
-        now, idle_ms = round(backend.clock.now() * 1000), to_milliseconds(idle, "idle")
+        now, idle_ms = now_ms(backend.clock), to_milliseconds(idle, "idle")
         if row is None or now >= row.expires_at or now >= row.seen_at + idle_ms:
             return None
         if now - row.seen_at >= min(_NOTE_AFTER_MS, idle_ms // 10):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from taurine.clock import now_ms
 from taurine.jobs.backend import Backend
 from taurine.ledger.used_tokens import use_token
 
@@ -23,6 +24,6 @@ class UsedTokens:
         """
         backend = self._backend_here()
         await backend.ready()
-        now = round(backend.clock.now() * 1000)
+        now = now_ms(backend.clock)
         until = round(expires * 1000)
         return await backend.database.write(lambda connection: use_token(connection, token_id, now, until))

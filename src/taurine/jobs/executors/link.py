@@ -24,6 +24,9 @@ __all__ = ["Link", "LinkLogHandler"]
 _EXIT_TIME = 5.0
 """Seconds that a process without a worker has to end in good order; its atexit functions may hang."""
 
+_LONGEST_TEXT = 1024 * 1024
+"""Characters of a log record, the traceback with it; the rest is cut off."""
+
 
 class Link:
     """What code in a handler's process can say to the worker and hear from it; safe to use from any thread.
@@ -155,17 +158,23 @@ class Link:
 
 
 class LinkLogHandler(logging.Handler):
-    """Sends log records to the worker, which logs them with the job's context."""
+    """Sends log records to the worker, which logs them with the job's context; one that cannot be sent disturbs nobody."""
 
     def __init__(self, link: Link) -> None:
         super().__init__()
         self._link = link
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._send(record)
+        except Exception:  # noqa: BLE001 - as of every handler of logging: a bad log call must not fail its caller
+            self.handleError(record)
+
+    def _send(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
         if not self._link.is_ours:
             sys.stderr.write(f"{record.name}: {text}\n")
             return
-        self._link.send({"type": "log", "level": record.levelno, "logger": record.name, "text": text})
+        self._link.send({"type": "log", "level": record.levelno, "logger": record.name, "text": text[:_LONGEST_TEXT]})

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, overload
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import Cancel, InvalidOption, PayloadError, Release
 from taurine.jobs.handler.effects import Steps, steps_of
 from taurine.jobs.handler.part import Part
@@ -436,8 +436,19 @@ class Context:
                 kept is not None and len(kept) > LONGEST_LINE
             ):  # as text then, of which no more than a line is kept: many may wait
                 text, kept = f"{text} {kept}"[:LONGEST_LINE], None
-            at = round(self.clock.now() * 1000)
+            at = now_ms(self.clock)
             self.lines.append(LogLine(at, _LEVELS.get(level, "info"), several_lines(text), kept))
+
+    def take_lines(self) -> list[LogLine]:
+        """The lines that wait to be saved; they no longer wait."""
+        lines = self.lines[:]
+        del self.lines[: len(lines)]  # of the same list, since a handler in a thread may add to it meanwhile
+        return lines
+
+    def put_lines_back(self, lines: list[LogLine]) -> None:
+        """What was taken could not be saved: it waits before what has come since, as far as there is room."""
+        self.lines[:0] = lines
+        del self.lines[_LOG_LINES:]
 
     @property
     def part(self) -> Part | None:

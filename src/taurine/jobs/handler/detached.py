@@ -15,7 +15,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Any, Literal, NamedTuple
 
-from taurine.clock import Clock, SystemClock
+from taurine.clock import Clock, SystemClock, ms_of, now_ms
 from taurine.errors import InvalidOption
 from taurine.jobs.handler.context import Context
 from taurine.jobs.handler.effects import Ask, Steps, answered, answered_sync
@@ -78,9 +78,9 @@ class DetachedContext(Context):
             attempt=attempt,
             max_attempts=max_attempts,
             tenant=tenant,
-            created_at_ms=(clock.now() if created_at is None else created_at.timestamp()) * 1000,
-            scheduled_for_ms=None if scheduled_for is None else scheduled_for.timestamp() * 1000,
-            deadline_ms=None if deadline is None else deadline.timestamp() * 1000,
+            created_at_ms=now_ms(clock) if created_at is None else ms_of(created_at),
+            scheduled_for_ms=ms_of(scheduled_for),
+            deadline_ms=ms_of(deadline),
             user=user,
             trace=trace,
             deps=deps,

@@ -16,7 +16,7 @@ import json
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import EffectInProgress, EffectUnknown, InvalidOption, LedgerUnavailable, PayloadError, Release
 from taurine.jobs.reporting.lines import log
 from taurine.ledger.database import Database
@@ -205,7 +205,7 @@ class EffectLedger:
         )
 
     def _apply(self, connection: Any, claim: EffectClaim, ask: Ask) -> Any:
-        now = round(self._clock.now() * 1000)
+        now = now_ms(self._clock)
         match ask.step:
             case "begin":
                 return begin_effect(connection, claim, now)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.ids import run_of, wire_id
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.envelope import Envelope
@@ -105,7 +105,7 @@ class Adopter:
         new = [record for job in jobs if (record := self._record(job)) is not None]
         if not new:
             return {}
-        now = round(self._clock.now() * 1000)
+        now = now_ms(self._clock)
         found = await self._database.write(lambda connection: _insert(connection, new, now))
         return {record.id: found[record.id] for record in new if found[record.id].queue == record.queue}
 

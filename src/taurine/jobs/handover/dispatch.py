@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
+from taurine.clock import Clock, ms_of, now_ms
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope, retry_from_json
@@ -68,7 +67,7 @@ class Dispatcher:
         added, and StoreError.
         """
         queue = await self._queue(records[0].queue)  # may start an embedded server, which is waited for
-        now = self._now_ms()
+        now = now_ms(self._clock)
         # Who stood still since the commit may find that another relay was faster, and that the job has run and is gone.
         late = now - records[0].created_at > YOUNG_MS // 2
         alike: dict[tuple[str | None, bool], AddOptions] = {}
@@ -140,13 +139,13 @@ class Dispatcher:
         at_home = [record for record, job_type in mine if record.queue == job_type.queue]
         handed_over = len(at_home)
         if len(at_home) < len(mine):
-            until = self._now_ms() - YOUNG_MS
+            until = now_ms(self._clock) - YOUNG_MS
             elsewhere = [record for record, job_type in mine if record.queue != job_type.queue]
-            old_enough = [record for record in elsewhere if (_ms(record.created_at) or 0) <= until]
+            old_enough = [record for record in elsewhere if ms_of(record.created_at) <= until]
             handed_over += len(old_enough)
             at_home += await self._moved(old_enough)
         for name, group in _by_queue(at_home).items():
-            now = self._now_ms()
+            now = now_ms(self._clock)
             await self._add(await self._queue(name), [self._entry(record, now) for record in group])
             await self._stamp(group, now)
         return handed_over
@@ -163,16 +162,16 @@ class Dispatcher:
                 [stored_id_of(record.id, record.source, record.generation) for record in group]
             )
             for record, standing in zip(group, standings, strict=True):
-                if has_copy(standing, generation=record.generation, created_at=_ms(record.created_at) or 0):
+                if has_copy(standing, generation=record.generation, created_at=ms_of(record.created_at)):
                     there.append(record)  # who added it did not live to say so
                 else:
                     lost.append(Seen(record.id, record.generation, record.fence, self._catalog.get(record.type).queue))
-        await self._stamp(there, self._now_ms())
+        await self._stamp(there, now_ms(self._clock))
         raised = await asyncio.gather(*(self._group.submit(self._raise, item) for item in lost))
         return [record for record in raised if record is not None]
 
     def _raise(self, connection: Connection, items: Sequence[Seen]) -> list[JobRecord | None]:
-        return raise_generation(connection, items, self._now_ms())
+        return raise_generation(connection, items, now_ms(self._clock))
 
     async def _stamp(self, records: Sequence[JobRecord], now: int) -> None:
         stamps = (Dispatched(record.id, record.generation, now) for record in records)
@@ -184,8 +183,8 @@ class Dispatcher:
             job_id=record.id,
             priority=record.priority,
             attempts=max(1, record.max_attempts - record.attempts),
-            accepted_at=None if record.generation else _ms(record.created_at),
-            due_at=_ms(record.due_at),
+            accepted_at=None if record.generation else ms_of(record.created_at),
+            due_at=ms_of(record.due_at),
             now=now,
             envelope=envelope_now(record),
             trace=record.trace,
@@ -201,9 +200,6 @@ class Dispatcher:
             await queue.add(name, data, **options)
         else:
             await queue.add_many(entries)
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)
 
 
 def _by_queue(records: Sequence[JobRecord]) -> dict[str, list[JobRecord]]:
@@ -287,13 +283,9 @@ def envelope_now(record: JobRecord) -> Envelope:
         generation=record.generation,
         attempts=record.attempts,
         tenant=record.tenant,
-        scheduled_for=_ms(record.scheduled_for),
-        expires_at=_ms(record.expires_at),
+        scheduled_for=ms_of(record.scheduled_for),
+        expires_at=ms_of(record.expires_at),
         created_by=record.created_by,
         retry=record.options.get("retry"),
         late=True,
     )
-
-
-def _ms(time: datetime | None) -> int | None:
-    return None if time is None else round(time.timestamp() * 1000)

@@ -9,7 +9,6 @@ server share, to save a second in the rare case that a process died between its 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,10 +16,11 @@ from random import Random
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import InvalidOption, JobError, LedgerUnavailable, StoreError
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.handover.dispatch import YOUNG_MS, Dispatcher
+from taurine.jobs.reporting.failures import fingerprint
 from taurine.jobs.reporting.lines import unrun_fields
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.database import Database
@@ -115,7 +115,7 @@ class Outbox(Service[int]):
             raise
 
     async def _next(self, age: int) -> list[JobRecord]:
-        until = round(self._clock.now() * 1000) - age
+        until = now_ms(self._clock) - age
         queues, types = self._catalog.all_queues, [job_type.name for job_type in self._catalog.all_types]
         return await self._database.read(
             lambda connection: take_undispatched(connection, queues, _BATCH, until, types=types)
@@ -177,8 +177,13 @@ class Outbox(Service[int]):
 
     async def _take_back_ended(self) -> None:
         ids, self._ended = self._ended, set()
-        if ids:
+        if not ids:
+            return
+        try:
             await self._take_back(sorted(ids))
+        except Exception:
+            self._ended |= ids
+            raise
 
     def take_back(self, ids: Sequence[str]) -> None:
         """These jobs may have ended while the call that accepted them added them: look soon."""
@@ -232,6 +237,6 @@ def _failure_of(record: JobRecord, message: str, kind: str, now: float) -> Endin
         attempts=max(1, record.attempts),
         at=round(now * 1000),
         error=json.dumps({"type": kind, "message": message, "traceback": ""}, ensure_ascii=False),
-        error_fingerprint=hashlib.sha256(f"{kind}\n{message}".encode()).hexdigest()[:16],
+        error_fingerprint=fingerprint(kind, ()),
         dead_letter="permanent",
     )

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from random import Random
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import StoreRefused
 from taurine.pauses import Pauses
 from taurine.queue import Job
@@ -61,7 +61,7 @@ class RollbackGuard(Service[float]):
     async def run_once(self) -> float:
         self._asked.clear()
         try:
-            change = await self._changes.latest(round(self._clock.now() * 1000))
+            change = await self._changes.latest(now_ms(self._clock))
         except StoreRefused as error:
             self._report(error)
             self.until = math.inf

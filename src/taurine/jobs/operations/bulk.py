@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import InvalidOption, MoreThanExpected, TenantMismatch
 from taurine.ids import sortable_id
 from taurine.jobs.backend import Backend
@@ -100,7 +100,7 @@ class Bulk:
 
         Raises InvalidOption for an action that is none, and for a filter that does not fit it; LedgerUnavailable.
         """
-        before = self._now_ms() + 1  # what came in this very millisecond is counted
+        before = now_ms(self._clock) + 1  # what came in this very millisecond is counted
         count = await self._count(check_action(action), where or BulkFilter(), before, tenant)
         return Matching(number=count.number, exact=count.exact, at=datetime.fromtimestamp(before / 1000, UTC))
 
@@ -181,7 +181,7 @@ class Bulk:
     # Checking -----------------------------------------------------------------------------------------------------------------------
 
     def _before(self, at: float | datetime | None) -> int:
-        now = self._now_ms() + 1
+        now = now_ms(self._clock) + 1
         if at is None:
             return now
         before = timestamp_ms(at)
@@ -222,7 +222,7 @@ class Bulk:
             {"ids": len(order.ids)} if order.ids is not None else {"where": order.where.model_dump(exclude_none=True)}
         )
         detail = json.dumps({**what, "number": order.limit, "before": order.before})
-        entry = AuditEntry(self._now_ms(), user, f"bulk_{order.action}", handle.id, order.tenant, detail)
+        entry = AuditEntry(now_ms(self._clock), user, f"bulk_{order.action}", handle.id, order.tenant, detail)
         await self._backend_here().database.write(lambda connection: record_actions(connection, [entry]))
         return handle
 
@@ -230,9 +230,6 @@ class Bulk:
         backend = self._backend_here()
         await backend.ready()
         return await backend.database.read(work)
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)
 
     # Carrying out -------------------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from taurine.clock import now_ms
 from taurine.errors import AccessError, RecordError, RecordNotFound, TransitionRefused
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
@@ -155,7 +156,7 @@ class BulkStep:
         statuses = (
             order.where.statuses("retry") if order.ids is None else ("cancelled", "completed", "expired", "failed")
         )
-        now = round(self._backend.clock.now() * 1000)
+        now = now_ms(self._backend.clock)
         queues = {job.id: declared.queue for job in jobs if (declared := catalog.find(job.type)) is not None}
 
         def retry(connection: Connection) -> list[JobRecord | None]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from taurine.clock import now_ms
 from taurine.errors import EmbeddedServerError, RecordError, StoreError
 from taurine.jobs.backend import Backend
 from taurine.ledger.cancellations import request_cancels
@@ -34,7 +35,7 @@ async def cancel_together(backend: Backend, ids: Sequence[str], *, reason: str, 
     """Cancel these jobs, all in one transaction, each as by `Taurine.cancel`, and take them out of their queues; nobody
     is asked whether `user` may.
     """
-    now = round(backend.clock.now() * 1000)
+    now = now_ms(backend.clock)
 
     answers = await backend.database.write(
         lambda connection: request_cancels(connection, list(dict.fromkeys(ids)), now, reason, user)

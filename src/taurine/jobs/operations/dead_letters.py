@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from sqlalchemy import Connection
 
+from taurine.clock import now_ms
 from taurine.errors import InvalidOption, RecordError, RecordNotFound
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
@@ -244,7 +245,7 @@ class DeadLetters:
             None if payload is None else checked_payload(backend, entry.type, entry.tenant, payload)
             for entry in entries
         ]
-        now = self._now_ms()
+        now = now_ms(self._backend_here().clock)
         declared = [backend.catalog.find(entry.type) for entry in entries]
         items = [
             Redrive(entry.id, now, user, text, queue=job_type and job_type.queue)
@@ -265,7 +266,7 @@ class DeadLetters:
         """Discard up to 100 entries in one transaction, without asking whether `user` may; returns each as it is then,
         or what forbids it.
         """
-        items = [Discard(entry.id, self._now_ms(), user) for entry in entries]
+        items = [Discard(entry.id, now_ms(self._backend_here().clock), user) for entry in entries]
         answers = await self._backend_here().database.write(lambda connection: discard(connection, items))
         await self._forget_mirrored(entries, answers)
         return answers
@@ -348,9 +349,6 @@ class DeadLetters:
         backend = self._backend_here()
         await backend.ready()
         return await backend.database.read(work)
-
-    def _now_ms(self) -> int:
-        return round(self._backend_here().clock.now() * 1000)
 
 
 def _examine(connection: Connection, entry_id: str, tenant: str | None) -> Examination:

@@ -22,10 +22,14 @@ from sqlalchemy import Connection
 from taurine.errors import EmbeddedServerError, LedgerError, SchemaMismatch, StoreError, TaurineError
 from taurine.jobs.backend import Backend
 from taurine.jobs.operations.queues import Queues, QueueView
+from taurine.jobs.operations.slots import at_work, late_loops_of, of_users, slots_of
+from taurine.jobs.operations.workers import LATE_AFTER, WorkerView, worker_view
 from taurine.jobs.reporting.durations import seconds_text
 from taurine.ledger.migrate import schema_version
 from taurine.ledger.queued_types import QueuedType, queued_types
+from taurine.ledger.running import Run, runs_before
 from taurine.ledger.schema import VERSION
+from taurine.ledger.workers import list_workers
 from taurine.queue.server_check import parse_info, server_warnings
 from taurine.urls import masked_url
 
@@ -50,6 +54,12 @@ _TYPES_NAMED = 10
 
 _STUCK_SECONDS = 60.0
 """A job that has been due for so long while nobody works on its queue is stuck."""
+
+_HELD_SECONDS = 300.0
+"""Runs that last for so long, while jobs wait for the slots that they hold, may never end."""
+
+_RUNS_NAMED = 3
+"""Of those, so many are named: those that last longest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,14 +248,60 @@ class Diagnosis:
                 )
             ]  # fmt: skip
         views = [view for view in await self._queues.list() if view.declared]
-        found = [*map(_about_workers, views), _about_delivery(views), _about_dead_letters(views)]
+        now = self._backend.clock.now()
+        workers, held = await self._backend.database.read(
+            lambda connection: (
+                [worker_view(row, round(now * 1000)) for row in list_workers(connection)],
+                runs_before(connection, round((now - _HELD_SECONDS) * 1000)),
+            )
+        )
+        workers = of_users(workers, self._backend.catalog.system_queues)
+        found = [*map(_about_workers, views)]
+        for view in views:
+            found += self._about_slots(view, workers, held, now)
+        found += _about_late(workers, views, now)
+        found += [_about_delivery(views), _about_dead_letters(views)]
         queued = await self._backend.database.read(queued_types)
         found += _about_types([one for one in queued if self._backend.catalog.find(one.type) is None])
-        now = self._backend.clock.now()
         paused = {view.name for view in views if view.standing is not None and view.standing.paused}
         return [
             *found,
             *(_about_schedule(schedule, now, paused=schedule.queue in paused) for schedule in await self._schedules()),
+        ]
+
+    def _about_slots(
+        self, view: QueueView, workers: Sequence[WorkerView], held: Sequence[Run], now: float
+    ) -> list[Finding]:
+        """A warning where jobs wait while the same runs hold all slots of a queue.
+
+        held: the runs of all queues that last for long.
+        """
+        working = None if view.standing is None else at_work(workers, view.name, view.standing.workers)
+        slots, names = (slots_of(working), {one.name for one in working}) if working else (0, set[str]())
+        held = [run for run in held if run.queue == view.name and run.worker in names]
+        if not slots or len(held) < slots or view.oldest_waiting is None:
+            return []
+        # The last of them to begin took the last slot.
+        for_seconds = now - held[slots - 1].started_at / 1000
+        longest = [
+            (self._backend.redact.job_id(run.id), run.worker, round(now - run.started_at / 1000, 1))
+            for run in held[:_RUNS_NAMED]
+        ]
+        named = ", ".join(f"{job_id} on {worker} for {seconds_text(seconds)}" for job_id, worker, seconds in longest)
+        number = "the only slot is" if slots == 1 else f"all {slots:,} slots are"
+        return [
+            Finding(
+                check=f"slots {view.name}",
+                level="warn",
+                text=f"{number} taken by the same runs for {seconds_text(for_seconds)}, while jobs wait; longest by {named}",
+                remedy="cancel those that hang with `taurine cancel ID`, give their types a `timeout=`, "
+                "or run workers with more `--concurrency`",
+                details={
+                    "slots": slots,
+                    "seconds": round(for_seconds, 1),
+                    "longest": [dict(zip(("id", "worker", "seconds"), run, strict=True)) for run in longest],
+                },
+            )
         ]
 
 
@@ -354,6 +410,42 @@ def _about_workers(view: QueueView) -> Finding:
         remedy = f"start one: `taurine worker --queue {view.name}`"
         return Finding(check=check, level=level, text=f"nobody works on it{oldest}", remedy=remedy, details=details)
     return Finding(check=check, level="ok", text=f"{seen}{oldest}", details=details)
+
+
+def _about_late(workers: Sequence[WorkerView], views: Sequence[QueueView], now: float) -> list[Finding]:
+    """A warning for each worker that is late to tell of itself, or told of late loops."""
+    on_time = {view.name for view in workers if now - view.seen_at.timestamp() <= LATE_AFTER}
+    found: list[Finding] = []
+    for view in workers:
+        silent, loops = now - view.seen_at.timestamp(), late_loops_of(view)
+        if view.state == "stopped" or (silent <= LATE_AFTER and not loops):
+            continue
+        if view.state == "lost" and (view.name in on_time or _is_gone(view, views)):
+            continue  # others do what it did
+        seen = f"last told of itself {seconds_text(silent)} ago" if silent > LATE_AFTER else "tells of itself"
+        if loops:
+            seen += f", and told that these of its loops do not turn: {', '.join(loops)}"
+        found.append(
+            Finding(
+                check=f"worker {view.name}",
+                level="warn",
+                text=f"on {view.host}, process {view.pid}: {seen}",
+                remedy="a handler that blocks its event loop, or a database that it cannot reach: see its log, "
+                'and give handlers that block `runs_in="thread"` or `"process"`',
+                details={"seen_at": view.seen_at.isoformat(), "late_loops": loops, "state": view.state},
+            )
+        )
+    return found
+
+
+def _is_gone(worker: WorkerView, views: Sequence[QueueView]) -> bool:
+    """Whether each server that can tell says that it is not connected, and one can."""
+    connected = [
+        view.standing.workers
+        for view in views
+        if view.name in worker.queues and view.standing is not None and view.standing.workers is not None
+    ]
+    return bool(connected) and all(one.name != worker.name for workers in connected for one in workers)
 
 
 def _about_delivery(views: Sequence[QueueView]) -> Finding:

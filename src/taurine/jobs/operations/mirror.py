@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
+from taurine.clock import now_ms
 from taurine.errors import InvalidOption, JobLocked, StoreError
 from taurine.jobs.backend import Backend
 from taurine.jobs.catalog.catalog import Catalog
@@ -105,7 +106,7 @@ class DeadLetterMirror(Service[MirrorReport]):
             queue = await self._backend.queue(name)
             await queue.add_many([(entry.type, Encoded(_data_of(entry)), _options_of(entry)) for entry in group])
             ids = [entry.id for entry in group]
-            now = round(self._clock.now() * 1000)
+            now = now_ms(self._clock)
             await self._backend.database.write(lambda connection, ids=ids, now=now: mark_mirrored(connection, ids, now))
 
     async def _remove_all(self) -> int:

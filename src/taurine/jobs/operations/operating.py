@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from taurine.clock import now_ms
 from taurine.errors import (
     EmbeddedServerError,
     InvalidOption,
@@ -189,7 +190,7 @@ class Operations:
         said: dict[str, object] = {"type": type, "max_open": max_open}
         if max_rate is not None:
             said["max_rate"] = [max_rate.max, to_seconds(max_rate.duration, "max_rate")]
-        entry = AuditEntry(self._now_ms(), user, "set_quota", None, tenant, json.dumps(said))
+        entry = AuditEntry(now_ms(self._backend.clock), user, "set_quota", None, tenant, json.dumps(said))
 
         def write(connection: Connection) -> None:
             if limited:
@@ -237,7 +238,7 @@ class Operations:
         self, job_id: str, start: EnqueueOptions, *, user: str | None, tenant: str | None
     ) -> JobRecord:
         """See `Taurine.reschedule`. start: its `delay` or `run_at`."""
-        now = self._now_ms()
+        now = now_ms(self._backend.clock)
         start_at = start_ms(start, now) or now
         record = await self._read(lambda connection: _record(connection, job_id, tenant))
         request = AccessRequest(action="reschedule", job_type=record.type, tenant=record.tenant, user=user)
@@ -266,7 +267,7 @@ class Operations:
         declared = self._backend.catalog.find(record.type)
         again = NewGeneration(
             id=record.id,
-            at=self._now_ms(),
+            at=now_ms(self._backend.clock),
             action="retry",
             actor=user,
             queue=declared and declared.queue,
@@ -279,7 +280,7 @@ class Operations:
         return started
 
     async def _hasten(self, record: JobRecord, user: str | None) -> JobRecord:
-        now = self._now_ms()
+        now = now_ms(self._backend.clock)
         hastened = await self._backend.database.write(lambda connection: hasten(connection, record.id, now, user))
         queue = await self._backend.queue(record.queue)
         job = await queue.get_job(public_id(stored_id_of(record.id, record.source, record.generation)))
@@ -291,9 +292,6 @@ class Operations:
     async def _read(self, work: Callable[[Connection], ResultT]) -> ResultT:
         await self._backend.ready()
         return await self._backend.database.read(work)
-
-    def _now_ms(self) -> int:
-        return round(self._backend.clock.now() * 1000)
 
 
 def _record(connection: Connection, job_id: str, tenant: str | None) -> JobRecord:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import builtins
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from sqlalchemy import Connection
 
+from taurine.clock import now_ms
 from taurine.errors import EmbeddedServerError, InvalidOption, StoreError, UnknownName, did_you_mean
 from taurine.jobs.backend import Backend
 from taurine.jobs.enqueue.access import AccessRequest, Authorize, authorized
@@ -35,6 +37,7 @@ from taurine.ledger.queue_counts import (
 )
 from taurine.ledger.statuses import STATUSES, Status
 from taurine.options import RateLimit, Seconds, require_count, to_seconds
+from taurine.queue.events import Event, QueueEvents
 from taurine.queue.reading import WorkerInfo
 from taurine.queue.states import JobState
 
@@ -101,6 +104,23 @@ class QueueView:
     error: str | None = None
 
 
+async def _merged(listeners: Mapping[str, QueueEvents]) -> AsyncGenerator[tuple[str, Event]]:
+    """What any of them hears. No event is asked for before the last one was taken, as with one listener."""
+    coming = {asyncio.ensure_future(anext(listener)): name for name, listener in listeners.items()}
+    try:
+        while coming:
+            done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                name = coming.pop(future)
+                event = future.result()
+                coming[asyncio.ensure_future(anext(listeners[name]))] = name
+                yield name, event
+    finally:
+        for future in coming:
+            future.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+
+
 def _require_at_most(value: int, name: str) -> None:
     if value > _LARGEST:
         raise InvalidOption(f"expected {name} to be at most {_LARGEST:,}, got {value:,}")
@@ -121,7 +141,8 @@ class Queues:
         Its cost does not grow with the number of records. A server of queues that does not answer within 2 s leaves
         `standing` None. Raises LedgerUnavailable.
         """
-        backend, now = self._backend_here(), self._now_ms()
+        backend = self._backend_here()
+        now = now_ms(backend.clock)
         found = await self._read(lambda connection: count_by_queue(connection, now))
         dead = await self._read(depth)
         names = sorted({*backend.catalog.queues, *found, *dead})
@@ -142,7 +163,7 @@ class Queues:
         Jobs that others have added to the queues count as well. Raises LedgerUnavailable, StoreUnavailable,
         StoreRefused.
         """
-        now = self._now_ms()
+        now = now_ms(self._backend_here().clock)
         if await self._read(lambda connection: has_work(connection, names, now)):
             return True
         backend = self._backend_here()
@@ -150,6 +171,36 @@ class Queues:
             if any((await (await backend.queue(name)).counts(*_AT_WORK)).values()):
                 return True
         return False
+
+    @asynccontextmanager
+    async def events(
+        self, *names: str, since: Seconds | None = None
+    ) -> AsyncGenerator[AsyncIterator[tuple[str, Event]]]:
+        """Listen to what happens in these queues: `async with app.queues.events() as events: async for queue, event in
+        events: …`; see `taurine.queue.events`. It goes on until it is left.
+
+        names: Default: all queues that job types go to. since: seconds; begin so long ago, as far as the queues still
+        know, which keep some 10,000 events each. Default: now. Of one queue they are in order.
+
+        Raises UnknownName, with the near miss, InvalidOption, StoreUnavailable; and StoreRefused while listening. An
+        outage is waited out.
+        """
+        backend = self._backend_here()
+        for name in names:
+            if not backend.catalog.has_queue(name):
+                await self.get(name)
+        last_id = (
+            "$" if since is None else str(max(0, now_ms(backend.clock) - round(to_seconds(since, "since") * 1000)))
+        )
+        connection = await backend.connection()
+        async with AsyncExitStack() as open_ones:
+            listeners = {
+                name: await open_ones.enter_async_context(
+                    QueueEvents(name, connection, prefix=backend.settings.prefix, last_id=last_id, clock=backend.clock)
+                )
+                for name in names or backend.catalog.queues
+            }
+            yield _merged(listeners)
 
     # Running their affairs ------------------------------------------------------------------------------------------------------------
 
@@ -191,7 +242,7 @@ class Queues:
         most = _NO_LIMIT if limit is None else require_count(limit, "limit", minimum=1)
         await self._change(name, "drain_queue", user)
         statuses: tuple[Status, ...] = ("queued", "retrying") if delayed else ("queued",)
-        due_by = None if delayed else self._now_ms()
+        due_by = None if delayed else now_ms(self._backend_here().clock)
         cancelled, after = 0, ""
         while cancelled < most and (ids := await self._page(name, statuses, after, due_by, most - cancelled)):
             after = ids[-1]
@@ -224,7 +275,7 @@ class Queues:
         seconds = to_seconds(older_than, "older_than")
         most = _NO_LIMIT if limit is None else require_count(limit, "limit", minimum=1)
         await self._change(name, "clean_queue", user)
-        before = self._now_ms() - round(seconds * 1000)
+        before = now_ms(self._backend_here().clock) - round(seconds * 1000)
         if status in ("queued", "retrying"):
             cleaned = await self._cancel_older(name, status, before, most, user)
         else:
@@ -310,7 +361,7 @@ class Queues:
     # One queue ------------------------------------------------------------------------------------------------------------------------
 
     async def _view(self, name: str, records: QueueRecords | None, dead_letters: int) -> QueueView:
-        now = self._now_ms()
+        now = now_ms(self._backend_here().clock)
         undelivered = await self._read(lambda connection: outbox_lag(connection, [name], now).waiting)
         standing, error = None, None
         try:
@@ -365,7 +416,7 @@ class Queues:
 
     async def _note(self, action: str, name: str, user: str | None, **words: Any) -> None:
         detail = json.dumps({"queue": name, **words})
-        entry = AuditEntry(self._now_ms(), user, action, None, None, detail)
+        entry = AuditEntry(now_ms(self._backend_here().clock), user, action, None, None, detail)
         await self._backend_here().database.write(lambda connection: record_actions(connection, [entry]))
 
     def _unknown(self, name: str, known: Sequence[str]) -> UnknownName:
@@ -377,6 +428,3 @@ class Queues:
         backend = self._backend_here()
         await backend.ready()
         return await backend.database.read(work)
-
-    def _now_ms(self) -> int:
-        return round(self._backend_here().clock.now() * 1000)

@@ -6,12 +6,13 @@ itself.
 | not_found | has no record |
 | finished | has ended |
 | running, cancelling | runs now; or is to stop, and has not yet |
-| stalled | was claimed by a worker that is gone |
+| stalled | was claimed by a worker that does not renew its lease: it is gone, or blocked |
 | outbox | was accepted, and the queue has not been told |
 | delayed, retrying, snoozed | is not due yet |
 | children | waits for jobs that it depends on |
 | expired | was to start by a time that has passed |
 | paused, no_worker, concurrency, rate_limit | could start, and something holds its whole queue |
+| slots_taken | could start, and the workers of its queue have no slot left |
 | in_line | is in line behind others |
 | unknown_type | is of a type not declared in this process, and perhaps in none; or was handed back for that |
 | lost | is no longer in the queue, though its record says so |
@@ -21,7 +22,7 @@ itself.
 A job may have several: the first is what it waits for now, the others will hold it, or are not known, after that.
 
 A tenant is told the same codes, and nothing that it could learn of others by: no figures of a queue, which they share,
-and no names of workers or servers.
+and no names of workers, servers or other jobs.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
+from taurine.jobs.operations.slots import at_work, late_loops_of, slots_of
+from taurine.jobs.operations.workers import LATE_AFTER, WorkerView
 from taurine.jobs.reporting.durations import seconds_text, short_text
 from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.outbox import OutboxLag
 from taurine.ledger.records import JobRecord
+from taurine.ledger.running import Run
 from taurine.ledger.statuses import TERMINAL
+from taurine.queue import Job
 from taurine.queue.children import DependencyCounts
 from taurine.queue.reading import WorkerInfo
 from taurine.queue.whereabouts import Whereabouts
@@ -58,6 +63,7 @@ WhyCode: TypeAlias = Literal[
     "no_worker",
     "concurrency",
     "rate_limit",
+    "slots_taken",
     "in_line",
     "unknown_type",
     "lost",
@@ -76,6 +82,20 @@ _HANDED_BACK_LATER, _HANDED_BACK_FOR = 1.0, 10.0
 """A job that a worker leaves to others is put off by 5 seconds: so it is to start later than its record says, by the
 first at least, and from now in less than the second.
 """
+
+HANDED_BACK_PAUSE = 5.0
+"""Seconds until the next worker sees a job that one has handed back."""
+
+GIVEN_UP_AFTER, GIVEN_UP_TIMES = 600.0, 12
+"""A job is handed back until it has been due for so many seconds, and so many times at least; the next worker that does
+not declare its type gives it up.
+"""
+
+_YOUNG = 10.0
+"""Seconds for which the only job that runs may have begun after the last end, without being a sign that none ends."""
+
+_RUNS_NAMED = 3
+"""Of the jobs that hold slots, so many are named: those that run for longest."""
 
 _LONGEST_QUOTE = 200
 
@@ -119,6 +139,12 @@ class Facts:
     store_error: str | None = None
     workers: Sequence[WorkerInfo] | None = None
     lag: OutboxLag | None = None
+    reports: Sequence[WorkerView] = ()
+    """What workers told of themselves last, those that were heard of last first."""
+    runs: Sequence[Run] = ()
+    """Other jobs of its queue whose records say that they run: those that run for longest, the first of them first."""
+    last_end: float | None = None
+    """When the last job of its queue ended that is still kept, wall seconds."""
     children: DependencyCounts | None = None
     dead_letter: DeadLetter | None = None
     declared: bool | None = None
@@ -224,7 +250,7 @@ def _of_place(facts: Facts) -> Iterator[Reason]:
     elif place.state in ("waiting", "prioritized"):
         held = list(_held_queue(facts, place))
         yield from held
-        yield _in_line(facts, place, held=any(reason.code != "concurrency" for reason in held))
+        yield from _behind_others(facts, place, held=any(reason.code != "concurrency" for reason in held))
     elif place.state in ("completed", "failed"):
         yield _settling(facts, place.state)
         return
@@ -249,8 +275,7 @@ def _unseen(facts: Facts) -> Iterator[Reason]:
 def _running(facts: Facts, lease_left: float | None) -> Reason:
     record = facts.record
     job = None if facts.place is None else facts.place.job
-    worker = record.worker if record is not None and record.status == "running" else None
-    worker = worker or (None if job is None else job.processed_by)
+    worker = _claimed_by(facts)
     since = record.started_at if record is not None and record.status == "running" else None
     if since is None and job is not None:
         since = _time(job.processed_at)
@@ -268,12 +293,34 @@ def _running(facts: Facts, lease_left: float | None) -> Reason:
 
 
 def _stalled(facts: Facts) -> Reason:
+    name = _claimed_by(facts)
+    view = next((view for view in facts.reports if view.name == name), None)
+    details = _for_operators(facts, workers=None if facts.workers is None else len(facts.workers), worker=name)
+    text, is_gone = "has a lease that has run out: ", False
+    if not facts.whole or name is None:
+        text += "its worker"
+    else:
+        text += f"its worker {name}"
+        is_gone = view is not None and view.stopped_at is not None
+        is_gone |= facts.workers is not None and all(worker.name != name for worker in facts.workers)
+    text += f" has not renewed it for {seconds_text(facts.lease)} or more"
+    if facts.whole and view is not None:
+        details |= {"seen_at": view.seen_at.isoformat(), "late_loops": late_loops_of(view)}
+        text += f", and last told of itself {_distance(view.seen_at.timestamp(), facts.now)}"
+    text += "; it is gone" if is_gone else "; it is gone, or its event loop is blocked"
     return Reason(
         code="stalled",
-        text="was claimed by a worker that is gone: its lease has run out",
+        text=text,
         next_event="a worker of the queue puts it back at its next look for such jobs, every 30 s by default",
-        details=_for_operators(facts, workers=None if facts.workers is None else len(facts.workers)),
+        details=details,
     )
+
+
+def _claimed_by(facts: Facts) -> str | None:
+    record = facts.record
+    job = None if facts.place is None else facts.place.job
+    worker = record.worker if record is not None and record.status == "running" else None
+    return worker or (None if job is None else job.processed_by)
 
 
 def _outbox(facts: Facts) -> Reason:
@@ -385,7 +432,7 @@ def _unknown_type(facts: Facts) -> Reason:
     return Reason(
         code="unknown_type",
         text=f"is of type {name!r}, which is not declared in this process; whether a worker declares it cannot be seen from here",
-        next_event="a worker that does not declare it gives it up as a dead letter",
+        next_event="a worker that does not declare it hands it back for ten minutes, and then gives it up as a dead letter",
         details={"type": name},
     )
 
@@ -399,12 +446,22 @@ def _handed_back(facts: Facts, due_at: float | None) -> Reason:
     text = f"is of type {name!r}, and was handed back by a worker that has no handler for it{here}"
     if not _is_past(due_at, facts):
         text += f"; the next worker may take it {_distance(due_at, facts.now)}"
+    given_up = _given_up_at(facts.record, facts.place.job, facts.now if due_at is None else max(due_at, facts.now))
+    text += f"; where none declares it, it becomes a dead letter about {_when(given_up, facts.now)}"
     return Reason(
         code="unknown_type",
         text=text,
         next_event="a worker that declares the type starts; if none does, it becomes a dead letter",
-        details={"type": name, "handed_back": times},
+        at=given_up,
+        details={"type": name, "handed_back": times, "dead_letter_at": given_up.isoformat()},
     )
+
+
+def _given_up_at(record: JobRecord, job: Job, next_at: float) -> datetime:
+    """next_at: when the next worker sees it, wall seconds."""
+    due_at = max(job.created_at, 0.0 if record.scheduled_for is None else record.scheduled_for.timestamp())
+    pauses = max(0, GIVEN_UP_TIMES - job.attempts_started)
+    return datetime.fromtimestamp(max(due_at + GIVEN_UP_AFTER, next_at + pauses * HANDED_BACK_PAUSE), UTC)
 
 
 # What holds a whole queue ---------------------------------------------------------------------------------------------------------
@@ -442,8 +499,75 @@ def _held_queue(facts: Facts, place: Whereabouts) -> Iterator[Reason]:
         )
 
 
-def _in_line(facts: Facts, place: Whereabouts, *, held: bool) -> Reason:
-    """held: something else holds the job, so that it is not known when it starts."""
+def _behind_others(facts: Facts, place: Whereabouts, *, held: bool) -> Iterator[Reason]:
+    """That its queue's slots are taken, if they are, and its place in line; the one first that it is for.
+
+    held: something else holds the job, so that it is not known when it starts.
+    """
+    working = at_work(facts.reports, facts.queue or "", facts.workers)
+    names = {view.name for view in working or ()}
+    # The record of a job whose worker is gone says for a while that it runs.
+    runs = [run for run in facts.runs if run.worker in names] if names else facts.runs
+    first_run = _first_of_stuck(facts, place, runs)
+    taken = _slots_taken(facts, place, working or (), runs, are_stuck=first_run is not None)
+    line = _in_line(facts, place, held=held, first_run=first_run, tells_of_run=taken is None)
+    if taken is None:
+        yield line
+    elif first_run is None and place.rate and not held:
+        yield from (line, taken)
+    else:
+        yield from (taken, line)
+
+
+def _first_of_stuck(facts: Facts, place: Whereabouts, runs: Sequence[Run]) -> Run | None:
+    """The first of the running jobs to begin, where nothing that is kept has ended since: the rate is that of other
+    jobs, and says nothing of these.
+    """
+    if not runs or not place.active:
+        return None
+    first = runs[0]
+    began = first.started_at / 1000
+    if facts.last_end is not None and facts.last_end >= began:
+        return None
+    # One that runs alone has always begun after the last end.
+    patience = max(_YOUNG, 1 / place.rate if place.rate else 0.0) if place.active == 1 else 0.0
+    return first if facts.now - began >= patience else None
+
+
+def _slots_taken(
+    facts: Facts, place: Whereabouts, working: Sequence[WorkerView], runs: Sequence[Run], *, are_stuck: bool
+) -> Reason | None:
+    """are_stuck: no running job has ended since the first of them began."""
+    slots = slots_of(working)
+    if not slots or place.active < slots:
+        return None
+    next_event = "one of the running jobs ends, or is cancelled"
+    if not facts.whole:
+        text = f"cannot start: the workers of queue {facts.queue!r} run as many jobs as they can"
+        return Reason(code="slots_taken", text=text, next_event=next_event)
+    of = "its only worker" if len(working) == 1 else f"its {len(working)} workers"
+    number = "the only slot" if slots == 1 else f"all {slots:,} slots"
+    text = f"cannot start: {number} of queue {facts.queue!r} at {of} {'is' if slots == 1 else 'are'} taken"
+    longest = runs[:_RUNS_NAMED]
+    if longest:
+        named = ", ".join(f"{run.id} since {_when(_time(run.started_at / 1000), facts.now)}" for run in longest)
+        text += f"; longest by {named}"
+    if are_stuck:
+        text += "; cancel those that hang, give their types a `timeout=`, or raise the concurrency"
+    details = {
+        "slots": slots,
+        "active": place.active,
+        "workers": [view.name for view in working],
+        "longest": [{"id": run.id, "worker": run.worker, "since": _iso(run.started_at / 1000)} for run in longest],
+    }
+    return Reason(code="slots_taken", text=text, next_event=next_event, details=details)
+
+
+def _in_line(facts: Facts, place: Whereabouts, *, held: bool, first_run: Run | None, tells_of_run: bool) -> Reason:
+    """held: something else holds the job, so that it is not known when it starts. first_run: see `_first_of_stuck`.
+
+    tells_of_run: whether to name it.
+    """
     if not facts.whole:
         text = "is next in line" if place.ahead == 0 else "is in line behind others"
         return Reason(code="in_line", text=text, next_event="a worker takes it")
@@ -460,13 +584,28 @@ def _in_line(facts: Facts, place: Whereabouts, *, held: bool) -> Reason:
     else:
         text = "is next in line" if place.ahead == 0 else f"is in line behind {_others(place.ahead)}"
     at = None
-    if place.ahead is not None and place.rate and not held:
+    if place.ahead is not None and place.rate and not held and first_run is None:
         at = _time(facts.now + (place.ahead + 1) / place.rate)
         text += f"; {_rate(place.rate)} here, so it starts about {_when(at, facts.now)}"
+    if first_run is not None and tells_of_run:
+        text += f"; nothing that is kept has ended here since {first_run.id} began, {_when(_time(first_run.started_at / 1000), facts.now)}"
+    if (silent_for := _silent_for(facts)) is not None:
+        details["silent_for"] = silent_for
+        text += f"; none of its workers has told of itself for {seconds_text(silent_for)}: a blocked event loop, or a database out of reach"
     if place.window_left:
         details["window_left"] = place.window_left
         text += f"; should a worker's own rate limit be reached, that ends in {seconds_text(place.window_left)}"
     return Reason(code="in_line", text=text, next_event="a worker takes it", at=at, details=details)
+
+
+def _silent_for(facts: Facts) -> float | None:
+    """Seconds since a worker of the queue was heard of, where all that are connected are late to tell of themselves."""
+    connected = {worker.name for worker in facts.workers or ()}
+    heard = [view for view in facts.reports if view.name in connected and facts.queue in view.queues]
+    if not heard or connected != {view.name for view in heard}:
+        return None
+    silent_for = facts.now - max(view.seen_at for view in heard).timestamp()
+    return silent_for if silent_for > LATE_AFTER else None
 
 
 # What cannot be seen --------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from taurine.clock import now_ms
 from taurine.errors import InvalidOption
 from taurine.jobs.backend import Backend
 from taurine.ledger.tallies import ABOVE_ALL, MINUTE, Outcome, TallyCount, tallies_since
@@ -90,7 +91,7 @@ async def throughput_of(backend: Backend, *, window: float) -> list[Throughput]:
     if not 0 < window <= _LONGEST_WINDOW:
         raise InvalidOption(f"expected a window above 0 and up to {_LONGEST_WINDOW:g} s, got {window:g}")
     await backend.ready()
-    now = round(backend.clock.now() * 1000)
+    now = now_ms(backend.clock)
     first = now - round(window * 1000)
     first -= first % MINUTE
     counts = await backend.database.read(lambda connection: tallies_since(connection, first))

@@ -6,10 +6,10 @@ What is found out is put into words by `reasons`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -18,11 +18,16 @@ from taurine.ids import public_id
 from taurine.jobs.backend import Backend
 from taurine.jobs.handover.adoption import stored_id_of
 from taurine.jobs.operations.reasons import Facts, Reason, WhyCode, explain
+from taurine.jobs.operations.slots import of_users
+from taurine.jobs.operations.workers import worker_view
 from taurine.ledger.dead_letter_entry import DeadLetter
 from taurine.ledger.dead_letters import DeadLetterFilter, list_dead_letters
 from taurine.ledger.outbox import OutboxLag, outbox_lag
 from taurine.ledger.records import JobRecord, get_record
+from taurine.ledger.running import Run, runs_before
 from taurine.ledger.statuses import TERMINAL
+from taurine.ledger.workers import WorkerRow, list_workers
+from taurine.queue import Queue
 
 __all__ = ["Inquiry", "Why"]
 
@@ -30,6 +35,9 @@ ResultT = TypeVar("ResultT")
 
 ANSWER_SECONDS = 2.0
 """Seconds that each of the two servers is given to answer."""
+
+_RUNS_READ = 100
+"""Running jobs of the queue that are read, the longest first: some may be of workers that are gone."""
 
 _TRIES = 3
 """Times that a job is looked at which moves on while it is looked at."""
@@ -152,27 +160,45 @@ class Inquiry:
     async def _ask_ledger(self, facts: Facts) -> Facts:
         backend, now_ms = self._backend, round(facts.now * 1000)
 
-        def read(connection: Connection) -> tuple[JobRecord | None, DeadLetter | None, OutboxLag | None]:
+        def read(connection: Connection) -> _Told | None:
             record = get_record(connection, facts.job_id)
             if record is None or (facts.tenant is not None and record.tenant != facts.tenant):
-                return None, None, None
+                return None
             lag = None if record.dispatched_at is not None else outbox_lag(connection, [record.queue], now_ms)
-            return record, _dead_letter_of(connection, record), lag
+            told = _Told(record, _dead_letter_of(connection, record), lag)
+            if record.status in TERMINAL:
+                return told
+            runs = runs_before(connection, now_ms, queue=record.queue, limit=_RUNS_READ)
+            # The job's own record may say that it runs, after its worker is gone.
+            others = [run for run in runs if run.id != record.id]
+            return told._replace(runs=others, workers=list_workers(connection))
 
-        async def answer() -> tuple[JobRecord | None, DeadLetter | None, OutboxLag | None]:
+        async def answer() -> _Told | None:
             await backend.ready()
             return await backend.database.read(read)
 
         try:
-            record, dead_letter, lag = await self._in_time(answer)
+            told = await self._in_time(answer)
         except TimeoutError:
             return replace(facts, record=None, ledger_error=f"the database gave no answer within {self._seconds:g} s")
         except LedgerError as error:
             return replace(facts, record=None, ledger_error=str(error))
+        if told is None:
+            return replace(facts, record=None, ledger_error=None)
         declared = None
-        if record is not None and len(backend.catalog):
-            declared = backend.catalog.find(record.type) is not None
-        return replace(facts, record=record, dead_letter=dead_letter, lag=lag, declared=declared, ledger_error=None)
+        if len(backend.catalog):
+            declared = backend.catalog.find(told.record.type) is not None
+        views = [worker_view(row, now_ms) for row in told.workers]
+        return replace(
+            facts,
+            record=told.record,
+            dead_letter=told.dead_letter,
+            lag=told.lag,
+            runs=told.runs,
+            reports=of_users(views, backend.catalog.system_queues),
+            declared=declared,
+            ledger_error=None,
+        )
 
     # The queue ------------------------------------------------------------------------------------------------------------------------
 
@@ -199,6 +225,16 @@ class Inquiry:
             return await ask()
 
 
+class _Told(NamedTuple):
+    """What the ledger says."""
+
+    record: JobRecord
+    dead_letter: DeadLetter | None
+    lag: OutboxLag | None
+    runs: Sequence[Run] = ()
+    workers: Sequence[WorkerRow] = ()
+
+
 async def _seen_in(backend: Backend, facts: Facts, name: str) -> Facts:
     queue = await backend.queue(name)
     record = facts.record
@@ -208,7 +244,18 @@ async def _seen_in(backend: Backend, facts: Facts, name: str) -> Facts:
     children = None
     if place.job is not None and place.state == "waiting-children":
         children = await place.job.dependency_counts()
-    return replace(facts, place=place, children=children, workers=await queue.workers(), store_error=None)
+    last_end = None
+    if facts.runs and place.state in ("waiting", "prioritized"):
+        last_end = await _last_end(queue)
+    return replace(
+        facts, place=place, children=children, workers=await queue.workers(), last_end=last_end, store_error=None
+    )
+
+
+async def _last_end(queue: Queue) -> float | None:
+    """Wall seconds; None where no job is kept that has ended."""
+    ended = await queue.get_jobs(("completed", "failed"), start=0, end=0)
+    return max((job.finished_at for job in ended if job.finished_at is not None), default=None)
 
 
 def _dead_letter_of(connection: Connection, record: JobRecord) -> DeadLetter | None:

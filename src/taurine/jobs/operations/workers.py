@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
+from taurine.clock import now_ms
 from taurine.jobs.backend import Backend
 from taurine.ledger.workers import LoopTurn, WorkerRow, list_workers
 
@@ -15,6 +16,9 @@ __all__ = ["WorkerLoop", "WorkerState", "WorkerView", "Workers", "worker_view"]
 
 LOST_AFTER = 60.0
 """Seconds without a word after which a worker counts as lost: twelve of its reports."""
+
+LATE_AFTER = 15.0
+"""Seconds without a word after which a worker is late: three of its reports."""
 
 WorkerState: TypeAlias = Literal["running", "lost", "stopped"]
 
@@ -74,7 +78,7 @@ class Workers:
         """
         backend = self._backend()
         await backend.ready()
-        now = round(backend.clock.now() * 1000)
+        now = now_ms(backend.clock)
         views = [worker_view(row, now) for row in await backend.database.read(list_workers)]
         return [view for view in views if all or view.state != "stopped"]
 

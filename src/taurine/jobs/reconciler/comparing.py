@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import cast, get_args
 
+from taurine.clock import now_ms
 from taurine.ids import public_id, run_of
 from taurine.jobs.backend import Backend
 from taurine.jobs.handover.adoption import stored_id_of
@@ -65,7 +66,7 @@ async def compare(backend: Backend) -> Divergence:
     for queue in backend.catalog.all_queues:
         for collection in get_args(LineState):
             await _compare_line(backend, queue, cast("LineState", collection), found)
-    now = round(backend.clock.now() * 1000)
+    now = now_ms(backend.clock)
     lag = await backend.database.read(lambda connection: outbox_lag(connection, backend.catalog.all_queues, now))
     found.waiting = lag.waiting
     return found

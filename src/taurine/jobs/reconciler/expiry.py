@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import StoreError
 from taurine.jobs.reporting.lines import unrun_fields
 from taurine.jobs.reporting.redaction import Redact
@@ -52,7 +52,7 @@ class Expiry(Service[int]):
         self._redact = redact
 
     async def run_once(self) -> int:
-        due_at = round(self._clock.now() * 1000) - _SPARED_MS
+        due_at = now_ms(self._clock) - _SPARED_MS
         expired = 0
         while True:
             self.heartbeat.turn()

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from sqlalchemy import Connection
 
+from taurine.clock import ms_of, now_ms
 from taurine.ids import run_of
 from taurine.jobs.backend import Backend
 from taurine.jobs.handover.adoption import Adopter, record_id_of, stored_id_of
@@ -101,7 +102,7 @@ class Follower(Service[int]):
         return await self._write(settlements, removed, entries[-1][0].decode())
 
     async def _write(self, settlements: Sequence[Settlement], removed: Sequence[Seen], last_id: str) -> int:
-        now = round(self._clock.now() * 1000)
+        now = now_ms(self._clock)
 
         def write(connection: Connection) -> list[bool]:
             settled = [refusal is None for refusal in settle(connection, settlements, now)]
@@ -120,7 +121,7 @@ class Follower(Service[int]):
     ) -> None:
         """What one job's last news says of its record, which is open. News of an earlier run says nothing."""
         if isinstance(standing, Ended):
-            created_at = round(record.created_at.timestamp() * 1000)
+            created_at = ms_of(record.created_at)
             if is_end_of(standing, generation=record.generation, created_at=created_at):
                 settlements.append(settlement(record, standing, standing.finished_at or 0))
         elif standing == "gone" and self._is_of_this_run(news, record):
@@ -131,7 +132,7 @@ class Follower(Service[int]):
 
     def _is_of_this_run(self, news: _News, record: JobRecord) -> bool:
         dispatched_at = record.dispatched_at
-        return dispatched_at is not None and news.at * 1000 >= dispatched_at.timestamp() * 1000 - _SKEW_MS
+        return dispatched_at is not None and news.at * 1000 >= ms_of(dispatched_at) - _SKEW_MS
 
     # Jobs and records -----------------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from random import Random
 
 from sqlalchemy.engine import URL
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.ids import unique_id
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.handover.adoption import ADOPTED
@@ -109,7 +109,7 @@ class FullLook(Service[ReconcileReport | None]):
         if changes is None or not self._asked.is_set():
             return None
         self._asked.clear()
-        change = await changes.latest(self._now_ms())
+        change = await changes.latest(now_ms(self._clock))
         if change.made_good or not await changes.claim(self._by, _CLAIM_SECONDS):
             return None
         if change.since_ms:
@@ -142,12 +142,9 @@ class FullLook(Service[ReconcileReport | None]):
             await self._clock.sleep(max(0.0, seconds - (self._clock.monotonic() - started)))
 
     def _settled_down(self, records: Sequence[DispatchedRecord]) -> list[DispatchedRecord]:
-        latest = self._now_ms() - self._age_ms
+        latest = now_ms(self._clock) - self._age_ms
         return [record for record in records if record.source != ADOPTED or record.dispatched_at <= latest]
 
     async def rest(self, seconds: float) -> None:
         self.heartbeat.rest()
         await self._clock.wait(self._asked, None)
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)

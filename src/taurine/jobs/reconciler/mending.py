@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.ids import public_id
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.handover.adoption import ADOPTED, stored_id_of
@@ -131,7 +131,7 @@ class Mender:
             await self._replace(queue, gone, report)
 
     async def _settle(self, ended: Sequence[tuple[DispatchedRecord, Ended]]) -> int:
-        now = self._now_ms()
+        now = now_ms(self._clock)
         settlements: list[Settlement] = [settlement(record, end, now) for record, end in ended]
         granted = await self._database.write(lambda connection: settle(connection, settlements, now))
         for item, refusal in zip(settlements, granted, strict=True):
@@ -158,7 +158,7 @@ class Mender:
         for items, reason in ((by_hand, _REMOVED_BY_HAND), (vanished, _VANISHED)):
             report.cancelled += await self._cancel(items, reason)
         if lost:
-            now = self._now_ms()
+            now = now_ms(self._clock)
             raised = await self._database.write(lambda connection: raise_generation(connection, lost, now))
             records = [record for record in raised if record is not None]
             report.put_back += len(records)
@@ -174,12 +174,9 @@ class Mender:
     async def _cancel(self, items: Sequence[Seen], reason: str) -> int:
         if not items:
             return 0
-        now = self._now_ms()
+        now = now_ms(self._clock)
         done = await self._database.write(lambda connection: cancel_vanished(connection, items, now, reason))
         for item, cancelled in zip(items, done, strict=True):
             if cancelled:
                 self._told(item.id)
         return sum(done)
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)

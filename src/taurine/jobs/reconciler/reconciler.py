@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from typing import cast, get_args
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.ids import public_id, run_of
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.reconciler.mending import Mender, ReconcileReport
@@ -107,7 +107,7 @@ class Reconciler(Service[ReconcileReport]):
         while True:
             self.heartbeat.turn()
             started, gone = self._clock.monotonic(), report.gone
-            until, place = self._now_ms() - self._age_ms, self._place
+            until, place = now_ms(self._clock) - self._age_ms, self._place
             records, self._place = await self._database.read(
                 lambda connection, place=place, until=until: dispatched_page(connection, place, _PAGE, until)
             )
@@ -153,13 +153,10 @@ class Reconciler(Service[ReconcileReport]):
 
     def _ended_a_while_ago(self, standings: Iterable[RecordStanding], queue: str) -> Iterable[str]:
         """Those whose job cannot be one that was in line a moment ago and has just run."""
-        latest = self._now_ms() - self._age_ms
+        latest = now_ms(self._clock) - self._age_ms
         for standing in standings:
             if standing.queue == queue and standing.status in TERMINAL and (standing.finished_at or 0) <= latest:
                 yield standing.id
 
     async def _keep_to_rate(self, compared: int, started: float) -> None:
         await self._clock.sleep(max(0.0, compared / self._rate - (self._clock.monotonic() - started)))
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.ledger.database import Database
 from taurine.ledger.retention import (
     PurgeStep,
@@ -82,7 +82,7 @@ class Retention(Service[PurgeReport]):
 
     async def run_once(self) -> PurgeReport:
         """One pass over everything that is old enough now; returns how much went."""
-        policy, rows, now = self._policy, self._rows, int(self._clock.now() * 1000)
+        policy, rows, now = self._policy, self._rows, now_ms(self._clock)
         report = PurgeReport(
             records=await self._all(
                 lambda connection, after: purge_records(connection, policy, now, rows, after, types=self._types)

@@ -6,13 +6,13 @@ Our own workers write the record before they tell the queue, so for their jobs t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection
 
+from taurine.jobs.reporting.failures import fingerprint, frames_in
 from taurine.ledger.completions import Completion, apply_completions
 from taurine.ledger.endings import Ending, apply_endings
 from taurine.ledger.fences import Granted, fence_of
@@ -54,6 +54,7 @@ def settlement(record: OpenRecord, ended: Ended, now: int) -> Settlement:
             started_at=ended.processed_at or at,
             at=at,
         )
+    trace = _last_trace(ended.stacktrace)
     return Ending(
         id=record.id,
         fence=fence,
@@ -62,11 +63,8 @@ def settlement(record: OpenRecord, ended: Ended, now: int) -> Settlement:
         at=at,
         worker=ended.worker or None,
         started_at=ended.processed_at,
-        error=json.dumps(
-            {"type": "JobFailed", "message": ended.value, "traceback": _last_trace(ended.stacktrace)},
-            ensure_ascii=False,
-        ),
-        error_fingerprint=hashlib.sha256(f"JobFailed\n{ended.value}".encode()).hexdigest()[:16],
+        error=json.dumps({"type": "JobFailed", "message": ended.value, "traceback": trace}, ensure_ascii=False),
+        error_fingerprint=fingerprint("JobFailed", frames_in(trace)),
         dead_letter="exhausted" if attempts >= record.max_attempts else "permanent",
     )
 

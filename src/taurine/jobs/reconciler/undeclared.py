@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.handover.dispatch import Dispatcher
 from taurine.jobs.reporting.alerts import Alert, Alerts
@@ -67,7 +67,7 @@ class UndeclaredJobs:
 
         Raises LedgerUnavailable, LedgerRefused, StoreUnavailable, StoreRefused.
         """
-        now = round(self._clock.now() * 1000)
+        now = now_ms(self._clock)
         if now < self._next_look:
             return
         until = now - _WAITED_MS
@@ -79,7 +79,7 @@ class UndeclaredJobs:
                 undeclared.setdefault(name, {})[queue] = count
             elif queue not in queues:
                 await self._move(name, queue, until)
-        await self._tell(undeclared, now)
+        self._tell(undeclared, now)
         self._next_look = now + _WAITED_MS
 
     async def _move(self, name: str, queue: str, until: int) -> None:
@@ -97,7 +97,7 @@ class UndeclaredJobs:
             before = ids
             await self._clock.sleep(max(0.0, len(ids) / self._rate - (self._clock.monotonic() - started)))
 
-    async def _tell(self, undeclared: Mapping[str, Mapping[str, int]], now: int) -> None:
+    def _tell(self, undeclared: Mapping[str, Mapping[str, int]], now: int) -> None:
         self._alerted = {name: at for name, at in self._alerted.items() if now - at < _REPEAT_MS}
         for name, waiting in undeclared.items():
             queue, _ = max(waiting.items(), key=lambda item: item[1])
@@ -110,5 +110,5 @@ class UndeclaredJobs:
             elif name not in self._alerted:
                 # In two looks, a minute apart: after an outage every program has a backlog, and is about to work it off.
                 self._alerted[name] = now
-                await self._alerts.raise_alert(Alert("undeclared_type", "", name, queue, None, text))
+                self._alerts.raise_alert(Alert("undeclared_type", "", name, queue, None, text))
         self._waiting = set(undeclared)

@@ -92,8 +92,8 @@ class Alerts:
         """Have each alert told to `record` as well, before the hook, which may be slow."""
         self._record = record
 
-    async def raise_alert(self, alert: Alert) -> None:
-        """Have the hook told, if there is one, without waiting for it.
+    def raise_alert(self, alert: Alert) -> None:
+        """Have the hook told, if there is one, by a task of its own; on the event loop alone.
 
         Denied access is in the log as an error in any case.
         """

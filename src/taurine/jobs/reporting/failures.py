@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeAlias
 
 from taurine.errors import HandlerFailed
 from taurine.jobs.reporting.lines import one_line
@@ -15,7 +17,7 @@ from taurine.jobs.reporting.redaction import Redact
 from taurine.queue.attempt import describe
 from taurine.queue.wire import encode_text
 
-__all__ = ["Failure", "RedactedError", "failure_of", "presentable"]
+__all__ = ["Failure", "RedactedError", "failure_of", "fingerprint", "frames_in", "presentable"]
 
 _MESSAGE_LIMIT = 4 * 1024
 _TRACE_LIMIT = 16 * 1024
@@ -23,7 +25,12 @@ _MARGIN = 4 * 1024
 
 _OUR_OWN = tuple(str(Path(__file__).parents[2] / part) for part in ("jobs", "pipeline"))
 
+Frame: TypeAlias = tuple[str, str]
+"""The name of a file, without its folder, and that of a function in it."""
+
 _FRAME = re.compile(r'^ {2}File "(?:[^"\n]*[/\\])?([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)
+
+_NODE_FRAME = re.compile(r"^ {4}at (?:(.+) \()?(?:[^()\n]*[/\\])?([^()/\\\n]+):\d+:\d+\)?$", re.MULTILINE)
 
 
 class RedactedError(Exception):
@@ -40,7 +47,7 @@ class Failure:
 
     json: `type`, `message`, `traceback`. fingerprint: 16 hexadecimal digits. error: as it was raised.
 
-    line: the message for a log. trace: the traceback for a log, indented, so that no line of it can pass for one of the
+    line: the message for a log; summary: with the error's type in front. trace: the traceback for a log, indented, so that no line of it can pass for one of the
     log itself.
     shown: the error for the queue, where everybody who may look at it may read its text.
     """
@@ -64,6 +71,10 @@ class Failure:
     @property
     def line(self) -> str:
         return one_line(self.message)
+
+    @property
+    def summary(self) -> str:
+        return f"{one_line(self.type)}: {self.line}"
 
     @property
     def trace(self) -> str:
@@ -123,14 +134,23 @@ def _stored(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _fingerprint(error: BaseException) -> str:
-    """The type and the place in the code, without the message: it holds ids and times that differ each time."""
-    if isinstance(error, HandlerFailed):
-        name, frames = error.type_name, _FRAME.findall(error.traceback)
-    else:
-        name = f"{type(error).__module__}.{type(error).__qualname__}"
-        frames = [
-            (frame.filename.rpartition("/")[2], frame.name) for frame in traceback.extract_tb(error.__traceback__)
-        ]
+def fingerprint(kind: str, frames: Sequence[Frame]) -> str:
+    """16 hexadecimal digits: the type and the place in the code, innermost last, without the message, since that holds
+    ids and times that differ each time.
+    """
     place = "\n".join(f"{file}:{function}" for file, function in frames[-5:])
-    return hashlib.sha256(f"{name}\n{place}".encode(errors="replace")).hexdigest()[:16]
+    return hashlib.sha256(f"{kind}\n{place}".encode(errors="replace")).hexdigest()[:16]
+
+
+def frames_in(trace: str) -> list[Frame]:
+    """The places that a traceback of Python or Node names, innermost last; none for any other text."""
+    if frames := _FRAME.findall(trace):
+        return frames
+    return [(file, function) for function, file in reversed(_NODE_FRAME.findall(trace))]
+
+
+def _fingerprint(error: BaseException) -> str:
+    if isinstance(error, HandlerFailed):
+        return fingerprint(error.type_name, frames_in(error.traceback))
+    frames = [(frame.filename.rpartition("/")[2], frame.name) for frame in traceback.extract_tb(error.__traceback__)]
+    return fingerprint(f"{type(error).__module__}.{type(error).__qualname__}", frames)

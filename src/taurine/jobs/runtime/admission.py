@@ -11,14 +11,13 @@ A job whose type goes to another queue by now is sent there, whichever delivery 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container, Sequence
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
-from taurine.errors import Cancel, Permanent, Release, Snooze, UnknownJobType
+from taurine.clock import Clock, ms_of, now_ms
+from taurine.errors import Cancel, Permanent, Release, Snooze, UnknownJobType, WorkerLost
 from taurine.ids import run_of
 from taurine.jobs.catalog.catalog import Catalog
 from taurine.jobs.catalog.job_type import JobType
@@ -27,6 +26,7 @@ from taurine.jobs.handover.adoption import record_id_of, tick_of, trace_of
 from taurine.jobs.handover.dispatch import envelope_now
 from taurine.jobs.handover.prompt import PromptHandOver
 from taurine.jobs.reporting.alerts import Alert, Alerts
+from taurine.jobs.reporting.failures import failure_of
 from taurine.jobs.reporting.lines import log, one_line, unrun_fields
 from taurine.jobs.reporting.redaction import Redact
 from taurine.jobs.runtime.delivery import Delivery
@@ -34,7 +34,7 @@ from taurine.jobs.runtime.recording import Recorder
 from taurine.ledger.fences import Granted, fence_of
 from taurine.ledger.generations import Seen, raise_fence, raise_generation
 from taurine.ledger.records import JobRecord, get_records
-from taurine.ledger.starts import Start, apply_starts
+from taurine.ledger.starts import Lost, Start, apply_starts, record_lost
 from taurine.ledger.statuses import TERMINAL
 from taurine.queue import Job
 from taurine.queue.attempt import Decided
@@ -67,7 +67,7 @@ Adopt = Callable[[Job, JobType[Any, Any] | None], Awaitable[JobRecord | None]]
 class Acknowledged(NamedTuple):
     """A delivery that is not to run: what the queue is told of it."""
 
-    value: Any
+    value: Encoded
 
 
 class Admission:
@@ -126,11 +126,11 @@ class Admission:
             if isinstance(delivery, Acknowledged):
                 return delivery
         else:
-            delivery = self._delivery(job, job_type, envelope, None, round(self._clock.now() * 1000))
+            delivery = self._delivery(job, job_type, envelope, None, now_ms(self._clock))
         if not has_handler:
-            await self._recorder.give_up(delivery, self._unknown(job), "unknown_type")
+            return Acknowledged(await self._recorder.give_up(delivery, self._unknown(job), "unknown_type"))
         if _has_expired(job, delivery.envelope, delivery.record, delivery.started):
-            await self._recorder.expire(delivery)
+            return Acknowledged(await self._recorder.expire(delivery))
         return delivery
 
     def _leave_to_others(self, job: Job, job_type: JobType[Any, Any] | None, envelope: Envelope | None) -> None:
@@ -142,7 +142,7 @@ class Admission:
             if envelope is None:
                 return  # somebody else's, who may call it anything
             due_at = max(job.created_at * 1000, envelope.scheduled_for or 0)
-            if job.attempts_started > _UNKNOWN_TIMES and self._clock.now() * 1000 >= due_at + _UNKNOWN_FOR_MS:
+            if job.attempts_started > _UNKNOWN_TIMES and now_ms(self._clock) >= due_at + _UNKNOWN_FOR_MS:
                 return
         if job.name not in self._told_of and len(self._told_of) < _MOST_TOLD:
             self._told_of.add(job.name)
@@ -161,7 +161,7 @@ class Admission:
     async def _take(
         self, job: Job, job_type: JobType[Any, Any] | None, envelope: Envelope | None
     ) -> Delivery | Acknowledged:
-        now = round(self._clock.now() * 1000)
+        now = now_ms(self._clock)
         goes_to = None if job_type is None or job_type.queue == job.queue else job_type.queue
         taking = _Taking(_record_id(job, envelope), job, envelope or Envelope(), goes_to, self._worker, now)
         record, granted = await self._recorder.patiently(_take_records, taking)
@@ -169,14 +169,15 @@ class Admission:
         if record is None and made_by_queue and await self._recorder.waiting_for(lambda: self._adopt(job, job_type)):
             record, granted = await self._recorder.patiently(_take_records, taking)
         if record is None:
-            await self._refuse_forged(job)
+            self._refuse_forged(job)
         if record.queue != job.queue:
             return await self._acknowledge_moved(job, record)
         if record.status in TERMINAL:
             return self._acknowledge(job, record)
         delivery = self._delivery(job, job_type, envelope or Envelope(), record, now)
         if record.cancel_requested_at is not None:
-            await self._recorder.cancel(delivery, None, Cancel(record.cancel_reason or "cancelled"))
+            reason = Cancel(record.cancel_reason or "cancelled")
+            return Acknowledged(await self._recorder.cancel(delivery, None, reason))
         if goes_to is not None:
             raise Snooze(_PAUSE)  # another has written to the record just now
         rest_ms = _rest_ms(taking, record)
@@ -185,11 +186,22 @@ class Admission:
         if granted is not None:
             raise Release(f"the record of job {job.id!r} is {granted}, of a later delivery")
         delivery.shown = True
+        if _is_lost(record, delivery.fence):
+            self._tell_of_lost(job, record)
         return delivery
+
+    def _tell_of_lost(self, job: Job, record: JobRecord) -> None:
+        job_id = one_line(self._redact.job_id(job.id))
+        log.warning(
+            "job %s (%s) runs again: worker %s began it at %s and told no end; it died, or lost its lease",
+            *(job_id, one_line(job.name), one_line(record.worker or "unknown")),
+            "an unknown time" if record.started_at is None else f"{record.started_at:%Y-%m-%d %H:%M:%S} UTC",
+            extra=unrun_fields(job_id, job_type=job.name, queue=job.queue, tenant=record.tenant),
+        )
 
     def delivery_of(self, job: Job, envelope: Envelope, record: JobRecord) -> Delivery:
         """A delivery that was not admitted, for who records why."""
-        return self._delivery(job, self._catalog.find(job.name), envelope, record, round(self._clock.now() * 1000))
+        return self._delivery(job, self._catalog.find(job.name), envelope, record, now_ms(self._clock))
 
     def _delivery(
         self,
@@ -208,20 +220,20 @@ class Admission:
         if envelope.retry is not None:
             retry = retry_from_json(envelope.retry, retry)
         return Delivery(
-            job.id if record is None else record.id,
-            job,
-            job_type,
-            envelope,
-            record,
-            envelope.tenant if record is None else record.tenant,
-            fence,
-            attempts + 1,
-            max_attempts,
-            retry,
-            payload,
-            started,
-            False,
-            trace_of(job) if record is None else record.trace or trace_of(job),
+            id=job.id if record is None else record.id,
+            job=job,
+            job_type=job_type,
+            envelope=envelope,
+            record=record,
+            tenant=envelope.tenant if record is None else record.tenant,
+            fence=fence,
+            attempt=attempts + 1,
+            max_attempts=max_attempts,
+            retry=retry,
+            payload_json=payload,
+            started=started,
+            shown=False,
+            trace=trace_of(job) if record is None else record.trace or trace_of(job),
         )
 
     def _acknowledge(self, job: Job, record: JobRecord) -> Acknowledged:
@@ -251,11 +263,11 @@ class Admission:
             await self._prompt.hand_over(again=[record])
         return Acknowledged(Encoded(record.output_json or "null"))
 
-    async def _refuse_forged(self, job: Job) -> NoReturn:
+    def _refuse_forged(self, job: Job) -> NoReturn:
         job_id = one_line(self._redact.job_id(job.id))
         error = Permanent(f"no record is kept of job {job_id!r}: it was not accepted by this application")
         log.error("%s", error, extra=unrun_fields(job_id, job_type=job.name, queue=job.queue))
-        await self._alerts.raise_alert(Alert("forged_job", job.id, job.name, job.queue, None, str(error)))
+        self._alerts.raise_alert(Alert("forged_job", job.id, job.name, job.queue, None, str(error)))
         raise Decided(error, None)
 
     def _unknown(self, job: Job) -> UnknownJobType:
@@ -297,6 +309,7 @@ def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> t
         return raise_generation(connection, [seen], item.at)[0] or record, None
     if _rest_ms(item, record) > 0 or _has_expired(job, envelope, record, item.at):
         return record, None
+    before = record
     if _is_held_by_another(record, item):
         record = raise_fence(connection, record)
     start = Start(
@@ -307,7 +320,29 @@ def _taken(connection: Connection, item: _Taking, record: JobRecord | None) -> t
         started_at=item.at,
         at=item.at,
     )
-    return record, apply_starts(connection, [start])[0]
+    granted = apply_starts(connection, [start])[0]
+    if granted is None and _is_lost(before, start.fence):
+        record_lost(connection, _lost(before, item.at))
+    return record, granted
+
+
+def _is_lost(record: JobRecord, fence: int) -> bool:
+    """True for a record that an earlier delivery left running."""
+    return record.status == "running" and record.fence < fence
+
+
+def _lost(record: JobRecord, at: int) -> Lost:
+    failure = failure_of(WorkerLost(f"worker {record.worker} told no end of it: it died, or lost its lease"))
+    return Lost(
+        id=record.id,
+        fence=record.fence,
+        number=record.attempts + 1,
+        worker=record.worker,
+        started_at=ms_of(record.started_at),
+        at=at,
+        error=failure.json,
+        error_fingerprint=failure.fingerprint,
+    )
 
 
 def _is_held_by_another(record: JobRecord, item: _Taking) -> bool:
@@ -317,7 +352,7 @@ def _is_held_by_another(record: JobRecord, item: _Taking) -> bool:
     if record.status != "running" or record.fence != _fence(item.job, item.envelope, record):
         return False
     # The same worker and moment is this taking itself, written before; its answer never came.
-    return (record.worker, _ms(record.started_at)) != (item.worker, item.at)
+    return (record.worker, ms_of(record.started_at)) != (item.worker, item.at)
 
 
 def _is_record_of(record: JobRecord, job: Job) -> bool:
@@ -358,7 +393,7 @@ def _rest_ms(item: _Taking, record: JobRecord) -> int:
 
     A job that somebody has promoted in the queue does not rest: there its attempt is counted, and no worker had died.
     """
-    job, next_at = item.job, _ms(record.next_attempt_at)
+    job, next_at = item.job, ms_of(record.next_attempt_at)
     if next_at is None or record.generation > item.envelope.generation:
         return 0
     unheard = record.attempts > item.envelope.attempts + job.attempts_made
@@ -375,10 +410,6 @@ def _has_expired(job: Job, envelope: Envelope, record: JobRecord | None, now: in
         return False
     begun = record is not None and record.started_at is not None
     return not begun and envelope.expires_at is not None and now > envelope.expires_at
-
-
-def _ms(time: datetime | None) -> int | None:
-    return None if time is None else round(time.timestamp() * 1000)
 
 
 def envelope_of(job: Job) -> Envelope | None:

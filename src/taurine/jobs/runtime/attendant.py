@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import InvalidOption, JobError, LedgerRefused, PayloadError, StoreError
 from taurine.jobs.handler.context import Context
 from taurine.jobs.reporting.lines import line_fields, log, one_line
@@ -116,7 +116,7 @@ class Attendant(Service[int]):
 
     async def run_once(self) -> int:
         await self._look()
-        now = round(self._clock.now() * 1000)
+        now = now_ms(self._clock)
         runs = [run for run in self._runs if now - run.started >= INTERVAL * 1000 or run.context.progress_changed]
         if not runs:
             return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from taurine.clock import ms_of
 from taurine.ids import run_of
 from taurine.jobs.catalog.job_type import JobType
 from taurine.jobs.envelope import Envelope
@@ -15,7 +16,7 @@ from taurine.retry import Retry
 __all__ = ["Delivery"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Delivery:
     """id: of the record, which for a job that others added may be another than the queue's. attempt: 1 for the first
     that is charged. started: ms since the epoch.
@@ -52,6 +53,6 @@ class Delivery:
             tick = run_of(self.id)
             due = None if tick is None else tick.due_ms
         elif self.record is not None and self.record.scheduled_for is not None:
-            due = round(self.record.scheduled_for.timestamp() * 1000)
-        waited = self.started - (due or int(job.created_at * 1000))
+            due = ms_of(self.record.scheduled_for)
+        waited = self.started - (due or round(job.created_at * 1000))
         return waited if waited > 0 else 0

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from pydantic_core import to_jsonable_python
 
-from taurine.clock import Clock
+from taurine.clock import Clock, ms_of
 from taurine.errors import (
     Cancel,
     HandlerExited,
@@ -34,6 +34,7 @@ from taurine.errors import (
     Release,
     Snooze,
     WaitForChildren,
+    WorkerLost,
 )
 from taurine.ids import run_of
 from taurine.jobs.catalog.job_type import JobType
@@ -53,7 +54,8 @@ from taurine.jobs.runtime.recording import Recorder
 from taurine.ledger.statuses import TERMINAL
 from taurine.queue import Job
 from taurine.queue.attempt import Decided
-from taurine.queue.wire import encode_json
+from taurine.queue.later import Later
+from taurine.queue.wire import Encoded, encode_json
 
 __all__ = ["Execution"]
 
@@ -88,7 +90,7 @@ class Execution:
         self._clock = clock
         self._spans = spans
 
-    async def run(self, job: Job) -> Any:
+    async def run(self, job: Job) -> Encoded | Later:
         """Run a claimed job and record what became of it; returns the result for the queue, or raises what the queue is
         to do.
         """
@@ -113,9 +115,9 @@ class Execution:
             return await self._cut_off(delivery, job_type, run, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is an outcome of its attempt
             return await self._failed(delivery, run, presentable(error))
-        return await self._complete(delivery, run, output)
+        return self._complete(delivery, run, output)
 
-    async def refuse(self, job: Job, reason: BaseException) -> Any:
+    async def refuse(self, job: Job, reason: BaseException) -> Encoded:
         """Record that a job is given up unrun: its worker died too often, its data is broken, or a child of it failed."""
         envelope = envelope_of(job)
         record = await self._recorder.read(job.id if envelope is not None else record_id_of(job))
@@ -128,6 +130,10 @@ class Execution:
         # Those of an earlier generation's copy tell nothing of this one.
         starts = 0 if record.generation > known.generation else delivery.envelope.attempts + job.attempts_started - 1
         attempts = max(record.attempts, starts)
+        if crashed:
+            reason = WorkerLost(
+                f"the worker that ran it died, or lost its lease, {job.stalled_count} times; the last was {record.worker or 'unknown'}"
+            )
         return await self._recorder.give_up(delivery, reason, "crashed" if crashed else "permanent", attempts=attempts)
 
     # Running ----------------------------------------------------------------------------------------------------------------------
@@ -140,7 +146,7 @@ class Execution:
         if (tick := run_of(delivery.id)) is not None:
             scheduled_for = tick.due_ms  # also where it is run again by hand
         elif record is not None:
-            scheduled_for = None if record.scheduled_for is None else record.scheduled_for.timestamp() * 1000
+            scheduled_for = ms_of(record.scheduled_for)
         return Context(
             job_id=delivery.id,
             type=job_type.name,
@@ -148,7 +154,7 @@ class Execution:
             attempt=delivery.attempt,
             max_attempts=delivery.max_attempts,
             tenant=delivery.tenant,
-            created_at_ms=job.created_at * 1000 if record is None else record.created_at.timestamp() * 1000,
+            created_at_ms=job.created_at * 1000 if record is None else ms_of(record.created_at),
             scheduled_for_ms=scheduled_for,
             deadline_ms=None if timeout is None else delivery.started + timeout * 1000,
             user=envelope.created_by,
@@ -207,12 +213,11 @@ class Execution:
 
     # What became of it -------------------------------------------------------------------------------------------------------------
 
-    async def _complete(self, delivery: Delivery, run: Run, output: str) -> Any:
-        if run.context.progress_changed:
-            await self._attendant.show_progress(run)  # the dashboards of the queue show an ended job with it
-        return self._recorder.complete(delivery, run.context, output)
+    def _complete(self, delivery: Delivery, run: Run, output: str) -> Later:
+        show = (lambda: self._attendant.show_progress(run)) if run.context.progress_changed else None
+        return self._recorder.complete(delivery, run.context, output, show=show)
 
-    async def _failed(self, delivery: Delivery, run: Run, error: Exception) -> Any:
+    async def _failed(self, delivery: Delivery, run: Run, error: Exception) -> Encoded:
         context = run.context
         if run.cancelled:
             return await self._cancelled(delivery, run, None)
@@ -231,7 +236,7 @@ class Execution:
 
     async def _cut_off(
         self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, error: asyncio.CancelledError
-    ) -> Any:
+    ) -> Encoded | Later:
         """The run was cancelled: for the job's sake, as the worker stops, as the lease is lost or another delivery has
         the job, or by the handler itself.
         """
@@ -248,7 +253,9 @@ class Execution:
         await self._recorder.hand_back(delivery, run.context, shown=run.shown)
         raise error
 
-    async def _returned_late(self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, value: Any) -> Any:
+    async def _returned_late(
+        self, delivery: Delivery, job_type: JobType[Any, Any], run: Run, value: Any
+    ) -> Encoded | Later:
         """The handler returned after it was to stop.
 
         If its job was cancelled, that stands, and what it returned is kept as far as it got. If the worker stops or the
@@ -266,9 +273,9 @@ class Execution:
             output = _encoded_result(job_type, value)
         except Permanent as error:
             return await self._failed(delivery, run, presentable(error))
-        return await self._complete(delivery, run, output)
+        return self._complete(delivery, run, output)
 
-    async def _cancelled(self, delivery: Delivery, run: Run, partial: str | None) -> Any:
+    async def _cancelled(self, delivery: Delivery, run: Run, partial: str | None) -> Encoded:
         run.task.uncancel()  # heard: what follows is not cut off by it
         error = Cancel(run.context.cancel_reason or "cancelled")
         return await self._recorder.cancel(delivery, run.context, error, partial=partial)

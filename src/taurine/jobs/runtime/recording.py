@@ -11,16 +11,18 @@ told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from dataclasses import KW_ONLY, dataclass
 from random import Random
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import Cancel, InvalidOption, LedgerError, LedgerRefused, Permanent, Release, Snooze
 from taurine.jobs.handler.context import Context
 from taurine.jobs.reporting.alerts import Alert, Alerts
@@ -87,9 +89,14 @@ class Recorder:
 
     # Outcomes -----------------------------------------------------------------------------------------------------------------------
 
-    def complete(self, delivery: Delivery, context: Context, output: str) -> Later:
-        """The handler returned; `output` is its result as JSON."""
-        now = self._now_ms()
+    def complete(
+        self, delivery: Delivery, context: Context, output: str, *, show: Callable[[], Awaitable[None]] | None
+    ) -> Later:
+        """The handler returned; `output` is its result as JSON.
+
+        show: called between the record and the queue, whose dashboards show an ended job with its last progress.
+        """
+        now = now_ms(self._clock)
         self._saver.post_lines(context)
         completion = Completion(
             id=context.job_id,
@@ -104,23 +111,34 @@ class Recorder:
         later, of_the_job = Later(), copy_context()
 
         def heard(granted: Granted | Exception) -> None:
-            if granted is None:
-                later.settle(of_the_job.run(self._completed, delivery, context, completion))
+            if granted is not None:
+                rest = self._complete_after(granted, delivery, context, completion, show)
+                of_the_job.run(later.settle_by, rest)
+                return
+            answer = of_the_job.run(self._completed, delivery, context, completion)
+            if show is None:
+                later.settle(answer)
             else:
-                of_the_job.run(later.settle_by, self._complete_after(granted, delivery, context, completion))
+                of_the_job.run(later.settle_by, _shown(show, answer))
 
         self._group.hand_in(apply_completions, completion, heard)
         return later
 
     async def _complete_after(
-        self, granted: Granted | Exception, delivery: Delivery, context: Context, completion: Completion
-    ) -> Any:
+        self,
+        granted: Granted | Exception,
+        delivery: Delivery,
+        context: Context,
+        completion: Completion,
+        show: Callable[[], Awaitable[None]] | None,
+    ) -> Encoded:
         """The completion was not written in one go."""
         if isinstance(granted, Exception):
             granted = await self._commit(apply_completions, completion, delivery)
         if granted is not None:
             return await self._overruled(delivery, granted, completion.output)
-        return self._completed(delivery, context, completion)
+        answer = self._completed(delivery, context, completion)
+        return answer if show is None else await _shown(show, answer)
 
     def _completed(self, delivery: Delivery, context: Context, completion: Completion) -> Encoded:
         """What the queue is told of a completion that the record has."""
@@ -144,7 +162,7 @@ class Recorder:
             )
         self._told(context.job_id)
 
-    async def fail(self, delivery: Delivery, context: Context, error: Exception) -> Any:
+    async def fail(self, delivery: Delivery, context: Context, error: Exception) -> Encoded:
         """The attempt failed: another one follows if the retry policy has one for this error, else the job is dead."""
         verdict = delivery.retry.classify(error, self._clock)
         pause = delivery.retry.pause(delivery.attempt, error, self._random, self._clock, verdict=verdict)
@@ -152,17 +170,17 @@ class Recorder:
             reason: DeadLetterReason = "permanent" if verdict.kind == "permanent" else "exhausted"
             return await self.give_up(delivery, error, reason, context=context, denied=verdict.alert)
         failure = failure_of(error, self._redact)
-        settled = await self._record(delivery, context, "retrying", failure, pause=pause)
-        if settled is not None:
-            return settled.value
+        end = _End("retrying", failure, pause=pause)
+        if (overruled := await self._record(delivery, context, end)) is not None:
+            return overruled
         log.warning(
             "job %s (%s) failed in attempt %d of %d and is tried again in %.1f s: %s",
             *(self._id(delivery), one_line(delivery.job.name), delivery.attempt, delivery.max_attempts, pause),
-            failure.line,
-            extra={**self._fields(delivery), "error": failure.line, "retry_in": pause},
+            failure.summary,
+            extra={**self._fields(delivery), "error": failure.summary, "retry_in": pause},
         )
         if verdict.alert:
-            await self._alert("denied", delivery, failure)
+            self._alert("denied", delivery, failure)
         raise Decided(failure.shown, pause) from error
 
     async def give_up(
@@ -174,52 +192,50 @@ class Recorder:
         context: Context | None = None,
         denied: bool = False,
         attempts: int | None = None,
-    ) -> Any:
+    ) -> Encoded:
         """No attempt remains, or none is worth it: the job is failed, and has its dead letter.
 
         attempts: made. Default: this one was the last.
         """
         failure = failure_of(error, self._redact)
-        settled = await self._record(delivery, context, "failed", failure, dead_letter=reason, attempts=attempts)
-        if settled is not None:
-            return settled.value
+        end = _End("failed", failure, dead_letter=reason, attempts=attempts)
+        if (overruled := await self._record(delivery, context, end)) is not None:
+            return overruled
         log.error(
             "job %s (%s) is dead after %d of %d attempts (%s): %s\n%s",
-            *(self._id(delivery), one_line(delivery.job.name), delivery.attempt, delivery.max_attempts, reason),
-            *(failure.line, failure.trace),
-            extra={**self._fields(delivery), "error": failure.line, "reason": reason},
+            *(self._id(delivery), one_line(delivery.job.name), attempts or delivery.attempt, delivery.max_attempts),
+            *(reason, failure.summary, failure.trace),
+            extra={**self._fields(delivery), "error": failure.summary, "reason": reason},
         )
         self._told(delivery.id)
         if denied:
-            await self._alert("denied", delivery, failure)
+            self._alert("denied", delivery, failure)
         if reason == "crashed":
-            await self._alert("poison", delivery, failure)
-        await self._alert("dead_letter", delivery, failure)
+            self._alert("poison", delivery, failure)
+        self._alert("dead_letter", delivery, failure)
         raise Decided(failure.shown, None) from error
 
-    async def snooze(self, delivery: Delivery, context: Context, error: Snooze) -> Any:
+    async def snooze(self, delivery: Delivery, context: Context, error: Snooze) -> Encoded:
         """The handler wants to be called again later, at no charge."""
-        pause = bounded_delay(error.delay)
-        settled = await self._record(delivery, context, "waiting", None, pause=pause, charged=False)
-        if settled is not None:
-            return settled.value
+        end = _End("waiting", pause=bounded_delay(error.delay), charged=False)
+        if (overruled := await self._record(delivery, context, end)) is not None:
+            return overruled
         raise error
 
-    async def wait(self, delivery: Delivery, context: Context, error: Exception) -> Any:
+    async def wait(self, delivery: Delivery, context: Context, error: Exception) -> Encoded:
         """The job waits for something that others do, for example its children."""
-        settled = await self._record(delivery, context, "waiting", None, charged=False)
-        if settled is not None:
-            return settled.value
+        if (overruled := await self._record(delivery, context, _End("waiting", charged=False))) is not None:
+            return overruled
         raise error
 
     async def cancel(
         self, delivery: Delivery, context: Context | None, error: Cancel, *, partial: str | None = None
-    ) -> Any:
+    ) -> Encoded:
         """The job was cancelled, or has cancelled itself. partial: what its handler returned all the same, as JSON."""
         failure = failure_of(error, self._redact)
-        settled = await self._record(delivery, context, "cancelled", failure, partial=partial)
-        if settled is not None:
-            return settled.value
+        end = _End("cancelled", failure, partial=partial)
+        if (overruled := await self._record(delivery, context, end)) is not None:
+            return overruled
         log.info(
             "job %s (%s) was cancelled: %s",
             *(self._id(delivery), one_line(delivery.job.name), failure.line),
@@ -228,11 +244,10 @@ class Recorder:
         self._told(delivery.id)
         raise Decided(error, None) from error
 
-    async def expire(self, delivery: Delivery) -> Any:
+    async def expire(self, delivery: Delivery) -> Encoded:
         """The job was to start by a time that has passed."""
-        settled = await self._record(delivery, None, "expired", None, charged=False)
-        if settled is not None:
-            return settled.value
+        if (overruled := await self._record(delivery, None, _End("expired", charged=False))) is not None:
+            return overruled
         log.warning(
             "job %s (%s) expired before it ran",
             *(self._id(delivery), one_line(delivery.job.name)),
@@ -253,7 +268,7 @@ class Recorder:
                 self._saver.post_lines(context)
                 await self._save_state(context)
                 if shown:
-                    await self._group.submit(apply_endings, self._ending(delivery, "queued", charged=False))
+                    await self._group.submit(apply_endings, self._ending(delivery, _End("queued", charged=False)))
         except (TimeoutError, LedgerError, DBAPIError) as error:
             log.debug("job %s is handed back, its record is not: %s", self._id(delivery), error)
 
@@ -267,71 +282,40 @@ class Recorder:
 
     # How --------------------------------------------------------------------------------------------------------------------------------
 
-    async def _record(
-        self,
-        delivery: Delivery,
-        context: Context | None,
-        status: Status,
-        failure: Failure | None,
-        *,
-        pause: float | None = None,
-        charged: bool = True,
-        partial: str | None = None,
-        dead_letter: DeadLetterReason | None = None,
-        attempts: int | None = None,
-    ) -> _Settled | None:
-        """Write an end that is no completion. None when the record has it; else what the queue is told instead."""
+    async def _record(self, delivery: Delivery, context: Context | None, end: _End) -> Encoded | None:
+        """Write an end that is no completion. None when the record has it; else what the queue is told instead.
+
+        context: None of a delivery that did not run.
+        """
         if context is not None:
             self._saver.post_lines(context)
             await self.waiting_for(lambda: self._save_state(context))
-        ending = self._ending(
-            delivery,
-            status,
-            failure,
-            pause=pause,
-            charged=charged,
-            partial=partial,
-            dead_letter=dead_letter,
-            attempts=attempts,
-            began=context is not None,
-        )
+        ending = self._ending(delivery, end, began=context is not None)
         granted = await self._commit(apply_endings, ending, delivery)
         if granted is None:
             self._count(delivery, ending)
-        if granted is None or (granted == "cancelled" and status == "cancelled"):
+        if granted is None or (granted == "cancelled" and end.status == "cancelled"):
             return None
-        return _Settled(await self._overruled(delivery, granted, partial))
+        return await self._overruled(delivery, granted, end.partial, ran=context is not None)
 
-    def _ending(
-        self,
-        delivery: Delivery,
-        status: Status,
-        failure: Failure | None = None,
-        *,
-        pause: float | None = None,
-        charged: bool = True,
-        partial: str | None = None,
-        dead_letter: DeadLetterReason | None = None,
-        attempts: int | None = None,
-        began: bool = True,
-    ) -> Ending:
-        now = self._now_ms()
-        error = None if failure is None or status == "cancelled" else failure
+    def _ending(self, delivery: Delivery, end: _End, *, began: bool = True) -> Ending:
+        now = now_ms(self._clock)
+        reason, error = (end.failure, None) if end.status == "cancelled" else (None, end.failure)
         return Ending(
             id=delivery.id,
             fence=delivery.fence,
-            status=status,
-            attempts=attempts or (delivery.attempt if charged else delivery.attempt - 1),
+            status=end.status,
+            attempts=end.attempts or (delivery.attempt if end.charged else delivery.attempt - 1),
             at=now,
-            worker=self._worker,
+            worker=self._worker if began or delivery.record is None else delivery.record.worker or self._worker,
             started_at=delivery.started if began else None,
-            output=partial,
+            output=end.partial,
             error=None if error is None else error.json,
             error_fingerprint=None if error is None else error.fingerprint,
-            cancel_reason=failure.message if failure is not None and status == "cancelled" else None,
-            next_at=None if pause is None else now + round(pause * 1000),
-            charged=charged,
-            dead_letter=dead_letter,
+            cancel_reason=None if reason is None else reason.message,
+            next_at=None if end.pause is None else now + round(end.pause * 1000),
+            charged=end.charged,
+            dead_letter=end.dead_letter,
         )
 
     async def _save_state(self, context: Context) -> None:
@@ -352,7 +336,7 @@ class Recorder:
         failure = failure_of(error, self._redact)
         log.error("job %s: %s", self._id(delivery), failure.line, extra=self._fields(delivery))
         try:
-            ending = self._ending(delivery, "failed", failure, dead_letter="permanent")
+            ending = self._ending(delivery, _End("failed", failure, dead_letter="permanent"))
             granted = await self.patiently(apply_endings, ending)
         except Exception:  # noqa: BLE001 - as above
             log.exception("nor can it be recorded that job %s has failed for it", self._id(delivery))
@@ -361,7 +345,7 @@ class Recorder:
                 return granted
             self._count(delivery, ending)
         self._told(delivery.id)
-        await self._alert("dead_letter", delivery, failure)
+        self._alert("dead_letter", delivery, failure)
         raise Decided(failure.shown, None) from error
 
     def _count(self, delivery: Delivery, ending: Ending) -> None:
@@ -385,10 +369,13 @@ class Recorder:
             told=lambda error: log.warning("jobs wait for the ledger: %s", error),
         )
 
-    async def _overruled(self, delivery: Delivery, granted: Granted, output: str | None) -> Any:
+    async def _overruled(
+        self, delivery: Delivery, granted: Granted, output: str | None, *, ran: bool = True
+    ) -> Encoded:
         """The record did not take the outcome: something else came first.
 
-        Returns, or raises, what the queue is told then.
+        Returns, or raises, what the queue is told then. output: as far as the handler got. ran: False of a delivery
+        that was not to run.
         """
         log.warning(
             "job %s (%s): the outcome of attempt %d was refused, the record is %s",
@@ -396,9 +383,11 @@ class Recorder:
             extra=self._fields(delivery),
         )
         if granted == "missing":
-            # It came with an envelope, so it was run. Either its record was purged while it ran, or the envelope is a forgery.
-            error = Permanent("a job ran of which there is no record")
-            await self._alert("forged_job", delivery, failure_of(error, self._redact))
+            # It came with an envelope. Either its record was purged meanwhile, or the envelope is a forgery.
+            error = Permanent("a job ran of which there is no record" if ran else "there is no record of the job")
+            self._alert("forged_job", delivery, failure_of(error, self._redact))
+            if not ran:
+                raise Decided(error, None)
             return Encoded(output or "null")
         if granted == "completed":
             record = await self.read(delivery.id)
@@ -408,9 +397,9 @@ class Recorder:
             raise Decided(Permanent(f"the record says {granted}"), None)
         raise Release("a later delivery of the job has its record")
 
-    async def _alert(self, kind: str, delivery: Delivery, failure: Failure) -> None:
+    def _alert(self, kind: str, delivery: Delivery, failure: Failure) -> None:
         job = delivery.job
-        await self._alerts.raise_alert(Alert(kind, delivery.id, job.name, job.queue, delivery.tenant, failure.message))
+        self._alerts.raise_alert(Alert(kind, delivery.id, job.name, job.queue, delivery.tenant, failure.summary))
 
     def _id(self, delivery: Delivery) -> str:
         return one_line(self._redact.job_id(delivery.id))
@@ -425,9 +414,6 @@ class Recorder:
             "trace": trace_id_in(delivery.trace),
         }
 
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)
-
 
 _OUTCOMES: dict[Status, Outcome] = {
     "failed": "failed",
@@ -438,10 +424,29 @@ _OUTCOMES: dict[Status, Outcome] = {
 }
 
 
-class _Settled(NamedTuple):
-    """What the queue is told of an attempt whose outcome the record did not take."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How an attempt ended that did not complete its job.
 
-    value: Any
+    failure: why, for a cancel its reason. pause: seconds until it is to start again. partial: what the handler of a
+    cancelled job returned, as JSON. attempts: made. Default: this one was the last.
+    """
+
+    status: Status
+    failure: Failure | None = None
+    _: KW_ONLY
+    pause: float | None = None
+    charged: bool = True
+    partial: str | None = None
+    dead_letter: DeadLetterReason | None = None
+    attempts: int | None = None
+
+
+async def _shown(show: Callable[[], Awaitable[None]], answer: Encoded) -> Encoded:
+    # The record has the job's end: a worker that ends meanwhile cuts off the showing, and tells the queue all the same.
+    with contextlib.suppress(asyncio.CancelledError):
+        await show()
+    return answer
 
 
 _SQLITE_ABOUT_THE_ITEM = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)

@@ -28,6 +28,7 @@ from taurine.jobs.handler.context import Context
 from taurine.jobs.handler.effects import Ask, Steps, answered, answered_sync
 from taurine.jobs.reporting.redaction import Redact
 from taurine.ledger.effects import EffectState
+from taurine.ledger.job_logs import LONGEST_LINE
 from taurine.retry import classify
 from taurine.telemetry import ContextManager, SpanContext, Telemetry
 
@@ -165,7 +166,7 @@ class ProcessContext(Context):
 
     def write_line(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
         plain: dict[str, Any] = json.loads(json.dumps(dict(fields), default=str)) if fields else {}
-        self._link.notify("log", {"level": level, "message": str(message), "fields": plain})
+        self._link.notify("log", {"level": level, "message": str(message)[:LONGEST_LINE], "fields": plain})
 
 
 class _LinkBacking:

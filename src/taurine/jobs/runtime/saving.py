@@ -5,11 +5,11 @@ Nothing is forgotten before it is committed.
 
 from __future__ import annotations
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.jobs.handler.context import Context
 from taurine.ledger.fences import Granted
 from taurine.ledger.group_commit import GroupCommit
-from taurine.ledger.job_logs import JobLines, append_lines
+from taurine.ledger.job_logs import JobLines, LogLine, append_lines
 from taurine.ledger.progress import Progress, save_progress
 from taurine.queue.wire import encode_json
 
@@ -43,7 +43,7 @@ class Saver:
                 fence=context.fence,
                 progress=encode_json(value) if context.progress_changed else None,
                 state=state,
-                at=round(self._clock.now() * 1000),
+                at=now_ms(self._clock),
             ),
         )
         context.progress_saved(value)
@@ -53,20 +53,24 @@ class Saver:
 
     async def save_lines(self, context: Context) -> None:
         """Save the lines that wait; those of an attempt that was overtaken are dropped."""
-        # By number, since a handler in a thread may add to them meanwhile.
-        count = len(context.lines)
-        if count:
-            await self._group.submit(append_lines, self._lines(context, count))
-            del context.lines[:count]
+        # Taken first: if the attempt ends meanwhile, what still waits then is posted.
+        lines = context.take_lines()
+        if not lines:
+            return
+        try:
+            await self._group.submit(append_lines, _of(context, lines))
+        except Exception:
+            context.put_lines_back(lines)
+            raise
 
     def post_lines(self, context: Context) -> None:
         """Save the last lines of an attempt that ends, in the transaction with its outcome.
 
         Lost if the ledger is away: they are not worth the wait.
         """
-        if context.lines:
-            self._group.post(append_lines, self._lines(context, len(context.lines)))
-            context.lines = []
+        if lines := context.take_lines():
+            self._group.post(append_lines, _of(context, lines))
 
-    def _lines(self, context: Context, count: int) -> JobLines:
-        return JobLines(id=context.job_id, fence=context.fence, lines=tuple(context.lines[:count]))
+
+def _of(context: Context, lines: list[LogLine]) -> JobLines:
+    return JobLines(id=context.job_id, fence=context.fence, lines=tuple(lines))

@@ -20,6 +20,7 @@ from functools import partial
 from importlib import metadata
 from typing import Any, Protocol, Self
 
+from taurine.clock import now_ms
 from taurine.errors import InvalidOption, LedgerUnavailable, did_you_mean
 from taurine.heartbeat import Heartbeat
 from taurine.ids import unique_id
@@ -213,7 +214,7 @@ class JobWorker:
         if not self._ended.is_set():
             raise InvalidOption(f"the worker {self.name} runs already")
         self._ended.clear()
-        self._started_at = self._now_ms()
+        self._started_at = now_ms(self._backend.clock)
         self._backend.workers.add(self)
         try:
             async with AsyncExitStack() as stack:
@@ -453,7 +454,7 @@ class JobWorker:
         return [report]
 
     def _look_at_itself(self) -> WorkerRow:
-        now = self._now_ms()
+        now = now_ms(self._backend.clock)
         return WorkerRow(
             id=self._id,
             name=self.name,
@@ -475,9 +476,6 @@ class JobWorker:
     def _diverged(self) -> int | None:
         latest = [one.latest for one in self._services if isinstance(one, Reconciler) and one.latest is not None]
         return sum(report.repaired + report.orphans for report in latest) if latest else None
-
-    def _now_ms(self) -> int:
-        return round(self._backend.clock.now() * 1000)
 
     def _plan(self) -> str:
         return ", ".join(f"{self._slots[queue]} jobs at once of {queue}" for queue in self._queues)

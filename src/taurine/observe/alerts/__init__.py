@@ -1,14 +1,15 @@
 """Alerts: rules, what is raised and over by them, and who is told.
 
-A rule looks at figures of each queue or schedule, or names a kind of event. What it finds is a row of the ledger; a
-change of it is written by one process of all that run the watch, and that one, or another if it dies, tells the sinks.
+A rule looks at figures of each queue or schedule, or at a server, or names a kind of event. What it finds is a row of
+the ledger; a change of it is written by one process of all that run the watch, and that one, or another if it dies,
+tells the sinks.
 
-    rule, queues, failures, schedules, defaults   what is looked at
-    look                                          figures, read once for all rules
-    deciding                                      pending → firing → over
-    recorder                                      events of jobs
-    watch, delivery                               the loop, and telling
-    sinks/                                        who is told: log, hook, webhook, e-mail
+    rule, queues, failures, schedules, servers, defaults   what is looked at
+    look                                                   figures, read once for all rules
+    deciding                                               pending → firing → over
+    recorder                                               events of jobs
+    watch, delivery                                        the loop, and telling
+    sinks/                                                 who is told: log, hook, webhook, e-mail
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from taurine.observe.alerts.defaults import DEFAULT_RULES
 from taurine.observe.alerts.failures import DeadLettersGrowing, DeadLettersOpen, FailedRising, FailureRate
-from taurine.observe.alerts.queues import NoWorker, OldestWaiting, OutboxLag, QueueDepth
+from taurine.observe.alerts.queues import NoWorker, OldestWaiting, OutboxLag, QueueDepth, QueuePaused
 from taurine.observe.alerts.rule import AlertRule, EventRule, Finding, LimitRule, QueueRule
 from taurine.observe.alerts.schedules import ScheduleLate
+from taurine.observe.alerts.servers import StoreDown
 
 if TYPE_CHECKING:
     from taurine.observe.alerts.sinks.document import AlertDocument, document_of
@@ -43,9 +45,11 @@ __all__ = [
     "OldestWaiting",
     "OutboxLag",
     "QueueDepth",
+    "QueuePaused",
     "QueueRule",
     "ScheduleLate",
     "Sink",
+    "StoreDown",
     "WebhookRefused",
     "WebhookSink",
     "document_of",

@@ -32,13 +32,13 @@ def after_finding(rule: LimitRule, row: AlertRow | None, found: Finding, now: in
         if not above:
             # It was never told, so nobody is told of its end.
             return replace(row, state="over", value=found.value, since=now, seen_at=now)
+        if not rule.is_one_stretch(now - row.seen_at):
+            return replace(row, value=found.value, since=now, seen_at=now)
         return _raised(rule, row, found, now, application) if now - row.since >= rule.for_ms else None
     if found.value <= rule.over_at:
         return _over(rule, row, found, now, application)
     if _is_to_be_repeated(row, rule.every_ms, now):
-        alert = _alert(
-            rule, row, found, application, state="lasting", message=f"{found.text}, still above {_shown(rule.over_at)}"
-        )
+        alert = _alert(rule, row, found, application, state="lasting", message=_lasting_text(rule, found))
         return _to_be_told(row, alert, now, value=found.value)
     return None
 
@@ -97,10 +97,8 @@ def _fresh(rule: str, subject: str, now: int, before: AlertRow | None) -> AlertR
 
 def _raised(rule: LimitRule, row: AlertRow, found: Finding, now: int, application: str) -> AlertRow:
     raised = replace(row, state="firing", since=now, raised_at=now)
-    text = f"{found.text}, more than {_shown(rule.limit)}"
-    return _to_be_told(
-        raised, _alert(rule, raised, found, application, state="raised", message=text), now, value=found.value
-    )
+    alert = _alert(rule, raised, found, application, state="raised", message=_raised_text(rule, found))
+    return _to_be_told(raised, alert, now, value=found.value)
 
 
 def _over(rule: LimitRule, row: AlertRow, found: Finding, now: int, application: str) -> AlertRow:
@@ -148,6 +146,21 @@ def _of(row: AlertRow, alert: Alert) -> Alert:
 
 def _is_to_be_repeated(row: AlertRow, every_ms: int | None, now: int) -> bool:
     return every_ms is not None and row.notified_at is not None and now - row.notified_at >= every_ms
+
+
+def _raised_text(rule: LimitRule, found: Finding) -> str:
+    # Of what may not be at all, "more than 0" says nothing.
+    text = f"{found.text}, more than {_shown(rule.limit)}" if rule.limit else found.text
+    return _with_remedy(text, found)
+
+
+def _lasting_text(rule: LimitRule, found: Finding) -> str:
+    text = f"{found.text}, still above {_shown(rule.over_at)}" if rule.over_at else f"still: {found.text}"
+    return _with_remedy(text, found)
+
+
+def _with_remedy(text: str, found: Finding) -> str:
+    return f"{text}; {found.remedy}" if found.remedy else text
 
 
 def _shown(limit: float) -> str:

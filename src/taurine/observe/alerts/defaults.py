@@ -6,21 +6,24 @@ from collections.abc import Iterable
 
 from taurine.errors import InvalidOption
 from taurine.observe.alerts.failures import DeadLettersGrowing, DeadLettersOpen, FailureRate
-from taurine.observe.alerts.queues import NoWorker, OldestWaiting, OutboxLag, QueueDepth
+from taurine.observe.alerts.queues import NoWorker, OldestWaiting, OutboxLag, QueueDepth, QueuePaused
 from taurine.observe.alerts.rule import AlertRule, EventRule
 from taurine.observe.alerts.schedules import ScheduleLate
+from taurine.observe.alerts.servers import StoreDown
 
 __all__ = ["DEFAULT_RULES", "checked_rules"]
 
 DEFAULT_RULES: tuple[AlertRule, ...] = (
     QueueDepth(severity="warning"),
     OldestWaiting(severity="warning"),
+    QueuePaused(severity="warning"),
     FailureRate(),
     DeadLettersOpen(severity="warning"),
     DeadLettersGrowing(),
     NoWorker(severity="critical"),
     ScheduleLate(),
     OutboxLag(),
+    StoreDown(severity="critical"),
     EventRule(of="denied", severity="critical"),
     EventRule(of="forged_job", severity="critical"),
     EventRule(of="poison"),

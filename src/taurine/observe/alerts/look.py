@@ -20,12 +20,15 @@ _IN_LINE: tuple[JobState, ...] = ("waiting", "prioritized")
 class Look:
     """What the rules go by.
 
+    application: whose look it is.
+
     queues: those that are declared here, and those of Taurine's own that are in use; of others this process knows too
     little.
     """
 
-    def __init__(self, backend: Backend, readings: Readings, pauses: Pauses | None = None) -> None:
+    def __init__(self, backend: Backend, readings: Readings, pauses: Pauses | None = None, *, application: str) -> None:
         self.readings = readings
+        self.application = application
         self._pauses = pauses or Pauses()
         self.queues: Sequence[str] = sorted({*backend.catalog.queues, *readings.own_queues})
         self.shared = {name for name in self.queues if backend.catalog.rules_of(name).shared}

@@ -65,7 +65,7 @@ class OutsideEvents:
 
     async def _call_hook(self, alert: Alert) -> None:
         alerts = Alerts(self._on_alert, redact=self._backend.redact)
-        await alerts.raise_alert(alert)
+        alerts.raise_alert(alert)
         await alerts.close()
 
     async def _write_or_try_again(self) -> None:

@@ -1,16 +1,17 @@
-"""Rules about what waits: how much, how long, and for whom."""
+"""Rules about what waits: how much, how long, for whom, and in which paused queues."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import ClassVar
 
 from taurine.observe.alerts.look import Look
 from taurine.observe.alerts.rule import Finding, QueueRule
 from taurine.options import Seconds
 
-__all__ = ["NoWorker", "OldestWaiting", "OutboxLag", "QueueDepth"]
+__all__ = ["NoWorker", "OldestWaiting", "OutboxLag", "QueueDepth", "QueuePaused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +28,28 @@ class QueueDepth(QueueRule):
 
     async def findings(self, look: Look) -> Sequence[Finding]:
         return [
-            Finding(name, depth, f"queue {name!r} has {depth:,} jobs in line", name)
+            Finding(name, depth, f"queue {name!r} {_paused_and(look, name)}has {depth:,} jobs in line", name)
             for name in self.looked_at(look)
             if (depth := look.in_line(name)) is not None
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePaused(QueueRule):
+    """A queue is paused, and has more jobs in line than `limit`: somebody may have forgotten it.
+
+    Defaults: 0, for an hour. What was paused before the jobs came counts from the first of them.
+    """
+
+    KIND: ClassVar[str] = "queue_paused"
+
+    limit: float = 0
+    for_seconds: Seconds = 3600.0
+
+    async def findings(self, look: Look) -> Sequence[Finding]:
+        if (store := look.readings.store) is None:
+            return []
+        return [_of_pause(name, look) for name in self.looked_at(look) if name in store.queues]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +131,21 @@ class OutboxLag(QueueRule):
             text = f"{waiting:,} jobs of queue {name!r} are not handed over, the first for {seconds:,.0f} s"
             found.append(Finding(name, seconds, text, name))
         return found
+
+
+def _paused_and(look: Look, queue: str) -> str:
+    return "is paused and " if look.is_paused(queue) else ""
+
+
+def _of_pause(queue: str, look: Look) -> Finding:
+    if not look.is_paused(queue):
+        return Finding(queue, 0, f"queue {queue!r} is not paused", queue)
+    waiting = look.in_line(queue) or 0
+    text = f"queue {queue!r} is paused, and {_jobs_wait(waiting)}"
+    return Finding(queue, waiting, text, queue, f"`taurine queues resume {quote(queue)}` lets workers start them")
+
+
+def _jobs_wait(number: int) -> str:
+    if number == 1:
+        return "1 job waits"
+    return f"{number:,} jobs wait" if number else "no job waits"

@@ -27,13 +27,15 @@ _LONGEST_QUIET = 24 * 3600.0
 class Finding(NamedTuple):
     """What a rule found.
 
-    subject: a queue, or a schedule. text: the figure in words, without a full stop. queue: "" where it is about none.
+    subject: a queue, a schedule, or the application. text: the figure in words, without a full stop. queue: "" where it
+    is about none. remedy: what can be done about it, told for as long as it lasts. Default: nothing.
     """
 
     subject: str
     value: float
     text: str
     queue: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,11 @@ class LimitRule(AlertRule):
 
     KIND: ClassVar[str]
 
+    MOST_BETWEEN: ClassVar[float | None] = None
+    """Seconds between two looks after which `for_seconds` begins anew; None where it counts however seldom somebody
+    looks.
+    """
+
     limit: float
     lower: float | None = None
     for_seconds: Seconds = 0.0
@@ -112,6 +119,10 @@ class LimitRule(AlertRule):
     @property
     def for_ms(self) -> int:
         return round(to_seconds(self.for_seconds, "for_seconds") * 1000)
+
+    def is_one_stretch(self, between_ms: int) -> bool:
+        """Whether what was found at two looks, so many ms apart, was so between them as well."""
+        return self.MOST_BETWEEN is None or between_ms <= self.MOST_BETWEEN * 1000
 
     @abstractmethod
     async def findings(self, look: Look) -> Sequence[Finding]:

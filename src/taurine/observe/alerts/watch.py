@@ -104,7 +104,7 @@ class AlertWatch(Service[None]):
 
     async def _look(self) -> None:
         readings = await self._readings()
-        look = Look(self._backend, readings, await self._pauses(readings))
+        look = Look(self._backend, readings, await self._pauses(readings), application=self._application)
         found = [(rule, finding) for rule in self._limits for finding in await self._findings(rule, look)]
         await self._backend.database.write(partial(self._decide, found=found, now=self._now_ms()))
 
