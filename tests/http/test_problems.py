@@ -21,7 +21,7 @@ from taurine.jobs.reporting.redaction import Redact
 NOT_FROM_A_REQUEST = {
     # Of handlers, workers and the engine: no call of the API raises them.
     *("HandlerSignal", "Permanent", "RetryAfter", "Snooze", "Release", "RateLimited", "WaitForChildren", "Cancel"),
-    *("AttemptError", "TimeLimitExceeded", "HandlerExited", "HandlerFailed", "WorkerProcessDied"),
+    *("AttemptError", "TimeLimitExceeded", "HandlerExited", "HandlerFailed", "WorkerLost", "WorkerProcessDied"),
     *("WorkerProcessNotStarted", "SupervisorGaveUp", "EffectError", "EffectUnknown", "EffectInProgress"),
     *("TaurineError", "LedgerError", "StoreError", "CatalogError", "StreamError", "StreamDropped"),
 }

@@ -69,7 +69,9 @@ async def test_start_retry_and_completion_each_have_their_line_with_all_fields(a
         await handle.result(timeout=10)
     starts, retries, ends = lines.about(") starts"), lines.about("is tried again"), lines.about("completed in")
     assert [line.attempt for line in starts] == [1, 2]
-    assert [(line.levelname, line.attempt, line.error) for line in retries] == [("WARNING", 1, "refused")]
+    assert [(line.levelname, line.attempt, line.error) for line in retries] == [
+        ("WARNING", 1, "ConnectionError: refused")
+    ]
     assert [(line.levelname, line.attempt) for line in ends] == [("INFO", 2)]
     assert ends[0].duration >= 0
     for line in (*starts, *retries, *ends):
@@ -90,7 +92,7 @@ async def test_a_dead_job_has_an_error_line_with_its_error_and_attempts(app: Tau
             await handle.result(timeout=10)
     (dead,) = lines.about("is dead")
     assert (dead.levelname, dead.job_id, dead.queue, dead.error, dead.reason) == (
-        *("ERROR", handle.id, "tasks", "refused", "exhausted"),
+        *("ERROR", handle.id, "tasks", "ConnectionError: refused", "exhausted"),
     )
     assert "after 2 of 2 attempts" in dead.getMessage()
 
