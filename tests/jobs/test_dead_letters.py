@@ -106,6 +106,9 @@ async def test_stall_to_exhaustion(app: Taurine) -> None:
 
     assert died == {"handler": 3}
     assert (entry.job_id, entry.reason, entry.payload) == (handle.id, "crashed", {"number": 1, "fail": None})
+    assert entry.error is not None
+    assert entry.error["type"] == "WorkerLost"
+    assert "died, or lost its lease" in entry.error["message"]
 
 
 async def test_exhausted_once_by_default(ledger_url: str, app: Taurine) -> None:
