@@ -251,3 +251,18 @@ async def test_a_limit_out_of_range(app_factory: Callable[..., Taurine], concurr
 
     with pytest.raises(InvalidOption, match="concurrency"):
         await app.queues.set_concurrency("notes", concurrency)
+
+
+async def test_listening_leaves_nothing_behind(app: Taurine) -> None:
+    """Also where it is left in the middle, with reads of other queues under way."""
+    for name in ("one", "two"):
+        app.declare(f"{name}.job", int, queue=name)
+    await app.enqueue("one.job", 1)
+    before = asyncio.all_tasks()
+
+    async with app.queues.events("one", "two", since=60) as happenings:
+        async for queue, event in happenings:
+            assert (queue, event.name) == ("one", "added")
+            break
+
+    assert asyncio.all_tasks() == before

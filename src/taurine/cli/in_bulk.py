@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from taurine.jobs.operations.bulk_orders import BulkFilter, Matching
     from taurine.ledger.records import JobRecord
 
-__all__ = ["Filter", "carried_out", "change_all", "one_of_both", "report"]
+__all__ = ["Filter", "carried_out", "change_all", "one_of_both", "report", "tell_number"]
 
 _DONE_WORDS = {
     "retry": "queued again",
@@ -121,7 +121,7 @@ async def change_all(
     found = await app.bulk.count(action, where, tenant=wanted.tenant)
     which = _which(action, wanted, found)
     if wanted.dry_run or not found.number:
-        _tell_number(output, found, which)
+        tell_number(output, found, which)
         return DONE
     if not found.exact and wanted.limit is None:
         raise InvalidOption(f"there are {which}, and one operation reaches {found.number - 1:,}; add --limit")
@@ -151,7 +151,8 @@ def _which(action: str, wanted: Filter, found: Matching) -> str:
     return f"{number:,}{more}{of} {status} jobs{wanted.words()}"
 
 
-def _tell_number(output: Output, found: Matching, which: str) -> None:
+def tell_number(output: Output, found: Matching, which: str) -> None:
+    """Print how many there are, for who has not asked for more. which: the number and what they are, in words."""
     if output.as_json:
         output.json({"number": found.number, "exact": found.exact})
     else:

@@ -290,11 +290,9 @@ class _Many:
 async def _many(
     app: Taurine, action: Literal["redrive", "discard"], which: list[str] | DeadLetterFilter
 ) -> _Many | None:
-    from taurine.jobs.operations.bulk_orders import BulkFilter
-
     if isinstance(which, list):
         return None
-    where = BulkFilter(queue=which.queue, type=which.type, fingerprint=which.error_fingerprint)
+    where = _where(which)
     matching = await app.bulk.count(action, where, tenant=which.tenant)
     return _Many(action, where, which.tenant, matching) if matching.number > _LARGE else None
 
@@ -302,18 +300,20 @@ async def _many(
 async def _tell_number(
     app: Taurine, output: Output, action: Literal["redrive", "discard"], which: list[str] | DeadLetterFilter
 ) -> int:
-    from taurine.jobs.operations.bulk_orders import BulkFilter
+    from taurine.cli.in_bulk import tell_number
 
     if isinstance(which, list):
         raise InvalidOption("--dry-run is of a filter, and here are ids")
-    where = BulkFilter(queue=which.queue, type=which.type, fingerprint=which.error_fingerprint)
-    found = await app.bulk.count(action, where, tenant=which.tenant)
-    if output.as_json:
-        output.json({"number": found.number, "exact": found.exact})
-    else:
-        more = "" if found.exact else " or more"
-        output.line(f"There are {found.number:,}{more} open dead letters{_words_of(which)}; nothing was changed.")
+    found = await app.bulk.count(action, _where(which), tenant=which.tenant)
+    more = "" if found.exact else " or more"
+    tell_number(output, found, f"{found.number:,}{more} open dead letters{_words_of(which)}")
     return DONE
+
+
+def _where(which: DeadLetterFilter) -> BulkFilter:
+    from taurine.jobs.operations.bulk_orders import BulkFilter
+
+    return BulkFilter(queue=which.queue, type=which.type, fingerprint=which.error_fingerprint)
 
 
 def _words_of(which: DeadLetterFilter) -> str:

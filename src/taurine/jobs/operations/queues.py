@@ -11,7 +11,7 @@ import asyncio
 import builtins
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -200,7 +200,8 @@ class Queues:
                 )
                 for name in names or backend.catalog.queues
             }
-            yield _merged(listeners)
+            # Closed before the listeners: who leaves the loop early leaves reads behind that are under way.
+            yield await open_ones.enter_async_context(aclosing(_merged(listeners)))
 
     # Running their affairs ------------------------------------------------------------------------------------------------------------
 
@@ -209,7 +210,8 @@ class Queues:
 
         It holds until `resume`, or until the server loses its data.
 
-        Repeating it changes nothing. user: who asks for it; the audit says so. Raises UnknownName, NotAuthorized, StoreUnavailable, StoreRefused, LedgerUnavailable (for the audit: it is paused then).
+        Repeating it changes nothing. user: who asks for it; the audit says so. Raises UnknownName, NotAuthorized,
+        StoreUnavailable, StoreRefused, LedgerUnavailable (for the audit: it is paused then).
         """
         await self._change(name, "pause_queue", user)
         await (await self._backend_here().queue(name)).pause()

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from taurine.clock import now_ms
 from taurine.errors import EmbeddedServerError, LedgerError, StoreError
 from taurine.jobs.backend import Backend
 from taurine.jobs.operations.throughput import Throughput, throughputs
@@ -144,7 +145,7 @@ async def _in_time(ask: Callable[[], Awaitable[ResultT]], within: float) -> Resu
 
 async def _ask_ledger(backend: Backend) -> LedgerReadings:
     await backend.ready()
-    now, queues = round(backend.clock.now() * 1000), backend.catalog.all_queues
+    now, queues = now_ms(backend.clock), backend.catalog.all_queues
 
     def read(connection: Connection) -> LedgerReadings:
         return LedgerReadings(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.jobs.reporting.alerts import Alert
 from taurine.jobs.reporting.lines import log, one_line
 from taurine.jobs.reporting.redaction import Redact
@@ -62,11 +62,11 @@ class Delivery:
                 return
 
     async def _due(self) -> list[AlertRow]:
-        now, rules = self._now_ms(), [*self._sinks]
+        now, rules = now_ms(self._clock), [*self._sinks]
         return await self._database.read(lambda connection: due_alerts(connection, rules, now, _AT_ONCE))
 
     async def _tell(self, row: AlertRow) -> None:
-        claimed = await self._change(row, replace(row, due_at=self._now_ms() + _CLAIM_MS))
+        claimed = await self._change(row, replace(row, due_at=now_ms(self._clock) + _CLAIM_MS))
         if claimed is None:
             return
         alert = self._shown(alert_in(row))
@@ -91,7 +91,7 @@ class Delivery:
         return True
 
     def _after(self, row: AlertRow, reached: Sequence[str], alert: Alert, *, done: bool) -> AlertRow:
-        now = self._now_ms()
+        now = now_ms(self._clock)
         if done:
             return replace(row, reached=tuple(reached), notified_at=now, due_at=None)
         tries = row.tries + 1
@@ -104,9 +104,6 @@ class Delivery:
 
     async def _change(self, before: AlertRow, after: AlertRow) -> AlertRow | None:
         return await self._database.write(partial(change_alert, before=before, after=after))
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)
 
 
 def _words(error: Exception) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from taurine.clock import Clock
+from taurine.clock import Clock, now_ms
 from taurine.errors import LedgerError, LedgerUnavailable
 from taurine.jobs.reporting.alerts import Alert
 from taurine.jobs.reporting.lines import log, one_line
@@ -83,7 +83,7 @@ class EventRecorder:
         while self._waiting:
             rule, alert = self._waiting.popleft()
             try:
-                await self._database.write(partial(_write, rule=rule, alert=alert, now=round(self._clock.now() * 1000)))
+                await self._database.write(partial(_write, rule=rule, alert=alert, now=now_ms(self._clock)))
             except (LedgerUnavailable, asyncio.CancelledError):
                 if len(self._waiting) < _MOST_WAITING:
                     self._waiting.appendleft((rule, alert))

@@ -8,6 +8,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from taurine.clock import now_ms
 from taurine.errors import LedgerError
 from taurine.jobs.backend import Backend
 from taurine.jobs.operations.readings import Readings
@@ -92,7 +93,7 @@ class AlertWatch(Service[None]):
         self._woken.clear()
         await self._backend.ready()
         await self.recorder.write_waiting()
-        now, gap = self._now_ms(), round(self.interval * 900)  # intervals are not all of one length
+        now, gap = now_ms(self._clock), round(self.interval * 900)  # intervals are not all of one length
         work = partial(take_look, application=self._application, now=now, interval_ms=gap)
         if await self._backend.database.write(work):
             await self._look()
@@ -106,7 +107,7 @@ class AlertWatch(Service[None]):
         readings = await self._readings()
         look = Look(self._backend, readings, await self._pauses(readings), application=self._application)
         found = [(rule, finding) for rule in self._limits for finding in await self._findings(rule, look)]
-        await self._backend.database.write(partial(self._decide, found=found, now=self._now_ms()))
+        await self._backend.database.write(partial(self._decide, found=found, now=now_ms(self._clock)))
 
     async def _pauses(self, readings: Readings) -> Pauses:
         before = Pauses.from_json(
@@ -146,6 +147,3 @@ class AlertWatch(Service[None]):
     def _decide_of_events(self, connection: Connection, row: AlertRow, now: int) -> None:
         if (rule := self._events.get(row.rule)) is not None and (after := after_quiet(rule, row, now)) is not None:
             change_alert(connection, row, after)
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now() * 1000)
