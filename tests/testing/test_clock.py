@@ -68,6 +68,18 @@ async def test_a_cancelled_sleeper_is_not_counted_and_does_not_stop_the_clock() 
     await stays
 
 
+async def test_a_wait_counts_from_its_call() -> None:
+    """And not from when the loop gets round to it: time that is moved before that would not count."""
+    clock, event = TestClock(), asyncio.Event()
+    waiting = asyncio.create_task(clock.wait(event, 5))
+    await asyncio.sleep(0)
+
+    clock.advance(5)
+
+    assert await asyncio.wait_for(waiting, 5) is False
+    assert await clock.wait(event, 0) is False
+
+
 async def test_another_thread_may_move_it() -> None:
     """A sleeper is woken on its own loop."""
     asyncio.get_running_loop().set_debug(True)  # which looks at the thread that touches it

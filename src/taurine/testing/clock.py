@@ -88,16 +88,14 @@ class TestClock:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        woken = asyncio.get_running_loop().create_future()
-        with self._lock:
-            heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), woken))
-        await woken
+        await self._after(seconds)
 
     async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
         """See `Clock.wait`."""
         if seconds is None or event.is_set():
             return await event.wait()
-        waits = (asyncio.ensure_future(event.wait()), asyncio.ensure_future(self.sleep(seconds)))
+        # From now on, and not from when a task would have begun to sleep: the test may move time before that.
+        waits = (asyncio.ensure_future(event.wait()), self._after(seconds))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -105,6 +103,16 @@ class TestClock:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
         return event.is_set()
+
+    def _after(self, seconds: float) -> asyncio.Future[None]:
+        """It is done when so many seconds have passed since this call."""
+        woken = asyncio.get_running_loop().create_future()
+        if seconds <= 0:
+            woken.set_result(None)
+            return woken
+        with self._lock:
+            heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), woken))
+        return woken
 
 
 def _wake(woken: asyncio.Future[None]) -> None:
