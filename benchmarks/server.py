@@ -107,8 +107,9 @@ def running_server() -> Generator[Server]:
         port = _free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "no"]
         # As the embedded server is started, so that the figures are those of the default.
-        environment = with_allocator(os.environ)
-        process = subprocess.Popen([find_server(), *options], stdout=subprocess.DEVNULL, env=environment)
+        program = find_server()
+        environment = with_allocator(os.environ, program=program)
+        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, env=environment)
         try:
             observer = Redis(port=port)
             _wait_until_ready(observer)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 from benchmarks.figures.figure import Bench, Figure
 from benchmarks.peers import TAURINE, Peer
 from benchmarks.results import Requirement, Row, Values
+from benchmarks.server import running_server
 
 DRAINED = 10_000
 REPEATS = 15
@@ -21,14 +23,20 @@ LONG = Row(
 
 
 def backlog(bench: Bench, peer: Peer) -> Values:
+    """Each queue has a server that has just started, and they take turns: a machine that slows down meanwhile slows
+    both.
+    """
     short: list[float] = []
-    for _ in range(REPEATS):
-        bench.run(peer, "fill", jobs=DRAINED)
-        short.append(_rate(bench, peer))
-        bench.server.flush()
-    # The last repeat too finds the whole backlog behind its own jobs.
-    bench.run(peer, "fill", jobs=bench.sizes.backlog + REPEATS * DRAINED)
-    long = [_rate(bench, peer) for _ in range(REPEATS)]
+    long: list[float] = []
+    with running_server() as of_short, running_server() as of_long:
+        on_short, on_long = replace(bench, server=of_short), replace(bench, server=of_long)
+        # The last repeat too finds the whole backlog behind its own jobs.
+        on_long.run(peer, "fill", jobs=bench.sizes.backlog + REPEATS * DRAINED)
+        for _ in range(REPEATS):
+            on_short.run(peer, "fill", jobs=DRAINED)
+            short.append(_rate(on_short, peer))
+            of_short.flush()
+            long.append(_rate(on_long, peer))
     return {SHORT.key: statistics.median(short), LONG.key: statistics.median(long)}
 
 

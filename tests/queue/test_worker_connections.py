@@ -209,7 +209,7 @@ async def test_every_key_is_under_the_prefix_bmq_056(site: Site) -> None:
 WORKER_COMMANDS = """
     client|setname evalsha eval bzpopmin exists zadd set pexpire
     get mget psetex del pttl persist incr incrby
-    hget hgetall hmget hset hdel hexists hincrby
+    hget hgetall hmget hset hdel hexists hlen hincrby
     lpush rpush rpop llen lrange lrem ltrim lpos
     zrange zrem zpopmin zcard zscore zremrangebyrank type
     sadd srem smembers scard

@@ -88,6 +88,21 @@ async def test_whatever_a_hash_holds_the_job_ends_and_the_loop_goes_on(
         assert field in reason
 
 
+@pytest.mark.parametrize("left_out", ["delay", "priority"])
+async def test_six_fields_that_are_not_those_of_a_new_job(site: Site, left_out: str) -> None:
+    """A new job's are read by name, since that is all there are; here one of them is missing and another there."""
+    handler = Recording()
+    stored = {**GOOD, "data": '{"a":1}', "ats": "4"}
+    del stored[left_out]
+    await site.raw.hset(site.keys.job("odd"), mapping=stored)
+    await site.raw.lpush(site.keys.wait, "odd")
+    async with site.working(handler, concurrency=1):
+        await eventually(lambda: site.raw.zscore(site.keys.completed, "odd"))
+
+    (job,) = handler.seen
+    assert (job.name, job.data, job.attempts_started) == ("n", {"a": 1}, 5)
+
+
 @pytest.mark.parametrize("field", ["data", "opts"])
 async def test_a_job_that_cannot_be_decoded_is_failed_with_a_reason_that_names_it(site: Site, field: str) -> None:
     handler = Recording()

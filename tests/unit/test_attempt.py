@@ -41,8 +41,8 @@ STORE = QueueStore(QueueKeys("q"), Connection("redis://127.0.0.1:1"), TestClock(
 def a_job(opts: dict[str, Any] | None = None, *, made: int = 0, started: int = 1, **fields: str) -> Job:
     """A claimed job as the turn script gives it; nothing is asked of a server."""
     stored = {"name": "n", "data": "{}", "opts": json.dumps(opts or {}), "timestamp": "1", "atm": str(made), **fields}
-    flat = [part.encode() for pair in stored.items() for part in pair]
-    return Job.claimed(STORE, b"7", started, flat, "token")
+    fields_of_it = [(field.encode(), value.encode()) for field, value in stored.items()]
+    return Job.claimed(STORE, b"7", started, fields_of_it, "token")
 
 
 def a_policy(

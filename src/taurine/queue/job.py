@@ -170,12 +170,16 @@ class Job:
 
     @classmethod
     def claimed(
-        cls, store: QueueStore, raw_id: bytes, attempts_started: int, fields: Sequence[bytes], token: str
+        cls,
+        store: QueueStore,
+        raw_id: bytes,
+        attempts_started: int,
+        fields: Iterable[tuple[bytes, bytes]],
+        token: str,
     ) -> Job:
         """A job from the turn script's reply. Never raises for what its hash holds: see `corrupt`."""
         job = cls(store, raw_id.decode("utf-8", "replace"))
-        pairs = iter(fields)
-        job._fill(zip(pairs, pairs, strict=True))
+        job._fill(fields)
         job.attempts_started = attempts_started
         job.processed_at = store.clock.now()
         job.token = token

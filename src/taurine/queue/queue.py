@@ -94,6 +94,7 @@ class Queue:
         if self._tracing is not None:
             return await self._add_traced(self._tracing, name, data, options)
         new = self._new_job(name, data, options)
+        del options  # thousands of adds may wait, and the collector of garbage goes through whatever they keep
         added = await self._adder.add(new)
         return Job.new(self._store, new).place(added)
 

@@ -102,15 +102,15 @@ class JobOptions:
 def plan(options: Mapping[str, Any], *, prefix: str) -> Plan:
     """What `options` mean. `job_id` and `timestamp` must have been taken out. Raises InvalidOption."""
     try:
-        # The types are part of the key: True and 1 are equal, and mean different things to remove_on_complete.
-        return _plan_cached(tuple(options.items()), tuple(map(type, options.values())), prefix)
+        return _plan_cached(prefix, **options)
     except TypeError:  # an option that cannot be hashed, from an untyped caller: let the checks name it
         return _plan(dict(options), prefix)
 
 
-@lru_cache(maxsize=512)
-def _plan_cached(items: tuple[tuple[str, Hashable], ...], types: tuple[type, ...], prefix: str) -> Plan:
-    return _plan(dict(items), prefix)
+# By type too: True and 1 are equal, and mean different things to remove_on_complete.
+@lru_cache(maxsize=512, typed=True)
+def _plan_cached(prefix: str, /, **options: Hashable) -> Plan:
+    return _plan(options, prefix)
 
 
 def _refuse_unknown(options: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ An outcome is a small value: what became of one attempt. It knows the six argume
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
@@ -165,13 +165,17 @@ class Turn:
         return arguments
 
 
+_NEW_JOB_FIELDS = (b"name", b"data", b"opts", b"timestamp", b"delay", b"priority")
+"""What a job has that nobody has touched since it was added, in the order of the script's reply."""
+
+
 @dataclass(frozen=True, slots=True)
 class TurnReply:
     """What the script answered; field by field in its header."""
 
     codes: list[int]
-    jobs: list[tuple[bytes, int, list[bytes]]]
-    """Id, attempts started and stored fields of each claimed job."""
+    jobs: list[tuple[bytes, int, Iterable[tuple[bytes, bytes]]]]
+    """Id, attempts started, and stored fields with their values of each claimed job, which can be gone through once."""
     dropped: list[bytes]
     wait_ms: int
     due_ms: int
@@ -180,10 +184,16 @@ class TurnReply:
     def read(cls, reply: Sequence[Any]) -> Self:
         """The script's reply, in which the jobs are one flat list."""
         codes, flat, dropped, wait_ms, due_ms = reply
-        jobs: list[tuple[bytes, int, list[bytes]]] = []
+        jobs: list[tuple[bytes, int, Iterable[tuple[bytes, bytes]]]] = []
         at, end = 0, len(flat)
         while at < end:
+            job_id, started, count = flat[at : at + 3]
             first = at + 3
-            at = first + flat[at + 2]
-            jobs.append((flat[first - 3], flat[first - 2], flat[first:at]))
+            if count:
+                at = first + count
+                fields = zip(flat[first:at:2], flat[first + 1 : at : 2], strict=True)
+            else:
+                at = first + len(_NEW_JOB_FIELDS)
+                fields = zip(_NEW_JOB_FIELDS, flat[first:at], strict=True)
+            jobs.append((job_id, started, fields))
         return cls(codes, jobs, dropped, wait_ms, due_ms)

@@ -19,7 +19,8 @@
           codes     for each attempt: 0 settled · 1 children: none is pending, the job is still active · -1 not stored ·
                     -2 no lease · -3 not active · -4 pending children · -6 another's lease · -9 a child failed ·
                     -12 kept as failed, since data of it or of its parent is broken
-          jobs      for each claimed job: id · attempts started · how many follow · its hash before the claim, fields and values in turn
+          jobs      for each claimed job: id · attempts started · how many follow · its hash before the claim: fields and values in turn,
+                    or, where 0 are said to follow, six values, of a job as it was added: name · data · opts · timestamp · delay · priority
           dropped   ids that were in line with no job stored under them
           wait      ms until the rate limit allows more; 0 none; -1 paused, or as many active as the queue allows
           due       when the first delayed job is due, ms; 0 none
@@ -62,9 +63,9 @@ local toFront, postponed, releasedParents = {}, false, {}
 
 -- The claimed jobs in one flat list: for each list within a reply the server takes 16 KB, since it cannot know how long it will be.
 local jobs, jobsEnd, claimed = {}, 0, 0
-local function report(id, starts, fields)
+local function report(id, starts, fields, isNew)
   local count = #fields
-  jobs[jobsEnd + 1], jobs[jobsEnd + 2], jobs[jobsEnd + 3] = id, starts, count
+  jobs[jobsEnd + 1], jobs[jobsEnd + 2], jobs[jobsEnd + 3] = id, starts, isNew and 0 or count
   jobsEnd = jobsEnd + 3
   for i = 1, count do jobs[jobsEnd + i] = fields[i] end
   jobsEnd = jobsEnd + count
@@ -414,10 +415,8 @@ local function takeIds(count)
   return taken
 end
 
--- How often a job was started, by its hash; nil if it is no job's. A hash as it was added has these six fields and no more.
-local NEW_JOB_VALUES = 12
+-- How often a job was started, by its hash; nil if it is no job's.
 local function startsOf(fields)
-  if #fields == NEW_JOB_VALUES and fields[1] == 'name' then return 0 end
   local starts, isJob = 0, false
   for at = 1, #fields, 2 do
     local field = fields[at]
@@ -430,14 +429,30 @@ local function startsOf(fields)
   return isJob and starts or nil
 end
 
+-- The values of a job as it was added, which has just these six fields; nil for any other. Most are such, and to ask for them by name costs
+-- the server less: it cannot know how long a whole hash will be, and takes 16 KB to find out.
+local NEW_JOB_FIELDS = 6
+local function newJob(key)
+  if redis.pcall('HLEN', key) ~= NEW_JOB_FIELDS then return nil end
+  local values = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'delay', 'priority')
+  for i = 1, NEW_JOB_FIELDS do
+    if not values[i] then return nil end
+  end
+  return values
+end
+
 -- Turns one id active. False for an id that no job stands behind: it is dropped, since writing to it would make half a job.
 local function activate(id)
   local key = base .. id
-  local fields = redis.pcall('HGETALL', key)
-  local starts = startsOf(fields)
-  if not starts then
-    dropped[#dropped + 1] = id
-    return false
+  local fields, starts = newJob(key), 0
+  local isNew = fields ~= nil
+  if not isNew then
+    fields = redis.pcall('HGETALL', key)
+    starts = startsOf(fields)
+    if not starts then
+      dropped[#dropped + 1] = id
+      return false
+    end
   end
   starts = starts + 1
   call('PSETEX', key .. ':lock', leaseMs, token)
@@ -447,7 +462,7 @@ local function activate(id)
     call('HSET', key, 'processedOn', nowText, 'ats', countText[starts], 'pb', workerName)
   end
   call('XADD', events, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
-  report(id, starts, fields)
+  report(id, starts, fields, isNew)
   return true
 end
 
