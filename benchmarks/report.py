@@ -19,7 +19,8 @@ Every peer is measured in the same run on the same server, each in processes of 
 is followed by a round of the next. A value is the median of the rounds, with the lowest and highest in brackets; what
 no requirement is about is measured in one round.
 The handler does nothing, the payload is `{"i": 1, "user": "u1"}`, jobs have 3 attempts, and 1,000 completed jobs are
-kept, or what comes nearest in a library that keeps results by age. Everything else is as each library ships.
+kept, or what comes nearest in a library that keeps results by age. Everything else is as each library ships; those in
+Python run without OpenTelemetry's SDK, which is installed for the tests, and which redis-py loads wherever it finds it.
 
 - **Drain**: the queue is filled, then a worker is told to run. The time ends when the last job is settled (BullMQ,
   Taurine) or when its handler has returned (libraries that do not tell when a job is settled). For BullMQ and Taurine
@@ -29,7 +30,8 @@ kept, or what comes nearest in a library that keeps results by age. Everything e
 - **Adding**: one process; bulk calls of 1,000, then 1,000 awaited together, then one after another.
 - **Enqueue to handler start**: producer and worker in two processes, wall clock before the add and at the start of the
   handler, about 10 ms between two jobs so that the worker is idle.
-- **Backlog**: the same number of jobs drained from a queue that holds no more, and from a long one.
+- **Backlog**: the same number of jobs drained from a queue that holds no more, and from a long one, in turns, each on a
+  server that has just started.
 - **Idle**: commands that clients send, seen by MONITOR; commands run inside scripts are not counted.
 
 With records:
