@@ -1,10 +1,11 @@
 """The memory allocator of the server.
 
 The wheel's server uses the C library's allocator. A queue frees and takes thousands of small blocks a millisecond, and
-glibc hands out the block that was freed longest ago: on a server that holds much, or once did, nearly every block comes
-from memory that nothing has touched for long. So the server is started with mimalloc in its place, which reuses what was
-freed last. In turns on one machine: a drained job costs the server a fifth less when it is new, a third less beside a
-million waiting jobs, and as much after them as before, where glibc took a quarter more from then on.
+glibc hands out the block that was freed longest ago: on a server that holds much, or once did, that is memory that
+nothing has touched for long. So the server is started with mimalloc in its place, which keeps free blocks by the page
+and fills one page before it goes to the next.
+A drained job's cost to the server, in turns on one machine: 16 µs instead of 20 when it is new, 19 instead of 24 beside a
+million waiting jobs; and once it had held those, 16 instead of 25 from then on.
 Source: D. Leijen, B. Zorn and L. de Moura, "Mimalloc: Free List Sharding in Action", APLAS 2019, which measures Redis
 too; Valkey's own trial is in its pull request 363.
 
