@@ -6,6 +6,8 @@ nothing has touched for long. So the server is started with mimalloc in its plac
 and fills one page before it goes to the next.
 A drained job's cost to the server, in turns on one machine: 16 µs instead of 20 when it is new, 19 instead of 24 beside a
 million waiting jobs; and once it had held those, 16 instead of 25 from then on.
+While the log is rewritten beside 600,000 jobs and a busy worker, 16 MB of memory are copied instead of 98, a ping's
+slowest hundredth takes 4 ms instead of 8, and the worker does twice the jobs.
 Source: D. Leijen, B. Zorn and L. de Moura, "Mimalloc: Free List Sharding in Action", APLAS 2019, which measures Redis
 too; Valkey's own trial is in its pull request 363.
 
