@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from redis import Redis
 from redis.exceptions import ConnectionError as ServerNotReady
 
-from taurine.embedded.allocator import with_allocator
+from taurine.embedded.allocator import mimalloc_for, with_allocator
 from taurine.embedded.binary import find_server
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def running_server() -> Generator[Server]:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "no"]
         # As the embedded server is started, so that the figures are those of the default.
         program = find_server()
-        environment = with_allocator(os.environ, program=program)
+        environment = with_allocator(os.environ, preload=mimalloc_for(program))
         process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, env=environment)
         try:
             observer = Redis(port=port)

@@ -1,38 +1,51 @@
-"""The server runs with the allocator that it is given, and a setting of the user's own stays."""
+"""The server runs with the allocator that it is given, and starts where that cannot be loaded."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from taurine.embedded import EmbeddedServer, allocator
-from taurine.embedded.allocator import with_allocator
+from taurine.embedded.allocator import mimalloc_for, with_allocator
 from taurine.embedded.binary import find_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems' loaders know no LD_PRELOAD")
 
 
-@pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "LD_PRELOAD"])
-def test_a_setting_that_is_there_stays(name: str) -> None:
-    assert with_allocator({name: "mine"}, program=find_server())[name] == "mine"
+class Installed:
+    """The package, with its library somewhere else."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = library
+
+    def locate_file(self, _: str) -> Path:
+        return self._library
 
 
-def test_other_variables_are_kept() -> None:
-    assert with_allocator({"TZ": "UTC"}, program=find_server())["TZ"] == "UTC"
+def libraries_of(process: int) -> str:
+    return Path(f"/proc/{process}/maps").read_text()
 
 
-def test_the_server_runs_with_it(tmp_path: Path) -> None:
-    """Loaded, and not only asked for: the loader passes over what it cannot load."""
+def test_what_is_there_stays() -> None:
+    given = {"GLIBC_TUNABLES": "glibc.malloc.check=3", "LD_PRELOAD": "mine.so", "TZ": "UTC"}
+
+    assert with_allocator(given, preload="other.so") == given
+
+
+def test_the_server_runs_with_it_and_its_keeper_does_not(tmp_path: Path) -> None:
+    """Loaded, and not only asked for: the loader passes over what is missing."""
     with EmbeddedServer(tmp_path / "home") as server:
         assert server.pid is not None
-        libraries = Path(f"/proc/{server.pid}/maps").read_text()
+        keeper = int(re.findall(r"PPid:\s+(\d+)", Path(f"/proc/{server.pid}/status").read_text())[0])
         environment = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
 
-    assert "libmimalloc" in libraries
+        assert "libmimalloc" in libraries_of(server.pid)
+        assert "libmimalloc" not in libraries_of(keeper)
     assert any(entry.startswith(b"GLIBC_TUNABLES=glibc.malloc.tcache_count=1000") for entry in environment)
 
 
@@ -41,32 +54,37 @@ def test_a_server_of_another_origin_keeps_its_own(tmp_path: Path) -> None:
     other = tmp_path / "valkey-server"
     shutil.copy(find_server(), other)
 
-    assert "LD_PRELOAD" not in with_allocator({}, program=str(other))
+    assert mimalloc_for(find_server())
+    assert not mimalloc_for(str(other))
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def missing(_: str) -> None:
         raise PackageNotFoundError
 
     monkeypatch.setattr(allocator, "distribution", missing)
-    environment = with_allocator({}, program=find_server())
-    assert "GLIBC_TUNABLES" in environment
-    assert "LD_PRELOAD" not in environment
-
     with EmbeddedServer(tmp_path / "home") as server:
         assert server.pid is not None
-        assert "libmimalloc" not in Path(f"/proc/{server.pid}/maps").read_text()
+        assert "libmimalloc" not in libraries_of(server.pid)
 
 
-def test_a_path_that_the_loader_would_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Elsewhere:
-        def locate_file(self, path: str) -> Path:
-            assert distribution("cmeel-mimalloc").locate_file(path)
-            place = tmp_path / "my venv" / "libmimalloc.so"
-            place.parent.mkdir()
-            place.touch()
-            return place
+def test_a_library_that_lacks_one_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Libatomic is not on every image, and the loader ends a program that is to preload what cannot be completed."""
+    library = tmp_path / "libmimalloc.so"
+    library.write_bytes(Path(mimalloc_for(find_server())).read_bytes().replace(b"libatomic.so.1", b"libmissing.so9"))
+    monkeypatch.setattr(allocator, "distribution", lambda _: Installed(library))
 
-    monkeypatch.setattr(allocator, "distribution", lambda _: Elsewhere())
+    assert not mimalloc_for(find_server())
+    with EmbeddedServer(tmp_path / "home") as server:
+        assert server.pid is not None
 
-    assert "LD_PRELOAD" not in with_allocator({}, program=find_server())
+
+@pytest.mark.parametrize("place", ["my venv", "a:b", "gone"])
+def test_a_path_that_the_loader_would_not_find(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    library = tmp_path / place / "libmimalloc.so"
+    if place != "gone":
+        library.parent.mkdir()
+        shutil.copy(mimalloc_for(find_server()), library)
+    monkeypatch.setattr(allocator, "distribution", lambda _: Installed(library))
+
+    assert not mimalloc_for(find_server())

@@ -36,7 +36,7 @@ async def _end(app: Taurine, job_id: str, status: Any, **values: Any) -> None:
 @pytest.fixture
 def app(app_factory: Callable[..., Taurine]) -> Taurine:
     class Clock(TestClock):
-        """Records have a fixed time; waiting takes the machine's."""
+        """Records have a fixed time; sleeping takes the machine's."""
 
         async def sleep(self, seconds: float) -> None:
             await asyncio.sleep(seconds)

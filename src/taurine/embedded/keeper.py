@@ -4,11 +4,11 @@ It is run by path, as a script, and outlives whoever made it. Hence it imports n
 starts in a moment, stays small, and does not depend on what its maker had on its path. The rest of the package imports
 from here what both sides must agree on: the file names, the record and the question whether a server answers.
 
-    keeper.py DIRECTORY KEEPER_LOCK_FD SOCKET COMMAND…
+    keeper.py DIRECTORY KEEPER_LOCK_FD SOCKET PRELOAD COMMAND…
 
 It runs in DIRECTORY, whose name is for the record: all that the keeper and its server do there is by relative paths, so
 they touch nothing of another server's if the directory was moved away or removed, and one was made in its place.
-KEEPER_LOCK_FD is open on `keeper.lock` and locked. Exits with 0 when nobody uses the directory, or when told to by
+KEEPER_LOCK_FD is open on `keeper.lock` and locked. PRELOAD is a library that the server is to load first, or empty. Exits with 0 when nobody uses the directory, or when told to by
 SIGTERM; with 1 when the server could not be started at all. The package's docstring tells how the locks work together.
 """
 
@@ -104,11 +104,12 @@ def answers(socket: str) -> bool:
 class Keeper:
     """One directory's keeper. `run` is its life; every other method is a step of it and returns at once, or says so."""
 
-    def __init__(self, directory: Path, socket: Path, command: list[str]) -> None:
+    def __init__(self, directory: Path, socket: Path, preload: str, command: list[str]) -> None:
         self._record = Record(str(directory), str(socket), os.getpid())
         self._socket_is_near = socket.parent == directory
         self._socket = Path(socket.name) if self._socket_is_near else socket
         self._command = command
+        self._environment = {**os.environ, **({"LD_PRELOAD": preload} if preload else {})}
         self._users_fd = self._open(USERS_LOCK)
         self._server_fd = self._open(SERVER_LOCK)
         self._bell_fd = self._hang_bell()
@@ -164,6 +165,7 @@ class Keeper:
         self._server = subprocess.Popen(
             self._command,
             cwd=DATA,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             pass_fds=(self._server_fd,),
             preexec_fn=self._die_with_me,  # noqa: PLW1509 - this process has one thread
@@ -291,14 +293,14 @@ def dying_with_parent() -> Callable[[], None] | None:
 
 def main() -> int:
     """Become a keeper; see this module's docstring for the arguments and the codes."""
-    directory, lock_fd, socket, *command = sys.argv[1:]
+    directory, lock_fd, socket, preload, *command = sys.argv[1:]
     # A second fork: the maker, which waits for this process only, gets no child that it never asked for.
     if os.fork():
         os._exit(0)
     os.set_inheritable(int(lock_fd), False)
     os.umask(0o077)
     try:
-        return Keeper(Path(directory), Path(socket), command).run()
+        return Keeper(Path(directory), Path(socket), preload, command).run()
     finally:
         # Ending would not do: a child that the maker forked meanwhile may have a copy of the descriptor.
         fcntl.flock(int(lock_fd), fcntl.LOCK_UN)

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from taurine.embedded import keeper
-from taurine.embedded.allocator import with_allocator
+from taurine.embedded.allocator import mimalloc_for, with_allocator
 from taurine.embedded.binary import find_python
 from taurine.embedded.directory import SOCKET, Directory
 from taurine.embedded.keeper import LOG, Record, read_record, write_record
@@ -68,14 +68,22 @@ def _spawn(directory: Directory, lock: FileLock, socket: str, command: list[str]
     try:
         # Returns at once: the keeper forks, and the process made here ends.
         made = subprocess.run(
-            [find_python(), "-I", "-S", keeper.__file__, str(directory.path), str(lock.fd), socket, *command],
+            [
+                find_python(),
+                "-I",
+                "-S",
+                keeper.__file__,
+                str(directory.path),
+                str(lock.fd),
+                socket,
+                mimalloc_for(command[0]),
+                *command,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=directory.path,
-            env=with_allocator(
-                {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}, program=command[0]
-            ),
+            env=with_allocator({name: os.environ[name] for name in ENVIRONMENT if name in os.environ}),
             pass_fds=(lock.fd,),
             start_new_session=True,
             check=False,
