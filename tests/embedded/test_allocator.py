@@ -27,6 +27,14 @@ class Installed:
         return self._library
 
 
+@pytest.fixture
+def mimalloc() -> Path:
+    library = mimalloc_for(find_server())
+    if not library:
+        pytest.skip("mimalloc cannot be loaded: it needs libatomic, of Debian's package libatomic1")
+    return Path(library)
+
+
 def libraries_of(process: int) -> str:
     return Path(f"/proc/{process}/maps").read_text()
 
@@ -37,6 +45,7 @@ def test_what_is_there_stays() -> None:
     assert with_allocator(given, preload="other.so") == given
 
 
+@pytest.mark.usefixtures("mimalloc")
 def test_the_server_runs_with_it_and_its_keeper_does_not(tmp_path: Path) -> None:
     """Loaded, and not only asked for: the loader passes over what is missing."""
     with EmbeddedServer(tmp_path / "home") as server:
@@ -49,12 +58,12 @@ def test_the_server_runs_with_it_and_its_keeper_does_not(tmp_path: Path) -> None
     assert any(entry.startswith(b"GLIBC_TUNABLES=glibc.malloc.tcache_count=1000") for entry in environment)
 
 
+@pytest.mark.usefixtures("mimalloc")
 def test_a_server_of_another_origin_keeps_its_own(tmp_path: Path) -> None:
     """One that was built with jemalloc would give mimalloc's blocks to jemalloc."""
     other = tmp_path / "valkey-server"
     shutil.copy(find_server(), other)
 
-    assert mimalloc_for(find_server())
     assert not mimalloc_for(str(other))
 
 
@@ -68,10 +77,10 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         assert "libmimalloc" not in libraries_of(server.pid)
 
 
-def test_a_library_that_lacks_one_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_library_that_lacks_one_of_its_own(mimalloc: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Libatomic is not on every image, and the loader ends a program that is to preload what cannot be completed."""
     library = tmp_path / "libmimalloc.so"
-    library.write_bytes(Path(mimalloc_for(find_server())).read_bytes().replace(b"libatomic.so.1", b"libmissing.so9"))
+    library.write_bytes(mimalloc.read_bytes().replace(b"libatomic.so.1", b"libmissing.so9"))
     monkeypatch.setattr(allocator, "distribution", lambda _: Installed(library))
 
     assert not mimalloc_for(find_server())
@@ -80,11 +89,13 @@ def test_a_library_that_lacks_one_of_its_own(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize("place", ["my venv", "a:b", "gone"])
-def test_a_path_that_the_loader_would_not_find(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_path_that_the_loader_would_not_find(
+    place: str, mimalloc: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     library = tmp_path / place / "libmimalloc.so"
     if place != "gone":
         library.parent.mkdir()
-        shutil.copy(mimalloc_for(find_server()), library)
+        shutil.copy(mimalloc, library)
     monkeypatch.setattr(allocator, "distribution", lambda _: Installed(library))
 
     assert not mimalloc_for(find_server())
